@@ -1,0 +1,195 @@
+// Looks for values, and for any 8 characters of them in a row, in everything that Sealport lets out.
+
+import { execFileSync } from "node:child_process";
+import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import type { Page } from "@playwright/test";
+
+import type { Sealport } from "./sealport.ts";
+
+/** As many characters in a row are a leak. */
+const WINDOW = 8;
+/** Every form of a window is longer than this; so many bytes of it are looked up. */
+const PREFIX = 8;
+const TABLE_BITS = 22;
+
+/** Finds pieces of values, in plain, base64 (at three alignments), base64url, hex and URL form. */
+export class Searcher {
+  /** The first bytes of each form → the forms that begin so, with what they are. */
+  #forms = new Map<string, { form: string; what: string }[]>();
+  /** A bit for the hash of each form's first four bytes: most places of a text are passed over by it. */
+  #table = new Uint8Array(1 << TABLE_BITS);
+
+  constructor(values: Record<string, string>) {
+    for (const [name, value] of Object.entries(values)) {
+      for (let at = 0; at + WINDOW <= value.length; at++) {
+        const piece = value.slice(at, at + WINDOW);
+        for (const [kind, form] of formsOf(piece)) this.#add(form, `${name}, characters ${at} to ${at + WINDOW}, ${kind}`);
+      }
+    }
+  }
+
+  #add(form: string, what: string): void {
+    const prefix = form.slice(0, PREFIX);
+    const known = this.#forms.get(prefix) ?? [];
+    if (known.some((other) => other.form === form)) return;
+    known.push({ form, what });
+    this.#forms.set(prefix, known);
+    const bytes = Buffer.from(form, "latin1");
+    this.#table[hash(bytes, 0)] = 1;
+  }
+
+  /** What was found in the text, at most a few. */
+  in(text: Buffer | string): string[] {
+    const bytes = typeof text === "string" ? Buffer.from(text) : text;
+    const found: string[] = [];
+    for (let at = 0; at + PREFIX <= bytes.length && found.length < 5; at++) {
+      if (this.#table[hash(bytes, at)] === 0) continue;
+      const known = this.#forms.get(bytes.toString("latin1", at, at + PREFIX));
+      for (const { form, what } of known ?? []) {
+        if (bytes.toString("latin1", at, at + form.length) === form) found.push(`${what}, at byte ${at}`);
+      }
+    }
+    return found;
+  }
+
+  /** What was found in a file, which may be large. */
+  async inFile(path: string): Promise<string[]> {
+    const found: string[] = [];
+    let kept = Buffer.alloc(0);
+    for await (const piece of createReadStream(path, { highWaterMark: 4 << 20 })) {
+      const now = Buffer.concat([kept, piece as Buffer]);
+      found.push(...this.in(now));
+      if (found.length > 5) break;
+      kept = Buffer.from(now.subarray(Math.max(0, now.length - 3 * WINDOW - 1)));
+    }
+    return found;
+  }
+}
+
+function hash(bytes: Buffer, at: number): number {
+  const four = (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+  return Math.imul(four, 0x9e3779b1) >>> (32 - TABLE_BITS);
+}
+
+function formsOf(piece: string): [string, string][] {
+  const bytes = Buffer.from(piece);
+  const forms: [string, string][] = [
+    ["in plain", piece],
+    ["in hex", bytes.toString("hex")],
+    ["in capital hex", bytes.toString("hex").toUpperCase()],
+    ["in URL form", encodeURIComponent(piece)],
+    ["with every byte in URL form", [...bytes].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("")],
+    ["in JSON form", JSON.stringify(piece).slice(1, -1)],
+  ];
+  for (const alignment of [0, 1, 2]) {
+    // The first and last characters of base64 also hold bits of what stands beside the piece.
+    const padded = Buffer.concat([Buffer.alloc(alignment), bytes]);
+    const text = padded.toString("base64").replace(/=+$/, "");
+    const known = text.slice(Math.ceil((alignment * 8) / 6), Math.floor((padded.length * 8) / 6));
+    forms.push([`in base64 at ${alignment}`, known]);
+    forms.push([`in base64url at ${alignment}`, known.replaceAll("+", "-").replaceAll("/", "_")]);
+  }
+  return forms;
+}
+
+/** Every answer that a browser got: headers and body. */
+export class Answers {
+  readonly all: { what: string; text: Buffer }[] = [];
+  #waiting: Promise<void>[] = [];
+
+  follow(page: Page): void {
+    page.context().on("response", (response) => {
+      const what = `${response.request().method()} ${response.url()} → ${response.status()}`;
+      this.#waiting.push(
+        (async () => {
+          const headers = await response.headersArray().catch(() => []);
+          this.all.push({ what: `${what}, headers`, text: Buffer.from(JSON.stringify(headers)) });
+          // A stream has no end that could be waited for; it is read by itself.
+          if (headers.some(({ value }) => value.startsWith("text/event-stream"))) return;
+          const body = await response.body().catch(() => undefined);
+          if (body) this.all.push({ what, text: body });
+        })(),
+      );
+    });
+  }
+
+  async settled(): Promise<void> {
+    await Promise.all(this.#waiting);
+  }
+}
+
+/** The command lines of all processes, looked at again and again. */
+export class CommandLines {
+  readonly seen = new Set<string>();
+  #timers: NodeJS.Timeout[];
+
+  constructor() {
+    this.#timers = [setInterval(() => this.#look(), 40), setInterval(() => this.#ps(), 2_000)];
+  }
+
+  #look(): void {
+    for (const pid of readdirSync("/proc")) {
+      if (!/^\d+$/.test(pid)) continue;
+      try {
+        this.seen.add(readFileSync(`/proc/${pid}/cmdline`, "latin1"));
+      } catch {
+        // It has ended since.
+      }
+    }
+  }
+
+  #ps(): void {
+    this.seen.add(execFileSync("ps", ["auxww"], { encoding: "latin1", maxBuffer: 64 << 20 }));
+  }
+
+  end(): void {
+    for (const timer of this.#timers) clearInterval(timer);
+  }
+}
+
+/** All that belongs to a data directory, also what lies elsewhere because other users must reach it. */
+export function filesOf(sealport: Sealport): string[] {
+  const note = join(sealport.data, "where-the-rest-is.txt");
+  const places = [sealport.data];
+  if (existsSync(note)) {
+    const place = readFileSync(note, "utf8").split("\n").find((line) => line !== "" && !line.startsWith("#"));
+    if (place) places.push(place.trim());
+  }
+  return places.flatMap(filesUnder);
+}
+
+function filesUnder(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((path) => lstatSync(path, { throwIfNoEntry: false })?.isFile());
+}
+
+/** Everything that the database holds, as the cluster's superuser sees it, in text and in binary forms. */
+export function dump(sealport: Sealport): string {
+  const pidFile = filesOf(sealport).find((path) => path.endsWith("/postmaster.pid"));
+  if (!pidFile) throw new Error("no PostgreSQL runs in this data directory");
+  // Lines as in PostgreSQL's pidfile.h: 4 is the port, 5 the socket directory.
+  const lines = readFileSync(pidFile, "utf8").split("\n");
+  const args = ["--host", lines[4] ?? "", "--port", lines[3] ?? "", "--username", "postgres"];
+  const env = { PATH: `${process.env.PATH}:${postgresBin()}` };
+  const run = (program: string, more: string[], input = "") =>
+    execFileSync(program, [...args, ...more], { encoding: "latin1", env, input, maxBuffer: 1 << 30 });
+  // Bytes stand in hex in a dump; once more as they are escaped, so that text inside them shows.
+  const tables = `select format('select %L, t.* from %I.%I t', table_name, table_schema, table_name)
+    from information_schema.tables
+    where table_schema not in ('pg_catalog', 'information_schema') and table_type = 'BASE TABLE' \\gexec`;
+  const escaped = run(
+    "psql",
+    ["--dbname=sealport", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"],
+    `set bytea_output = 'escape';\n${tables}\n`,
+  );
+  return run("pg_dump", ["sealport"]) + escaped;
+}
+
+function postgresBin(): string {
+  const root = "/usr/lib/postgresql";
+  const versions = existsSync(root) ? readdirSync(root) : [];
+  return versions.map((version) => join(root, version, "bin")).join(":");
+}

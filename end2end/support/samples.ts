@@ -1,0 +1,85 @@
+// A Sealport with something on every page, for what looks at all of them.
+
+import { join } from "node:path";
+
+import { expect, type Page } from "@playwright/test";
+
+import { ROOT, type Sealport } from "./sealport.ts";
+import { addSecret, deploy, inspect, openFolding, reaches, welcome } from "./steps.ts";
+
+export type SamplePage = {
+  name: string;
+  path: string;
+  signedIn: boolean;
+  /** What has to be pressed so that all of it shows. */
+  prepare?: (page: Page) => Promise<void>;
+};
+
+let draft = "";
+
+/** Fills it with samples; returns the cookies of who is signed in. */
+export async function withSamples(page: Page, sealport: Sealport) {
+  await welcome(page, sealport);
+  for (const [path, kind, description] of [
+    ["OPENAI_API_KEY", "API key", "Everyone's, paid by the platform team"],
+    ["project/shop/STRIPE_KEY", "API key", ""],
+    ["project/shop/DATABASE_URL", "Database URL", "The shop's primary"],
+    ["project/shop/SESSION_KEY", "JWT secret", ""],
+    ["service/gitlab/GITLAB_PERSONAL_ACCESS_TOKEN", "API key", "Read only, of the robot account"],
+    ["service/web/TLS_KEY", "Certificate", "Renewed every spring"],
+    ["meta/claude/GOOGLE_SERVICE_ACCOUNT", "JSON", ""],
+  ] as const) {
+    await addSecret(page, sealport, { path, kind, description, value: `a sample value for ${path}` });
+  }
+  await page.goto(`${sealport.url}/secrets/ada/OPENAI_API_KEY`);
+  await openFolding(page, "Replace the value");
+  await page.getByLabel("New value").fill("another sample value");
+  await page.getByRole("button", { name: "Seal and replace" }).click();
+  await expect(page.getByText("Sealed, version 2")).toBeVisible();
+  const everything = {
+    kind: "npm package",
+    source: "@modelcontextprotocol/server-everything",
+    secrets: { OPENAI_API_KEY: "OPENAI_API_KEY", STRIPE_KEY: "project/shop/STRIPE_KEY" },
+    plain: { GREETING: "hello there" },
+    name: "everything",
+  } as const;
+  await deploy(page, sealport, everything);
+  await reaches(page, "Running");
+  await deploy(page, sealport, { kind: "npm package", source: "@brave/brave-search-mcp-server", name: "brave-search" });
+  await reaches(page, "Failed");
+  // One that is on its way: it misses a secret.
+  await inspect(page, sealport, { kind: "npm package", source: "@modelcontextprotocol/server-slack", name: "slack" });
+  draft = /deploy\/([0-9a-f-]+)\//.exec(page.url())?.[1] ?? "";
+  return page.context().cookies();
+}
+
+export function samplePages(sealport: Sealport): SamplePage[] {
+  const open = (title: string) => (page: Page) => openFolding(page, title);
+  const inside: [string, string, ((page: Page) => Promise<void>)?][] = [
+    ["secrets", "/secrets"],
+    ["secret-new", "/secrets/new"],
+    ["secret", "/secrets/ada/OPENAI_API_KEY"],
+    ["secret-replace", "/secrets/ada/OPENAI_API_KEY", open("Replace the value")],
+    ["secret-delete", "/secrets/ada/OPENAI_API_KEY", open("Delete")],
+    ["deploy", "/deploy"],
+    ["deploy-source", `/deploy/${draft}/source`],
+    ["deploy-secrets", `/deploy/${draft}/secrets`],
+    ["deploy-target", `/deploy/${draft}/target`],
+    ["deploy-review", `/deploy/${draft}/review`],
+    ["deployments", "/deployments"],
+    ["deployment", "/deployments/everything"],
+    ["deployment-failed", "/deployments/brave-search"],
+    ["activity", "/activity"],
+    ["tokens", "/tokens"],
+    ["people", "/people"],
+    ["settings", "/settings"],
+    ["not-found", "/nothing-here"],
+  ];
+  return [
+    { name: "sign-in", path: "/sign-in", signedIn: false },
+    { name: "welcome", path: new URL(sealport.welcome).pathname, signedIn: false },
+    ...inside.map(([name, path, prepare]) => ({ name, path, signedIn: true, prepare })),
+  ];
+}
+
+export const SHOTS = join(ROOT, "docs/screenshots");

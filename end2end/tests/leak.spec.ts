@@ -1,0 +1,360 @@
+// The leak test: values are stored, replaced, compared, deployed, and made to fail in every way there is. Nothing that
+// Sealport wrote meanwhile (answers, logs, command lines, files, database) may hold 8 characters of one.
+
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { expect, type Page, test } from "@playwright/test";
+
+import { callByNode } from "../support/clients.ts";
+import { Answers, CommandLines, dump, filesOf, Searcher } from "../support/leaks.ts";
+import { freePort, ROOT, Sealport } from "../support/sealport.ts";
+import { act, addSecret, ADMIN, bind, connect, deploy, inspect, openFolding, reaches, state, welcome } from "../support/steps.ts";
+
+const FIXTURES = join(ROOT, "end2end/fixtures");
+/** What is no secret and stands in all places: a search that does not find it proves nothing. */
+const CONTROL = "CONTROL_THAT_MUST_BE_FOUND";
+
+/** 40 characters that stand nowhere else, with some that other forms write differently. */
+function random(): string {
+  const text = randomBytes(28).toString("base64").replace(/=+$/, "");
+  return `${text.slice(0, 20)}+/${text.slice(20)}`;
+}
+
+test("the searcher finds every piece in every form, also across what it reads at once", async () => {
+  const value = random();
+  const searcher = new Searcher({ value });
+  expect(searcher.in(randomBytes(1 << 16))).toEqual([]);
+  for (let at = 0; at + 8 <= value.length; at += 5) {
+    const piece = Buffer.from(value.slice(at, at + 8));
+    for (const text of [
+      piece.toString(),
+      piece.toString("hex"),
+      piece.toString("hex").toUpperCase(),
+      encodeURIComponent(piece.toString()),
+      ...[0, 1, 2].map((before) => Buffer.concat([randomBytes(before), piece, randomBytes(2)]).toString("base64")),
+      Buffer.concat([randomBytes(1), piece, randomBytes(2)]).toString("base64url"),
+    ]) {
+      expect(searcher.in(`…${text}…`), text).not.toEqual([]);
+    }
+    expect(searcher.in(`${value.slice(at, at + 7)}\n`)).toEqual([]);
+  }
+  const dir = mkdtempSync(join(tmpdir(), "sealport-searcher-"));
+  try {
+    const path = join(dir, "large");
+    writeFileSync(path, Buffer.concat([Buffer.alloc((4 << 20) - 5), Buffer.from(value), Buffer.alloc(100)]));
+    expect(await searcher.inFile(path)).not.toEqual([]);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test("nothing that is written holds 8 characters of a value", async ({ page }) => {
+  test.setTimeout(1_200_000);
+  const value = {
+    password: random(),
+    stored: random(),
+    replaced: random(),
+    comparedWrong: random(),
+    lineOfMany: random(),
+    taken: random(),
+    badPath: random(),
+    badDay: random(),
+    tooLong: random(),
+    stale: random(),
+    crossSite: random(),
+    byGet: random(),
+    notAForm: random(),
+    unknownId: random(),
+    signedOut: random(),
+    wrongPassword: random(),
+    newPassword: random(),
+    refusedPlain: random(),
+    onTheSpot: random(),
+    onTheSpotBadPath: random(),
+    fetchKey: random(),
+    givenAway: random(),
+    lastWords: random(),
+    neverStarted: random(),
+  };
+  const admin = { ...ADMIN, password: value.password };
+  const answers = new Answers();
+  answers.follow(page);
+  const commandLines = new CommandLines();
+  const sealport = await Sealport.started({
+    SEALPORT_DIR_ROOTS: FIXTURES,
+    SEALPORT_SOURCE_HOSTS: "127.0.0.1",
+    SEALPORT_LOG: "debug,sealport=trace",
+  });
+  const marker = spawn(process.execPath, ["-e", "setTimeout(() => {}, 600_000)", CONTROL], { stdio: "ignore" });
+  try {
+    await welcome(page, sealport, admin);
+    await storeAndFail(page, sealport, answers, value);
+    const tokens = await deployAndFail(page, sealport, answers, value);
+    await test.step("the server dies in the middle of it all and comes back", async () => {
+      await sealport.stop("SIGKILL");
+      await sealport.start();
+      await page.goto(`${sealport.url}/deployments/gives-away`);
+      await reaches(page, "Running");
+    });
+    await test.step("a wrong password, and a new one", async () => {
+      await page.goto(`${sealport.url}/settings`);
+      await page.getByLabel("Current password").fill(value.wrongPassword);
+      await page.getByLabel("New password").fill(value.newPassword);
+      await page.getByRole("button", { name: "Change password" }).click();
+      await page.getByLabel("Current password").fill(value.password);
+      await page.getByLabel("New password").fill(value.newPassword);
+      await page.getByRole("button", { name: "Change password" }).click();
+      await expect(page.getByRole("status")).toContainText("Your password is changed.");
+    });
+    for (const path of ["/secrets", `/secrets/ada/${CONTROL}`, "/activity", "/tokens", "/people", "/settings", "/deploy", "/deployments", "/deployments/gives-away", "/deployments/last-words", "/nothing-here"]) {
+      await page.goto(`${sealport.url}${path}`);
+    }
+    await answers.settled();
+    commandLines.end();
+
+    const searcher = new Searcher(value);
+    const control = new Searcher({ control: CONTROL });
+    const secrets = new Searcher({ ...value, ...tokens });
+
+    await test.step(`answers to a browser and to clients (${answers.all.length})`, async () => {
+      const leaks = answers.all.flatMap(({ what, text }) => searcher.in(text).map((found) => `${what}: ${found}`));
+      expect(leaks).toEqual([]);
+      expect(answers.all.some(({ text }) => control.in(text).length > 0)).toBe(true);
+    });
+    await test.step("log lines", async () => {
+      expect(secrets.in(sealport.said)).toEqual([]);
+      expect(new Searcher({ route: "/_fn/secret_add" }).in(sealport.said)).not.toEqual([]);
+    });
+    await test.step(`command lines (${commandLines.seen.size})`, async () => {
+      const leaks = [...commandLines.seen].flatMap((line) => searcher.in(Buffer.from(line, "latin1")).map((found) => `${line.slice(0, 200)}: ${found}`));
+      expect(leaks).toEqual([]);
+      expect([...commandLines.seen].some((line) => control.in(line).length > 0)).toBe(true);
+      expect([...commandLines.seen].some((line) => line.includes("server.mjs"))).toBe(true);
+    });
+    await test.step("the database, dumped", async () => {
+      const text = dump(sealport);
+      expect(secrets.in(text)).toEqual([]);
+      expect(control.in(text)).not.toEqual([]);
+    });
+    for (const when of ["while it runs", "after it stopped"]) {
+      await test.step(`every file, ${when}`, async () => {
+        const leaks: string[] = [];
+        let controls = 0;
+        for (const path of filesOf(sealport)) {
+          try {
+            leaks.push(...(await secrets.inFile(path)).map((found) => `${path}: ${found}`));
+            controls += (await control.inFile(path)).length;
+          } catch (error) {
+            // PostgreSQL removes files while it runs.
+            if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+          }
+        }
+        expect(leaks).toEqual([]);
+        expect(controls).toBeGreaterThan(0);
+      });
+      if (when === "while it runs") await sealport.stop();
+    }
+  } finally {
+    commandLines.end();
+    marker.kill();
+    await sealport.remove();
+  }
+});
+
+type Values = Record<
+  | "stored" | "replaced" | "comparedWrong" | "lineOfMany" | "taken" | "badPath" | "badDay" | "tooLong" | "stale" | "crossSite"
+  | "byGet" | "notAForm" | "unknownId" | "signedOut" | "refusedPlain" | "onTheSpot" | "onTheSpotBadPath" | "fetchKey"
+  | "givenAway" | "lastWords" | "neverStarted",
+  string
+>;
+
+async function storeAndFail(page: Page, sealport: Sealport, answers: Answers, value: Values): Promise<void> {
+  const add = async (fields: { path: string; value: string; expires?: string }) => {
+    await page.goto(`${sealport.url}/secrets/new`);
+    await page.getByLabel("Path").fill(fields.path);
+    await page.getByLabel("Value").fill(fields.value);
+    if (fields.expires) await page.getByLabel(/^Expires on/).evaluate((input, day) => ((input as HTMLInputElement).type = "text", ((input as HTMLInputElement).value = day)), fields.expires);
+    await page.getByRole("button", { name: "Seal and add" }).click();
+  };
+  await test.step("stored, replaced, compared", async () => {
+    await addSecret(page, sealport, { path: CONTROL, value: value.stored, description: CONTROL });
+    await addSecret(page, sealport, { path: "project/web/MANY_LINES", value: `first line\n${value.lineOfMany}\nlast line` });
+    await page.goto(`${sealport.url}/secrets/ada/${CONTROL}`);
+    const old = await page.context().newPage();
+    await old.goto(page.url());
+    await openFolding(page, "Replace the value");
+    await page.getByLabel("New value").fill(value.replaced);
+    await page.getByRole("button", { name: "Seal and replace" }).click();
+    await expect(page.getByText("Sealed, version 2")).toBeVisible();
+    await openFolding(old, "Replace the value");
+    await old.getByLabel("New value").fill(value.stale);
+    await old.getByRole("button", { name: "Seal and replace" }).click();
+    await expect(old.getByRole("alert")).toBeVisible();
+    await old.close();
+    for (const guess of [value.replaced, value.stored, value.comparedWrong]) {
+      await openFolding(page, "Compare with what you have");
+      await page.getByLabel("Value to compare").fill(guess);
+      await page.getByRole("button", { name: "Compare", exact: true }).click();
+      await expect(page.getByRole("status")).toContainText(guess === value.replaced ? "The same" : "Different");
+    }
+  });
+  await test.step("refused: taken, malformed, too long", async () => {
+    await add({ path: CONTROL, value: value.taken });
+    await expect(page.getByText("A secret with this path is stored already")).toBeVisible();
+    await add({ path: "not a path", value: value.badPath });
+    await expect(page.getByLabel("Path")).toHaveAttribute("aria-invalid", "true");
+    await add({ path: "BAD_DAY", value: value.badDay, expires: "never" });
+    await expect(page.getByText("Write the day as in 2027-03-31")).toBeVisible();
+    await add({ path: "TOO_LONG", value: value.tooLong + "x".repeat(65_536) });
+    await expect(page.getByLabel("Value")).toHaveAttribute("aria-invalid", "true");
+    await add({ path: "FAR_TOO_LONG", value: value.tooLong + "x".repeat(400_000) });
+    await page.waitForLoadState();
+  });
+  await test.step("sent in ways that no form of ours sends", async () => {
+    const cookies = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+    const send = async (to: string, init: RequestInit & { headers?: Record<string, string> }) => {
+      const response = await fetch(`${sealport.url}${to}`, { redirect: "manual", ...init, headers: { origin: sealport.url, cookie: cookies, ...init.headers } });
+      const text = `${JSON.stringify([...response.headers.entries()])}\n${await response.text()}`;
+      answers.all.push({ what: `${init.method ?? "GET"} ${to.replace(/\?.*/, "")} → ${response.status}`, text: Buffer.from(text) });
+      return response.status;
+    };
+    const form = (fields: Record<string, string>) => new URLSearchParams(fields).toString();
+    const urlencoded = { "content-type": "application/x-www-form-urlencoded" };
+    const valid = (text: string) => form({ path: "ANOTHER_WAY", value: text });
+    expect(await send("/_fn/secret_add", { method: "POST", headers: { ...urlencoded, origin: "https://evil.example" }, body: valid(value.crossSite) })).toBe(403);
+    expect(await send("/_fn/secret_add", { method: "POST", headers: { ...urlencoded, cookie: "" }, body: valid(value.signedOut) })).toBe(401);
+    for (const query of [`/_fn/secret_add?${valid(value.byGet)}`, `/nothing-here?${valid(value.byGet)}`]) {
+      expect(await send(query, {})).toBeGreaterThanOrEqual(400);
+    }
+    for (const [type, body] of [
+      ["application/json", JSON.stringify({ path: "ANOTHER_WAY", value: value.notAForm })],
+      ["text/plain", value.notAForm],
+      ["multipart/form-data; boundary=b", `--b\r\nContent-Disposition: form-data; name="value"\r\n\r\n${value.notAForm}\r\n--b--\r\n`],
+      ["application/x-www-form-urlencoded", `value=${encodeURIComponent(value.notAForm)}&value[a]=b&path[`],
+      ["application/x-www-form-urlencoded", `generate=${encodeURIComponent(value.notAForm)}&path=ANOTHER_WAY&value=x`],
+      ["application/x-www-form-urlencoded", `path=ANOTHER_WAY&value=${encodeURIComponent(value.notAForm)}%ff%00`],
+    ] as const) {
+      await send("/_fn/secret_add", { method: "POST", headers: { "content-type": type }, body });
+    }
+    const nobodys = "01900000-0000-7000-8000-000000000000";
+    for (const to of ["secret_replace", "secret_compare"]) {
+      await send(`/_fn/${to}`, { method: "POST", headers: urlencoded, body: form({ id: nobodys, path: CONTROL, expected: "1", value: value.unknownId }) });
+      await send(`/_fn/${to}`, { method: "POST", headers: urlencoded, body: form({ id: value.unknownId, path: CONTROL, expected: value.unknownId, value: "x" }) });
+    }
+    await send("/_fn/no_such_function", { method: "POST", headers: urlencoded, body: valid(value.notAForm) });
+    await send("/s/gives-away/mcp", { method: "POST", headers: { authorization: `Bearer ${value.notAForm}`, "content-type": "application/json" }, body: "{}" });
+  });
+}
+
+/** Returns the gateway tokens that were made on the way. */
+async function deployAndFail(page: Page, sealport: Sealport, answers: Answers, value: Values): Promise<Record<string, string>> {
+  const echo = { kind: "Directory of this machine", source: join(FIXTURES, "echo") } as const;
+  for (const [path, text] of [
+    ["FETCH_KEY", value.fetchKey],
+    ["GIVEN_AWAY", value.givenAway],
+    ["LAST_WORDS", value.lastWords],
+    ["NEVER_STARTED", value.neverStarted],
+  ] as const) {
+    await addSecret(page, sealport, { path, value: text });
+  }
+  await test.step("a source that cannot be fetched with its key", async () => {
+    await page.goto(`${sealport.url}/deploy`);
+    await page.getByRole("button", { name: "New deployment" }).click();
+    await page.waitForURL(/\/source$/);
+    await page.getByLabel("It is a").selectOption({ label: "Git repository over https" });
+    await page.getByLabel("Package, repository or directory").fill(`https://127.0.0.1:${await freePort()}/owner/private.git`);
+    await page.getByText("Private source, other command").click();
+    await page.getByLabel("Fetch key").selectOption({ label: "FETCH_KEY" });
+    await page.getByRole("button", { name: "Look at it" }).click();
+    await expect(page.getByText("The source could not be looked at")).toBeVisible({ timeout: 120_000 });
+  });
+  await test.step("a value where plain text belongs, and one that is added on the spot", async () => {
+    await inspect(page, sealport, { ...echo, name: "plain" });
+    await page.getByRole("link", { name: "Go on to secrets" }).click();
+    await page.getByLabel("Name of plain variable 1").fill("SHOP_API_KEY");
+    await page.getByLabel("Text of plain variable 1").fill(value.refusedPlain);
+    await page.getByRole("button", { name: "Go on to the target" }).click();
+    await expect(page.getByText("SHOP_API_KEY looks like a secret, so its text was not kept")).toBeVisible();
+    const draft = /deploy\/([0-9a-f-]+)\//.exec(page.url())?.[1] ?? "";
+    for (const [path, text] of [["not a path", value.onTheSpotBadPath], ["SHOP_API_KEY", value.onTheSpot]] as const) {
+      const answer = await page.request.post(`${sealport.url}/_fn/draft_add_secret`, {
+        form: { id: draft, env: "SHOP_API_KEY", path, value: text },
+        headers: { origin: sealport.url },
+      });
+      answers.all.push({ what: "draft_add_secret", text: await answer.body() });
+    }
+    await page.goto(`${sealport.url}/deploy/${draft}/secrets`);
+    await expect(page.getByLabel("SHOP_API_KEY", { exact: true })).toBeChecked();
+  });
+  const gateway = await test.step("a server that gives its value away, in its log and to its callers", async () => {
+    await deploy(page, sealport, { ...echo, secrets: { GIVEN_AWAY: "GIVEN_AWAY" }, plain: { [CONTROL]: CONTROL }, name: "gives-away" });
+    await reaches(page, "Running");
+    const gateway = await connect(page);
+    for (const tool of ["get-env", "fail", "--list"]) {
+      const said = await callByNode(gateway.url, gateway.token, tool).then(JSON.stringify, String);
+      expect(said).toContain("[sealed]");
+      expect(said).toContain(CONTROL);
+      answers.all.push({ what: `the tool ${tool}`, text: Buffer.from(said) });
+    }
+    await page.goto(`${sealport.url}/deployments/gives-away`);
+    await expect(page.locator("[data-log]")).toContainText("GIVEN_AWAY=[sealed]");
+    return gateway;
+  });
+  await test.step("a server that exits with its value as its last words", async () => {
+    await deploy(page, sealport, { ...echo, secrets: { LAST_WORDS: "LAST_WORDS" }, plain: { ECHO_EXIT: "1" }, name: "last-words" });
+    await reaches(page, "Failed");
+    await expect(state(page)).toContainText("[sealed]");
+  });
+  await test.step("a server whose file is not there", async () => {
+    await inspect(page, sealport, { ...echo, command: "node not-there.mjs", name: "no-program" });
+    await bind(page, { ...echo, secrets: { NEVER_STARTED: "NEVER_STARTED" }, name: "no-program" });
+    await page.getByRole("button", { name: "Deploy", exact: true }).click();
+    await page.waitForURL(/\/deployments\/no-program$/);
+    await reaches(page, "Failed");
+  });
+  await test.step("what the pages are sent as it happens", async () => {
+    const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+    for (const name of ["gives-away", "last-words"]) {
+      const text = await readStream(`${sealport.url}/deployments/${name}/events`, cookie);
+      expect(text).toContain("[sealed]");
+      answers.all.push({ what: `the events of ${name}`, text: Buffer.from(text) });
+    }
+  });
+  await test.step("stop, start, redeploy with the newest version, delete what is bound", async () => {
+    await page.goto(`${sealport.url}/deployments/gives-away`);
+    await act(page, "Stop");
+    await reaches(page, "Stopped");
+    await act(page, "Redeploy");
+    await reaches(page, "Running");
+    await page.goto(`${sealport.url}/secrets/ada/LAST_WORDS`);
+    await openFolding(page, "Delete");
+    await expect(page.getByRole("main")).toContainText("last-words");
+    await page.getByLabel("Type LAST_WORDS to confirm").fill("LAST_WORDS");
+    await page.getByRole("button", { name: "Delete this secret" }).click();
+    await expect(page.getByRole("status")).toContainText("Deleted LAST_WORDS.");
+    await page.goto(`${sealport.url}/deployments/last-words`);
+    await act(page, "Redeploy");
+    await reaches(page, "Failed");
+  });
+  return { gatewayToken: gateway.token };
+}
+
+/** What a stream of events says until it is quiet for a while. */
+async function readStream(url: string, cookie: string): Promise<string> {
+  const stop = new AbortController();
+  const response = await fetch(url, { headers: { cookie }, signal: stop.signal });
+  let text = JSON.stringify([...response.headers.entries()]);
+  const reader = response.body!.getReader();
+  for (;;) {
+    const quiet = new Promise<undefined>((done) => setTimeout(done, 3_000));
+    const piece = await Promise.race([reader.read(), quiet]);
+    if (!piece || piece.done) break;
+    text += Buffer.from(piece.value).toString();
+  }
+  stop.abort();
+  return text;
+}

@@ -1,0 +1,161 @@
+-- Who acts, who there is, and how they sign in.
+-- Run as the owner role, which is no superuser. Requests run as sealport_server, which owns nothing:
+-- Row Level Security is forced on every table, and without an actor nothing is seen.
+
+-- After one `set local` a setting is an empty string, not null.
+create function current_actor() returns uuid
+    language sql stable parallel safe
+    return nullif(current_setting('sealport.actor', true), '')::uuid;
+comment on function current_actor() is 'The user whose rights apply in this transaction.';
+
+create function current_job() returns text
+    language sql stable parallel safe
+    return nullif(current_setting('sealport.job', true), '');
+comment on function current_job() is 'The system job that acts in this transaction.';
+
+create function presented() returns text
+    language sql stable parallel safe
+    return nullif(current_setting('sealport.presented', true), '');
+comment on function presented() is 'What an anonymous caller has shown: an e-mail address, or the SHA-256 of a credential in hex.';
+
+create table settings (
+    key text primary key,
+    value jsonb not null,
+    changed_at timestamptz not null default now()
+);
+alter table settings enable row level security;
+alter table settings force row level security;
+create policy settings_seen on settings for select using (current_actor() is not null or current_job() is not null);
+create policy settings_operator on settings using (current_job() = 'operator') with check (current_job() = 'operator');
+grant select, insert, update on settings to sealport_server;
+
+create table owners (
+    id uuid primary key,
+    handle text not null constraint owners_handle_form check (handle ~ '^[a-z][a-z0-9-]{0,38}$'),
+    kind text not null check (kind in ('user', 'team')),
+    created_at timestamptz not null default now(),
+    constraint owners_handle_key unique (handle)
+);
+alter table owners enable row level security;
+alter table owners force row level security;
+grant select, insert on owners to sealport_server;
+
+create table users (
+    id uuid primary key references owners (id),
+    -- Canonical: trimmed and lower-cased before it comes here.
+    email text not null,
+    password_hash text not null,
+    is_admin boolean not null default false,
+    created_at timestamptz not null default now(),
+    password_changed_at timestamptz not null default now(),
+    ended_at timestamptz,
+    constraint users_email_key unique (email)
+);
+alter table users enable row level security;
+alter table users force row level security;
+grant select, insert, update on users to sealport_server;
+
+create table one_time_links (
+    -- SHA-256 of the link's secret part, in hex.
+    hash text primary key,
+    purpose text not null check (purpose in ('first-administrator')),
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    used_at timestamptz
+);
+alter table one_time_links enable row level security;
+alter table one_time_links force row level security;
+create policy one_time_links_presented on one_time_links for select using (hash = presented());
+-- Burning: once, by whoever holds it.
+create policy one_time_links_burn on one_time_links for update
+    using (hash = presented() and used_at is null and expires_at > now())
+    with check (hash = presented() and used_at = now());
+create policy one_time_links_operator on one_time_links
+    using (current_job() = 'operator') with check (current_job() = 'operator');
+create policy one_time_links_retention on one_time_links for delete
+    using (current_job() = 'retention' and expires_at < now());
+create policy one_time_links_retention_sees on one_time_links for select
+    using (current_job() = 'retention');
+grant select, insert, update, delete on one_time_links to sealport_server;
+
+-- True in the very transaction that burnt the presented link.
+create function burnt_now(link_purpose text) returns boolean
+    language sql stable
+    return exists (
+        select 1 from one_time_links
+        where hash = presented() and purpose = link_purpose and used_at = now()
+    );
+
+create policy owners_self on owners for select using (id = current_actor());
+create policy owners_jobs on owners for select using (current_job() in ('operator', 'supervisor'));
+create policy owners_made on owners for insert
+    with check (current_job() = 'operator' or burnt_now('first-administrator'));
+
+create policy users_self on users for select using (id = current_actor());
+create policy users_change_self on users for update using (id = current_actor())
+    with check (id = current_actor());
+create policy users_signing_in on users for select using (email = presented());
+create policy users_jobs on users for select using (current_job() in ('operator', 'supervisor'));
+create policy users_made on users for insert
+    with check (current_job() = 'operator' or burnt_now('first-administrator'));
+
+create function users_guard() returns trigger language plpgsql as $$
+begin
+    -- A person changes their own password, nothing else of the row.
+    if current_job() is distinct from 'operator'
+        and (new.id, new.email, new.is_admin, new.created_at, new.ended_at)
+            is distinct from (old.id, old.email, old.is_admin, old.created_at, old.ended_at) then
+        raise exception 'only an operator changes this part of an account' using errcode = '42501';
+    end if;
+    return new;
+end $$;
+create trigger users_guard before update on users for each row execute function users_guard();
+
+-- The browser holds the id; only its SHA-256 is here, in hex, so a dump signs nobody in.
+create table sessions (
+    id_hash text primary key,
+    user_id uuid references users (id),
+    data jsonb not null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null
+);
+create index sessions_user on sessions (user_id);
+create index sessions_expiry on sessions (expires_at);
+alter table sessions enable row level security;
+alter table sessions force row level security;
+create policy sessions_presented on sessions using (id_hash = presented()) with check (id_hash = presented());
+create policy sessions_own on sessions for select using (user_id = current_actor());
+create policy sessions_end_own on sessions for delete using (user_id = current_actor());
+create policy sessions_retention on sessions for delete
+    using (current_job() = 'retention' and expires_at < now());
+create policy sessions_retention_sees on sessions for select using (current_job() = 'retention');
+grant select, insert, update, delete on sessions to sealport_server;
+
+-- Addresses from which someone has signed in lately: a stranger's failures never hold these up.
+create table known_addresses (
+    user_id uuid not null references users (id),
+    address inet not null,
+    last_at timestamptz not null default now(),
+    primary key (user_id, address)
+);
+alter table known_addresses enable row level security;
+alter table known_addresses force row level security;
+create policy known_addresses_own on known_addresses
+    using (user_id = current_actor() or exists (select 1 from users where users.id = user_id and users.email = presented()))
+    with check (user_id = current_actor());
+create policy known_addresses_retention on known_addresses for delete using (current_job() = 'retention');
+create policy known_addresses_retention_sees on known_addresses for select using (current_job() = 'retention');
+grant select, insert, update, delete on known_addresses to sealport_server;
+
+-- Counters of tries. The key is a SHA-256 over what is limited, so no names stand here.
+create table attempts (
+    key text not null,
+    window_start timestamptz not null,
+    count integer not null default 0,
+    primary key (key, window_start)
+);
+alter table attempts enable row level security;
+alter table attempts force row level security;
+create policy attempts_limits on attempts
+    using (current_job() in ('limits', 'retention')) with check (current_job() = 'limits');
+grant select, insert, update, delete on attempts to sealport_server;

@@ -1,0 +1,273 @@
+//! The deploy wizard: Source, Secrets, Target, Review. Each step is a page of its own; a draft keeps what was typed.
+
+pub mod steps;
+
+pub mod review;
+pub mod secrets;
+pub mod source;
+pub mod target;
+
+use leptos::prelude::*;
+use leptos_router::hooks::use_params_map;
+use uuid::Uuid;
+
+use super::frame::{Empty, Here, Page, Section, page};
+use super::icons::Icon;
+use super::wire::{Opened, page_open};
+use crate::model::errors::Refusal;
+use steps::{DraftDelete, DraftNew, DraftView, draft_load, drafts};
+
+/// The steps, with their addresses.
+const STEPS: [(&str, &str); 4] = [
+    ("source", "Source"),
+    ("secrets", "Secrets"),
+    ("target", "Target"),
+    ("review", "Review"),
+];
+
+/// What has been begun, and the way to begin.
+#[component]
+pub fn DraftsPage() -> impl IntoView {
+    let opened = Resource::new(|| (), |()| async { (page_open().await, drafts().await) });
+    let new = ServerAction::<DraftNew>::new();
+    let begin = move || {
+        view! {
+            <ActionForm action=new>
+                <button class="btn btn-primary" data-primary="">
+                    <Icon name="plus" />
+                    "New deployment"
+                </button>
+            </ActionForm>
+        }
+    };
+    view! {
+        <Suspense>
+            {move || {
+                page(
+                    Here::Deployments,
+                    async move {
+                        let (opened, drafts) = opened.await;
+                        let (opened, drafts) = (opened?, drafts?);
+                        Ok(
+                            view! {
+                                <Page opened here=Here::Deployments title="Deploy" crumbs=crumbs() action=begin>
+                                    {if drafts.is_empty() {
+                                        view! {
+                                            <Empty icon="ship" title="Put an MCP server to work">
+                                                "Name a package, a repository or a directory. Sealport looks at what it needs, you tick the secrets, and it runs here with just those."
+                                            </Empty>
+                                        }
+                                            .into_any()
+                                    } else {
+                                        drafts.into_iter().map(draft_row).collect_view().into_any()
+                                    }}
+                                </Page>
+                            },
+                        )
+                    },
+                )
+            }}
+        </Suspense>
+    }
+}
+
+fn draft_row(draft: crate::model::drafts::Draft) -> impl IntoView {
+    let id = draft.id;
+    let what = match (draft.form.name.as_str(), draft.form.source.as_str()) {
+        ("", "") => "Nothing chosen yet".to_owned(),
+        ("", source) => source.to_owned(),
+        (name, source) => format!("{name}: {source}"),
+    };
+    let delete = ServerAction::<DraftDelete>::new();
+    view! {
+        <div class="flex flex-wrap items-center gap-3 rounded-box border border-base-300 p-3">
+            <span class="min-w-0 flex-1 break-all font-mono">{what.clone()}</span>
+            <a class="btn btn-sm" href=format!("/deploy/{id}/source")>
+                "Go on"
+                <span class="sr-only">{format!(" with {what}")}</span>
+            </a>
+            <ActionForm action=delete>
+                <input type="hidden" name="id" value=id.to_string() />
+                <button class="btn btn-ghost btn-sm">
+                    <Icon name="trash" />
+                    "Throw away"
+                    <span class="sr-only">{format!(" {what}")}</span>
+                </button>
+            </ActionForm>
+        </div>
+    }
+}
+
+fn crumbs() -> Vec<(String, String)> {
+    vec![("Deployments".to_owned(), "/deployments".to_owned())]
+}
+
+/// A step's page: the draft loaded, the steps above, the summary beside.
+fn step_page<V: IntoView + 'static>(
+    step: &'static str,
+    view: impl Fn(&DraftView, &Opened) -> V + Copy + Send + Sync + 'static,
+) -> impl IntoView {
+    let id = use_params_map().with_untracked(|params| params.get("id").unwrap_or_default());
+    let loaded = Resource::new(
+        || (),
+        move |()| {
+            let id = id.clone();
+            async move {
+                let id = Uuid::parse_str(&id).map_err(|_| Refusal::not_found("draft"))?;
+                Ok::<_, Refusal>((page_open().await?, draft_load(id).await?))
+            }
+        },
+    );
+    view! {
+        <Suspense>
+            {move || {
+                page(
+                    Here::Deployments,
+                    async move {
+                        let (opened, draft) = loaded.await?;
+                        let title = STEPS.iter().find(|(at, _)| *at == step).map_or("Deploy", |(_, title)| title);
+                        let inner = view(&draft, &opened);
+                        Ok(
+                            view! {
+                                <Page opened here=Here::Deployments title crumbs=crumbs()>
+                                    <Steps draft=draft.clone() step />
+                                    <div class="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_18rem]">
+                                        <div class="flex min-w-0 flex-col gap-5">{inner}</div>
+                                        <Summary draft />
+                                    </div>
+                                </Page>
+                            },
+                        )
+                    },
+                )
+            }}
+        </Suspense>
+    }
+}
+
+/// The four steps, each a link once it can be opened.
+#[component]
+fn Steps(draft: DraftView, step: &'static str) -> impl IntoView {
+    let id = draft.draft.id;
+    let inspected = draft.is_inspected();
+    view! {
+        <nav aria-label="Steps">
+            <ol class="flex flex-wrap gap-x-2 gap-y-1 text-sm">
+                {STEPS
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (at, title))| {
+                        let is_here = *at == step;
+                        let label = format!("{} {title}", i + 1);
+                        view! {
+                            <li class="inline-flex items-center">
+                                {if is_here || (i > 0 && !inspected) {
+                                    let class = if is_here {
+                                        "rounded-field bg-base-300 px-2.5 py-1 font-semibold"
+                                    } else {
+                                        "px-2.5 py-1 text-dim"
+                                    };
+                                    view! {
+                                        <span class=class aria-current=is_here.then_some("step")>
+                                            {label}
+                                        </span>
+                                    }
+                                        .into_any()
+                                } else {
+                                    view! {
+                                        <a class="link px-2.5 py-1" href=format!("/deploy/{id}/{at}")>
+                                            {label}
+                                        </a>
+                                    }
+                                        .into_any()
+                                }}
+                            </li>
+                        }
+                    })
+                    .collect_view()}
+            </ol>
+        </nav>
+    }
+}
+
+/// What, where, which names: in view at every step.
+#[component]
+fn Summary(draft: DraftView) -> impl IntoView {
+    let form = &draft.draft.form;
+    let what = match &draft.draft.inspection {
+        Some(found) => found.resolved.to_string(),
+        None if form.source.is_empty() => "not chosen yet".to_owned(),
+        None => form.source.clone(),
+    };
+    let mut names: Vec<String> = draft
+        .secrets
+        .iter()
+        .filter(|row| row.ticked)
+        .map(|row| row.env.clone())
+        .collect();
+    names.extend(form.plain.iter().map(|plain| plain.env.clone()));
+    let target = if form.target == "local" {
+        "this machine"
+    } else {
+        "not chosen yet"
+    };
+    let name = if form.name.is_empty() {
+        "not chosen yet".to_owned()
+    } else {
+        form.name.clone()
+    };
+    view! {
+        <aside aria-label="Summary" class="rounded-box border border-base-300 bg-base-200 p-4 text-sm">
+            <dl class="flex flex-col gap-3">
+                <div>
+                    <dt class="text-dim">"What"</dt>
+                    <dd class="break-all font-mono">{what}</dd>
+                </div>
+                <div>
+                    <dt class="text-dim">"Where"</dt>
+                    <dd>{target}</dd>
+                </div>
+                <div>
+                    <dt class="text-dim">"Name"</dt>
+                    <dd class="break-all font-mono">{name}</dd>
+                </div>
+                <div>
+                    <dt class="text-dim">"Which names"</dt>
+                    <dd class="break-all font-mono">
+                        {if names.is_empty() { "none yet".to_owned() } else { names.join(", ") }}
+                    </dd>
+                </div>
+            </dl>
+        </aside>
+    }
+}
+
+/// What a draft says is wrong at a field.
+fn wrong(draft: &DraftView, field: &str) -> Option<String> {
+    draft.draft.errors.get(field).cloned()
+}
+
+/// All that is wrong, above a step's form, when something is.
+fn alert(draft: &DraftView) -> Option<impl IntoView + use<>> {
+    (!draft.draft.errors.is_empty()).then(|| {
+        view! {
+            <div role="alert" class="alert alert-error alert-soft">
+                <Icon name="alert" />
+                <span>"Not in order yet. What is wrong stands at the field; everything else was kept."</span>
+            </div>
+        }
+    })
+}
+
+/// Sentences in a box.
+fn notes(title: &'static str, sentences: Vec<String>) -> Option<impl IntoView> {
+    (!sentences.is_empty()).then(|| {
+        view! {
+            <Section title>
+                <ul class="list-disc ps-5">
+                    {sentences.into_iter().map(|sentence| view! { <li>{sentence}</li> }).collect_view()}
+                </ul>
+            </Section>
+        }
+    })
+}

@@ -1,0 +1,97 @@
+//! Step 4: everything once more, names only; then Deploy.
+
+use leptos::prelude::*;
+
+use super::step_page;
+use super::steps::DraftDeploy;
+use crate::app::frame::Section;
+use crate::app::icons::Icon;
+
+#[component]
+pub fn ReviewPage() -> impl IntoView {
+    step_page("review", |draft, _| {
+        let action = ServerAction::<DraftDeploy>::new();
+        let id = draft.draft.id;
+        let form = &draft.draft.form;
+        let errors: Vec<String> = draft.draft.errors.values().cloned().collect();
+        let missing: Vec<String> = draft
+            .missing
+            .iter()
+            .map(|wanted| wanted.name.clone())
+            .collect();
+        let mut rows: Vec<(String, String)> = draft
+            .secrets
+            .iter()
+            .filter(|row| row.ticked)
+            .map(|row| (row.env.clone(), format!("secret {}", row.path)))
+            .collect();
+        rows.extend(
+            form.plain
+                .iter()
+                .map(|plain| (plain.env.clone(), "plain text".to_owned())),
+        );
+        let nothing = rows.is_empty();
+        let deployed = draft.draft.deployed_as.clone();
+        view! {
+            {(!errors.is_empty())
+                .then(|| {
+                    view! {
+                        <div role="alert" class="alert alert-error alert-soft items-start">
+                            <Icon name="alert" />
+                            <ul>{errors.into_iter().map(|error| view! { <li>{error}</li> }).collect_view()}</ul>
+                        </div>
+                    }
+                })}
+            {(!missing.is_empty())
+                .then(|| {
+                    view! {
+                        <p class="text-amber">
+                            "Still missing: " <span class="font-mono">{missing.join(", ")}</span> ". "
+                            <a class="link" href=format!("/deploy/{id}/secrets")>
+                                "Add them"
+                            </a>
+                        </p>
+                    }
+                })}
+            <Section title="What the server gets" id="review">
+                {nothing.then(|| view! { <p>"No variables but PATH, HOME, LANG, PORT and NODE_ENV."</p> })}
+                <dl class="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1">
+                    {rows
+                        .into_iter()
+                        .map(|(env, from)| {
+                            view! {
+                                <dt class="break-all font-mono">{env}</dt>
+                                <dd class="break-all text-dim">{from}</dd>
+                            }
+                        })
+                        .collect_view()}
+                </dl>
+                {match deployed {
+                    Some(name) => {
+                        view! {
+                            <p>
+                                "This draft was deployed: "
+                                <a class="link font-mono" href=format!("/deployments/{name}")>
+                                    {name.clone()}
+                                </a>
+                            </p>
+                        }
+                            .into_any()
+                    }
+                    None => {
+                        view! {
+                            <ActionForm action>
+                                <input type="hidden" name="id" value=id.to_string() />
+                                <button class="btn btn-primary" data-primary="">
+                                    <Icon name="ship" />
+                                    "Deploy"
+                                </button>
+                            </ActionForm>
+                        }
+                            .into_any()
+                    }
+                }}
+            </Section>
+        }
+    })
+}

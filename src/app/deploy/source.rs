@@ -1,0 +1,223 @@
+//! Step 1: where the code comes from, and what looking at it showed.
+
+use leptos::prelude::*;
+
+use super::steps::{DraftSource, DraftView};
+use super::{alert, notes, step_page, wrong};
+use crate::app::fields::{SelectField, TextField};
+use crate::app::frame::Section;
+use crate::app::icons::Icon;
+use crate::model::drafts::InspectState;
+use crate::model::sources::{Inspection, Transport};
+
+#[component]
+pub fn SourcePage() -> impl IntoView {
+    step_page("source", |draft, _| {
+        let found = draft.draft.inspection.clone();
+        let next = format!("/deploy/{}/secrets", draft.draft.id);
+        let state = match &draft.draft.inspecting {
+            InspectState::Idle => None,
+            InspectState::Running { step } => Some(looking(step).into_any()),
+            InspectState::Failed { reason } => Some(failed(reason).into_any()),
+            InspectState::Done => found.map(|found| shown(found, next).into_any()),
+        };
+        let running = matches!(draft.draft.inspecting, InspectState::Running { .. });
+        view! {
+            {alert(draft)}
+            {state}
+            {(!running).then(|| form(draft))}
+        }
+    })
+}
+
+/// The page asks again by itself until there is an end, with or without JavaScript.
+fn looking(step: &str) -> impl IntoView + use<> {
+    let step = if step.is_empty() {
+        "Waiting for a place to look at it"
+    } else {
+        step
+    }
+    .to_owned();
+    view! {
+        <meta http-equiv="refresh" content="2" />
+        <div role="status" class="alert">
+            <span class="loading loading-spinner loading-sm" aria-hidden="true"></span>
+            <span>{step} "…"</span>
+        </div>
+    }
+}
+
+fn failed(reason: &str) -> impl IntoView + use<> {
+    let reason = reason.to_owned();
+    view! {
+        <div role="alert" class="alert alert-error alert-soft items-start">
+            <Icon name="alert" />
+            <div>
+                <p class="font-semibold">"The source could not be looked at"</p>
+                <p class="whitespace-pre-wrap break-words">{reason}</p>
+            </div>
+        </div>
+    }
+}
+
+fn shown(found: Inspection, next: String) -> impl IntoView {
+    let transport = match &found.start.transport {
+        Transport::Stdio => "over standard input and output".to_owned(),
+        Transport::Http { path } => format!("over HTTP at {path}"),
+    };
+    let command = if found.start.command.is_empty() {
+        "known once it is installed".to_owned()
+    } else {
+        found.start.command.join(" ")
+    };
+    view! {
+        <Section title="What it is" id="found">
+            <div class="flex flex-wrap items-start justify-between gap-3">
+                <div class="min-w-0">
+                    <p class="font-semibold break-words">{found.title.clone()}</p>
+                    <p class="text-dim break-words">{found.description.clone()}</p>
+                </div>
+                <a class="btn btn-primary" href=next data-primary="">
+                    "Go on to secrets"
+                    <Icon name="right" />
+                </a>
+            </div>
+            <dl class="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1 text-sm">
+                <dt class="text-dim">"Pinned to"</dt>
+                <dd class="break-all font-mono">{found.resolved.to_string()}</dd>
+                <dt class="text-dim">"Starts with"</dt>
+                <dd class="break-all font-mono">{command}</dd>
+                <dt class="text-dim">"Speaks"</dt>
+                <dd>{transport}</dd>
+                <dt class="text-dim">"Says who"</dt>
+                <dd class="break-all">{found.start.said_by.clone()}</dd>
+            </dl>
+            {(!found.variables.is_empty())
+                .then(|| {
+                    view! {
+                        <div class="overflow-x-auto">
+                            <table class="table table-sm">
+                                <caption class="sr-only">"Variables that it asks for"</caption>
+                                <thead>
+                                    <tr>
+                                        <th scope="col">"Variable"</th>
+                                        <th scope="col">"What it is"</th>
+                                        <th scope="col">"For"</th>
+                                    </tr>
+                                </thead>
+                                <tbody>
+                                    {found
+                                        .variables
+                                        .iter()
+                                        .map(|wanted| {
+                                            let mut kinds = Vec::new();
+                                            if wanted.secret {
+                                                kinds.push("secret");
+                                            }
+                                            if wanted.required {
+                                                kinds.push("required");
+                                            }
+                                            if wanted.suggested {
+                                                kinds.push("found in its code");
+                                            }
+                                            view! {
+                                                <tr>
+                                                    <th scope="row" class="break-all font-mono font-normal">{wanted.name.clone()}</th>
+                                                    <td>{kinds.join(", ")}</td>
+                                                    <td class="break-words text-dim">{wanted.description.clone()}</td>
+                                                </tr>
+                                            }
+                                        })
+                                        .collect_view()}
+                                </tbody>
+                            </table>
+                        </div>
+                    }
+                })}
+        </Section>
+        {notes("Good to know", found.notes)}
+    }
+}
+
+fn form(draft: &DraftView) -> impl IntoView + use<> {
+    let typed = draft.draft.form.clone();
+    let errors = |field: &str| wrong(draft, field);
+    let again = draft.draft.inspection.is_some();
+    let action = ServerAction::<DraftSource>::new();
+    let mut kinds = vec![
+        ("npm".to_owned(), "npm package".to_owned()),
+        ("pypi".to_owned(), "PyPI package".to_owned()),
+        ("git".to_owned(), "Git repository over https".to_owned()),
+    ];
+    if draft.is_admin {
+        kinds.push(("dir".to_owned(), "Directory of this machine".to_owned()));
+    }
+    let mut keys = vec![(String::new(), "None: it is public".to_owned())];
+    keys.extend(
+        draft
+            .secrets
+            .iter()
+            .map(|row| (row.id.to_string(), row.path.clone())),
+    );
+    let transports = [
+        ("", "What the source says"),
+        ("stdio", "Standard input and output"),
+        ("http", "HTTP"),
+    ]
+    .map(|(sent, read)| (sent.to_owned(), read.to_owned()))
+    .to_vec();
+    let has_more =
+        !typed.command.is_empty() || !typed.transport.is_empty() || typed.fetch_key.is_some();
+    let (source_error, kind_error) = (errors("source"), errors("source_kind"));
+    let command_error = errors("command");
+    let id = draft.draft.id.to_string();
+    view! {
+        <Section title=if again { "Look at something else" } else { "Where is the code?" } id="source-form">
+            <ActionForm action attr:class="flex flex-col gap-4">
+                <input type="hidden" name="id" value=id />
+                <SelectField name="source_kind" label="It is a" options=kinds value=typed.source_kind error=kind_error />
+                <TextField
+                    name="source"
+                    label="Package, repository or directory"
+                    value=typed.source
+                    error=source_error
+                    hint="As in @modelcontextprotocol/server-everything, mcp-server-time, https://host/owner/repository or /srv/servers/mine."
+                    required=true
+                    code=true
+                />
+                <TextField name="version" label="Version of a package" value=typed.version hint="The newest when empty; pinned either way." code=true />
+                <div class="grid gap-4 sm:grid-cols-2">
+                    <TextField name="reference" label="Branch, tag or commit of a repository" value=typed.reference code=true />
+                    <TextField name="folder" label="Folder in the repository" value=typed.folder code=true />
+                </div>
+                <details class="rounded-box border border-base-300 p-3" open=has_more>
+                    <summary class="cursor-pointer font-medium">"Private source, other command"</summary>
+                    <div class="flex flex-col gap-4 pt-3">
+                        <SelectField
+                            name="fetch_key"
+                            label="Fetch key"
+                            options=keys
+                            value=typed.fetch_key.map(|id| id.to_string()).unwrap_or_default()
+                            hint="A secret with the credential of a private repository or registry: used for fetching only, never given to the server."
+                        />
+                        <TextField
+                            name="command"
+                            label="Command"
+                            value=typed.command
+                            error=command_error
+                            hint="A program and its arguments, when the source says none or the wrong one. There is no shell."
+                            code=true
+                        />
+                        <SelectField name="transport" label="It speaks over" options=transports value=typed.transport />
+                    </div>
+                </details>
+                <div>
+                    <button class="btn btn-primary">
+                        <Icon name="search" />
+                        {if again { "Look again" } else { "Look at it" }}
+                    </button>
+                </div>
+            </ActionForm>
+        </Section>
+    }
+}

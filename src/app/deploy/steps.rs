@@ -1,0 +1,695 @@
+//! The wizard's server functions. Every POST stores what was typed, valid or not, and redirects; errors stand at their
+//! fields. What looks like a secret is never stored as plain text in a draft.
+
+use std::collections::BTreeMap;
+
+use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::app::wire::Typed;
+use crate::model::drafts::{Draft, InspectState};
+use crate::model::errors::Refusal;
+use crate::model::sources::WantedVariable;
+
+/// What a step's page shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DraftView {
+    pub draft: Draft,
+    /// Rows of the secrets step: every secret that may be used.
+    pub secrets: Vec<SecretRow>,
+    /// Variables that the source requires and nothing is bound to yet.
+    pub missing: Vec<WantedVariable>,
+    pub is_admin: bool,
+    /// How servers are confined here, and whether that is as it should be.
+    pub confinement: Vec<(bool, String)>,
+}
+
+/// A secret that may be ticked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SecretRow {
+    pub id: Uuid,
+    pub path: String,
+    pub env: String,
+    pub ticked: bool,
+    /// What the source says of the variable, where it asks for it.
+    pub asked: Option<WantedVariable>,
+}
+
+impl SecretRow {
+    /// Names its fields in the form; begins with a letter, for a digit would read as a place in a list.
+    pub fn key(&self) -> String {
+        format!("k{}", self.id.simple())
+    }
+}
+
+impl DraftView {
+    /// Whether the source was looked at and found good.
+    pub fn is_inspected(&self) -> bool {
+        self.draft.inspecting == InspectState::Done && self.draft.inspection.is_some()
+    }
+}
+
+#[cfg(feature = "ssr")]
+mod server {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    pub use crate::app::wire::{caller, done, go};
+    use crate::deploy::Deployer;
+    use crate::deploy::sources::check_command;
+    use crate::deploy::sources::variables::{is_secret_name, looks_like_secret};
+    use crate::model::actors::Caller;
+    use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+    use crate::model::drafts::{DraftForm, DraftPlain, DraftSecret};
+    use crate::model::paths::{DeploymentName, EnvName, SecretPath};
+    use crate::model::secrets::SecretSort;
+    use crate::store::{Db, Error};
+
+    /// Secrets that a wizard lists.
+    const SECRETS_MAX: i64 = 2_000;
+
+    pub type FieldErrors = BTreeMap<String, String>;
+
+    pub fn note(errors: &mut FieldErrors, field: impl Into<String>, refusal: Refusal) {
+        errors.insert(field.into(), refusal.detail);
+    }
+
+    pub async fn open(id: Uuid) -> Result<(Db, Caller, Draft), Refusal> {
+        let db = expect_context::<Db>();
+        let caller = caller().await?;
+        let draft = db.draft(&caller, id).await.map_err(Error::into_refusal)?;
+        Ok((db, caller, draft))
+    }
+
+    /// Stores the form and its errors; returns whether the step is free of errors.
+    pub async fn save(
+        db: &Db,
+        caller: &Caller,
+        draft: &Draft,
+        errors: &FieldErrors,
+        inspect: bool,
+    ) -> Result<(), Refusal> {
+        db.draft_save(caller, draft.id, &draft.form, errors, inspect)
+            .await
+            .map_err(Error::into_refusal)?;
+        if inspect {
+            expect_context::<Deployer>().wake();
+        }
+        Ok(())
+    }
+
+    pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
+        let (db, caller, draft) = open(id).await?;
+        let known = db
+            .secrets_list(&caller, "", SecretSort::Path, SECRETS_MAX)
+            .await
+            .map_err(Error::into_refusal)?;
+        let wanted = draft
+            .inspection
+            .as_ref()
+            .map(|found| found.variables.clone())
+            .unwrap_or_default();
+        let secrets: Vec<SecretRow> = known
+            .into_iter()
+            .filter(|secret| secret.active)
+            .map(|secret| {
+                let kept = draft.form.secrets.iter().find(|kept| kept.id == secret.id);
+                let usual = EnvName::default_for(&secret.path)
+                    .map(String::from)
+                    .unwrap_or_default();
+                let env = kept.map_or(usual, |kept| kept.env.clone());
+                let asked = wanted.iter().find(|wanted| wanted.name == env).cloned();
+                // Ticked at first where the source asks for just this name.
+                let ticked = match kept {
+                    Some(kept) => kept.ticked,
+                    None => {
+                        !draft.form.ticked
+                            && asked
+                                .as_ref()
+                                .is_some_and(|asked| asked.secret || asked.required)
+                    }
+                };
+                SecretRow {
+                    id: secret.id,
+                    path: secret.path.to_string(),
+                    env,
+                    ticked,
+                    asked,
+                }
+            })
+            .collect();
+        let bound = |name: &str| {
+            secrets.iter().any(|row| row.ticked && row.env == name)
+                || draft
+                    .form
+                    .plain
+                    .iter()
+                    .any(|plain| plain.env == name && !plain.text.is_empty())
+        };
+        let missing = wanted
+            .iter()
+            .filter(|wanted| wanted.required && wanted.default.is_none() && !bound(&wanted.name))
+            .cloned()
+            .collect();
+        Ok(DraftView {
+            missing,
+            secrets,
+            is_admin: caller.user().is_some_and(|user| user.is_admin),
+            confinement: expect_context::<Deployer>().confinement(),
+            draft,
+        })
+    }
+
+    /// Reads the secrets step: ticks and env names by secret id, plain variables by their row.
+    pub fn read_secrets(
+        form: &mut DraftForm,
+        paths: &[SecretRow],
+        ticked: &BTreeMap<String, String>,
+        env: &BTreeMap<String, String>,
+    ) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        form.ticked = true;
+        form.secrets = paths
+            .iter()
+            .map(|row| {
+                let key = row.key();
+                let is_ticked = ticked.contains_key(&key);
+                let name = env
+                    .get(&key)
+                    .map_or(row.env.clone(), |name| typed_name(name));
+                if is_ticked {
+                    let field = format!("env.{}", row.id);
+                    check_name(&mut errors, &mut names, &field, &name, &row.path);
+                }
+                DraftSecret {
+                    id: row.id,
+                    path: row.path.clone(),
+                    env: name,
+                    ticked: is_ticked,
+                }
+            })
+            .collect();
+        for (i, plain) in form.plain.iter().enumerate() {
+            check_name(
+                &mut errors,
+                &mut names,
+                &format!("plain.{i}.env"),
+                &plain.env,
+                &plain.env,
+            );
+        }
+        errors
+    }
+
+    fn check_name(
+        errors: &mut FieldErrors,
+        names: &mut BTreeMap<String, String>,
+        field: &str,
+        name: &str,
+        what: &str,
+    ) {
+        match EnvName::parse(name) {
+            Err(refusal) => note(errors, field, refusal),
+            Ok(_) => {
+                if let Some(other) = names.insert(name.to_owned(), what.to_owned()) {
+                    errors.insert(
+                        field.to_owned(),
+                        format!("{name} is already given by {other}. Each name can stand once."),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reads the rows of plain variables. A text that looks like a secret is not kept unless the person insists.
+    pub fn read_plain(
+        names: &BTreeMap<String, String>,
+        texts: &BTreeMap<String, Typed>,
+        keep: &BTreeMap<String, String>,
+        wanted: &[WantedVariable],
+        before: &[DraftPlain],
+    ) -> (Vec<DraftPlain>, FieldErrors) {
+        let mut errors = FieldErrors::new();
+        let mut rows = Vec::new();
+        for (row, name) in names {
+            let name = typed_name(name);
+            let text = texts.get(row).cloned().unwrap_or_default().into_value();
+            let text = text.expose_secret();
+            if name.is_empty() && text.is_empty() {
+                continue;
+            }
+            // Kept plain only where the person was asked about just this variable.
+            let kept_plain = keep.contains_key(row)
+                && before
+                    .iter()
+                    .any(|old| old.env == name && (old.text.is_empty() || old.text == *text));
+            let asked_secret = wanted
+                .iter()
+                .any(|wanted| wanted.name == name && wanted.secret);
+            let suspicious = asked_secret
+                || looks_like_secret(&name, text)
+                || (is_secret_name(&name) && text.len() >= 8);
+            let i = rows.len();
+            if suspicious && !kept_plain && !text.is_empty() {
+                errors.insert(
+                    format!("plain.{i}.text"),
+                    format!(
+                        "{name} looks like a secret, so its text was not kept: plain text can be read by whoever sees the deployment. \
+                         Store it as a secret above, or type it again and choose to keep it plain."
+                    ),
+                );
+                rows.push(DraftPlain {
+                    env: name,
+                    text: String::new(),
+                    kept_plain: false,
+                });
+            } else if text.len() > 8_192 {
+                errors.insert(
+                    format!("plain.{i}.text"),
+                    "Plain text has at most 8,192 bytes. Store longer ones as a secret.".into(),
+                );
+                rows.push(DraftPlain {
+                    env: name,
+                    text: String::new(),
+                    kept_plain,
+                });
+            } else {
+                rows.push(DraftPlain {
+                    env: name,
+                    text: text.to_string(),
+                    kept_plain,
+                });
+            }
+        }
+        (rows, errors)
+    }
+
+    /// The deployment that a draft asks for. FieldErrors: at the fields that are not in order yet.
+    pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
+        let mut errors = FieldErrors::new();
+        let form = &view.draft.form;
+        let name = DeploymentName::parse(form.name.trim());
+        if let Err(refusal) = &name {
+            note(&mut errors, "name", refusal.clone());
+        }
+        if !view.is_inspected() {
+            errors.insert(
+                "source".into(),
+                "The source has not been inspected yet.".into(),
+            );
+        }
+        for wanted in &view.missing {
+            errors.insert(
+                format!("missing.{}", wanted.name),
+                format!(
+                    "The source requires {}, and nothing is bound to it.",
+                    wanted.name
+                ),
+            );
+        }
+        let mut bindings = Vec::new();
+        for row in view.secrets.iter().filter(|row| row.ticked) {
+            match EnvName::parse(&row.env) {
+                Ok(env) => bindings.push(Binding {
+                    env,
+                    to: Bound::Secret { id: row.id },
+                }),
+                Err(refusal) => note(&mut errors, format!("env.{}", row.id), refusal),
+            }
+        }
+        for (i, plain) in form.plain.iter().enumerate() {
+            match EnvName::parse(&plain.env) {
+                Ok(env) => bindings.push(Binding {
+                    env,
+                    to: Bound::Text {
+                        text: plain.text.clone(),
+                    },
+                }),
+                Err(refusal) => note(&mut errors, format!("plain.{i}.env"), refusal),
+            }
+        }
+        match (name, &view.draft.inspection) {
+            (Ok(name), Some(found)) if errors.is_empty() => Ok(DeploymentSpec {
+                name,
+                source: found.resolved.clone(),
+                start: found.start.clone(),
+                target: Target::Local,
+                fetch_key: form.fetch_key,
+                bindings,
+            }),
+            _ => Err(errors),
+        }
+    }
+
+    /// A name as typed; nothing where it cannot be one, for a value that slipped into the wrong field is not kept.
+    pub fn typed_name(raw: &str) -> String {
+        let name = raw.trim();
+        let could_be = name.len() <= 100
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+            && !looks_like_secret("", name);
+        if could_be {
+            name.to_owned()
+        } else {
+            String::new()
+        }
+    }
+
+    /// Drops what is no part of a source and may be a credential. Returns what to say at which field.
+    pub fn drop_credentials(form: &mut DraftForm) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let url = url::Url::parse(&form.source);
+        if url.is_ok_and(|url| {
+            !url.username().is_empty() || url.password().is_some() || url.query().is_some()
+        }) {
+            form.source.clear();
+            errors.insert(
+                "source".into(),
+                "A user name, password or query in a URL is not kept. Give the plain address, and choose a fetch key for a private repository.".into(),
+            );
+        }
+        if let Err(refusal) = check_command(&form.command) {
+            form.command.clear();
+            note(&mut errors, "command", refusal);
+        }
+        errors
+    }
+
+    /// What goes wrong with the draft itself (it is gone, or deployed already) stands above the list of drafts.
+    pub async fn told(step: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
+        match step.await {
+            Err(refusal) => crate::app::wire::back("/deploy", "draft", refusal, &[]).await,
+            done => done,
+        }
+    }
+
+    /// A path for a secret made on the spot.
+    pub fn path_for(env: &str, typed: &str) -> Result<SecretPath, Refusal> {
+        let typed = typed.trim();
+        SecretPath::parse(if typed.is_empty() { env } else { typed })
+    }
+}
+#[cfg(feature = "ssr")]
+use server::*;
+
+/// The caller's drafts that are not deployed yet.
+#[server(prefix = "/_fn", endpoint = "drafts")]
+pub async fn drafts() -> Result<Vec<Draft>, Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    db.drafts_list(&caller)
+        .await
+        .map_err(crate::store::Error::into_refusal)
+}
+
+/// Everything that a step's page shows.
+#[server(prefix = "/_fn", endpoint = "draft_load")]
+pub async fn draft_load(id: Uuid) -> Result<DraftView, Refusal> {
+    view(id).await
+}
+
+/// Begins a draft.
+#[server(prefix = "/_fn", endpoint = "draft_new")]
+pub async fn draft_new() -> Result<(), Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    match db.draft_create(&caller).await {
+        Ok(id) => {
+            leptos_axum::redirect(&format!("/deploy/{id}/source"));
+            Ok(())
+        }
+        Err(error) => crate::app::wire::back("/deploy", "draft", error.into_refusal(), &[]).await,
+    }
+}
+
+/// Throws a draft away.
+#[server(prefix = "/_fn", endpoint = "draft_delete")]
+pub async fn draft_delete(id: Uuid) -> Result<(), Refusal> {
+    told(async move {
+        let (db, caller, _) = open(id).await?;
+        db.draft_delete(&caller, id)
+            .await
+            .map_err(crate::store::Error::into_refusal)?;
+        done("/deploy", "The draft is gone.").await
+    })
+    .await
+}
+
+/// The source step. Inspects when the source is in order and has changed, or when asked again.
+#[server(prefix = "/_fn", endpoint = "draft_source")]
+#[allow(clippy::too_many_arguments)] // One argument a field of the form.
+pub async fn draft_source(
+    id: Uuid,
+    #[server(default)] source_kind: String,
+    #[server(default)] source: String,
+    #[server(default)] version: String,
+    #[server(default)] reference: String,
+    #[server(default)] folder: String,
+    #[server(default)] fetch_key: String,
+    #[server(default)] command: String,
+    #[server(default)] transport: String,
+) -> Result<(), Refusal> {
+    told(async move {
+        let (db, caller, mut draft) = open(id).await?;
+        let cut = |text: String| text.trim().chars().take(2_000).collect::<String>();
+        let before = draft.form.clone();
+        let form = &mut draft.form;
+        form.source_kind = cut(source_kind);
+        form.source = cut(source);
+        form.version = cut(version);
+        form.reference = cut(reference);
+        form.folder = cut(folder);
+        form.fetch_key = Uuid::parse_str(fetch_key.trim()).ok();
+        form.command = cut(command);
+        form.transport = cut(transport);
+        let mut errors = drop_credentials(form);
+        if let Err(refusal) = form.source()
+            && !errors.contains_key("source")
+        {
+            let field = refusal.field.clone().unwrap_or("source".into());
+            note(&mut errors, field, refusal);
+        }
+        let is_admin = caller.user().is_some_and(|user| user.is_admin);
+        if form.source_kind == "dir" && !is_admin {
+            errors.insert(
+                "source_kind".into(),
+                "Only administrators deploy directories of this machine.".into(),
+            );
+        }
+        if form.name.is_empty() {
+            form.name = suggested_name(&form.source);
+        }
+        let changed = *form != before || draft.inspecting != InspectState::Done;
+        // What was ticked for another source says nothing about this one.
+        if changed && draft.inspection.is_some() && draft.form.source != before.source {
+            draft.form.ticked = false;
+            draft.form.secrets.clear();
+        }
+        let inspect = errors.is_empty() && changed;
+        save(&db, &caller, &draft, &errors, inspect).await?;
+        leptos_axum::redirect(&if errors.is_empty() && !changed {
+            format!("/deploy/{id}/secrets")
+        } else {
+            format!("/deploy/{id}/source")
+        });
+        Ok(())
+    })
+    .await
+}
+
+/// A deployment's name made of what is deployed: `@scope/server-gitlab` gives `server-gitlab`.
+pub fn suggested_name(source: &str) -> String {
+    let last = source
+        .trim_end_matches(['/', '#'])
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let name: String = last
+        .trim_end_matches(".git")
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    name.trim_start_matches(|c: char| !c.is_ascii_lowercase())
+        .trim_end_matches('-')
+        .chars()
+        .take(crate::model::paths::HANDLE_LEN_BYTES)
+        .collect()
+}
+
+/// The secrets step: ticks, env names, plain variables.
+#[server(prefix = "/_fn", endpoint = "draft_secrets")]
+pub async fn draft_secrets(
+    id: Uuid,
+    #[server(default)] ticked: BTreeMap<String, String>,
+    #[server(default)] env: BTreeMap<String, String>,
+    #[server(default)] plain_env: BTreeMap<String, String>,
+    #[server(default)] plain_text: BTreeMap<String, Typed>,
+    #[server(default)] plain_keep: BTreeMap<String, String>,
+    #[server(default)] then: String,
+) -> Result<(), Refusal> {
+    told(async move {
+        let seen = view(id).await?;
+        let (db, caller, mut draft) = open(id).await?;
+        let wanted = draft
+            .inspection
+            .as_ref()
+            .map(|found| found.variables.clone())
+            .unwrap_or_default();
+        let (plain, plain_errors) = read_plain(
+            &plain_env,
+            &plain_text,
+            &plain_keep,
+            &wanted,
+            &draft.form.plain,
+        );
+        draft.form.plain = plain;
+        let mut errors = read_secrets(&mut draft.form, &seen.secrets, &ticked, &env);
+        errors.extend(plain_errors);
+        save(&db, &caller, &draft, &errors, false).await?;
+        let stay = !errors.is_empty() || then == "stay";
+        let step = if stay { "secrets" } else { "target" };
+        leptos_axum::redirect(&format!("/deploy/{id}/{step}"));
+        Ok(())
+    })
+    .await
+}
+
+/// Adds a secret on the spot, sealed at once, and ticks it.
+#[server(prefix = "/_fn", endpoint = "draft_add_secret")]
+pub async fn draft_add_secret(
+    id: Uuid,
+    env: String,
+    #[server(default)] path: String,
+    #[server(default)] value: Typed,
+) -> Result<(), Refusal> {
+    told(async move {
+        use crate::model::drafts::DraftSecret;
+        use crate::model::secrets::Kind;
+        use crate::store::secrets::{NewSecret, NewValue};
+        let seen = view(id).await?;
+        let (db, caller, mut draft) = open(id).await?;
+        let here = format!("/deploy/{id}/secrets");
+        let made = async {
+            let path = path_for(&env, &path)?;
+            let new = NewSecret {
+                path: path.clone(),
+                value: NewValue::Typed(value.into_value()),
+                kind: Kind::ApiKey,
+                description: String::new(),
+                expires_at: None,
+            };
+            let made = db
+                .secret_create(&caller, new)
+                .await
+                .map_err(crate::store::Error::into_refusal)?;
+            Ok::<_, Refusal>((made, path))
+        };
+        match made.await {
+            Ok((secret_id, path)) => {
+                // The ticks that are shown now are kept with the new one.
+                draft.form.secrets = seen
+                    .secrets
+                    .iter()
+                    .map(|row| DraftSecret {
+                        id: row.id,
+                        path: row.path.clone(),
+                        env: row.env.clone(),
+                        ticked: row.ticked,
+                    })
+                    .collect();
+                draft.form.ticked = true;
+                draft.form.secrets.push(DraftSecret {
+                    id: secret_id,
+                    path: path.to_string(),
+                    env,
+                    ticked: true,
+                });
+                save(&db, &caller, &draft, &BTreeMap::new(), false).await?;
+                done(&here, format!("Sealed {path} and ticked it.")).await
+            }
+            Err(refusal) => {
+                crate::app::wire::back(&here, &format!("add.{env}"), refusal, &[("path", &path)])
+                    .await
+            }
+        }
+    })
+    .await
+}
+
+/// The target step: where it runs, and its name.
+#[server(prefix = "/_fn", endpoint = "draft_target")]
+pub async fn draft_target(
+    id: Uuid,
+    #[server(default)] target: String,
+    #[server(default)] name: String,
+) -> Result<(), Refusal> {
+    told(async move {
+        let (db, caller, mut draft) = open(id).await?;
+        draft.form.target = target.chars().take(40).collect();
+        draft.form.name = name.trim().chars().take(200).collect();
+        let mut errors = BTreeMap::new();
+        if let Err(refusal) = crate::model::paths::DeploymentName::parse(&draft.form.name) {
+            note(&mut errors, "name", refusal);
+        }
+        if draft.form.target != "local" {
+            errors.insert("target".into(), "Choose where it runs.".into());
+        }
+        save(&db, &caller, &draft, &errors, false).await?;
+        let step = if errors.is_empty() {
+            "review"
+        } else {
+            "target"
+        };
+        leptos_axum::redirect(&format!("/deploy/{id}/{step}"));
+        Ok(())
+    })
+    .await
+}
+
+/// Deploys. Two posts make one release.
+#[server(prefix = "/_fn", endpoint = "draft_deploy")]
+pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
+    told(async move {
+        let seen = view(id).await?;
+        let (db, caller, draft) = open(id).await?;
+        if let Some(name) = &draft.deployed_as {
+            leptos_axum::redirect(&format!("/deployments/{name}"));
+            return Ok(());
+        }
+        let spec = match spec(&seen) {
+            Ok(spec) => spec,
+            Err(errors) => {
+                save(&db, &caller, &draft, &errors, false).await?;
+                leptos_axum::redirect(&format!("/deploy/{id}/review"));
+                return Ok(());
+            }
+        };
+        match db.deployment_create(&caller, Some(id), &spec).await {
+            Ok(name) => {
+                expect_context::<crate::deploy::Deployer>().wake();
+                leptos_axum::redirect(&format!("/deployments/{name}"));
+                Ok(())
+            }
+            Err(error) => {
+                let refusal = error.into_refusal();
+                let mut errors = BTreeMap::new();
+                note(
+                    &mut errors,
+                    refusal.field.clone().unwrap_or_default(),
+                    refusal,
+                );
+                save(&db, &caller, &draft, &errors, false).await?;
+                go(
+                    &format!("/deploy/{id}/review"),
+                    crate::app::wire::Flash::default(),
+                )
+                .await
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,481 @@
+//! A deployment's page: state and age first, then the release, the log, how to connect, what is bound, and the end.
+
+use leptos::prelude::*;
+use leptos_router::hooks::{use_params_map, use_query_map};
+use uuid::Uuid;
+
+use super::deployments::{
+    DeploymentAct, DeploymentDestroy, DeploymentView, GatewayTokenNew, StateBadge, deployment,
+    token_shown_once,
+};
+use super::fields::{SelectField, TextField};
+use super::frame::{Folding, Here, Page, Section, page};
+use super::icons::Icon;
+use super::islands::copy::Copy;
+use super::islands::follow::Follow;
+use super::times::{When, span};
+use super::wire::{Flash, page_open};
+use crate::model::deployments::{
+    BindingSummary, DeploymentState, LogLine, ReleaseState, ReleaseSummary, Step, StepName,
+};
+use crate::model::errors::Refusal;
+use crate::model::paths::DeploymentName;
+
+/// Where a token stands in a configuration that has none yet.
+const NO_TOKEN: &str = "YOUR_TOKEN";
+
+#[component]
+pub fn DeploymentPage() -> impl IntoView {
+    let name = use_params_map().with_untracked(|params| params.get("name").unwrap_or_default());
+    let shown = use_query_map().with_untracked(|query| query.get("shown"));
+    let loaded = Resource::new(
+        || (),
+        move |()| {
+            let (name, shown) = (name.clone(), shown.clone());
+            async move {
+                let name =
+                    DeploymentName::parse(&name).map_err(|_| Refusal::not_found("deployment"))?;
+                let opened = page_open().await?;
+                let found = deployment(name).await?;
+                let token = match shown.and_then(|id| Uuid::parse_str(&id).ok()) {
+                    Some(id) => token_shown_once(id).await?,
+                    None => None,
+                };
+                Ok::<_, Refusal>((opened, found, token))
+            }
+        },
+    );
+    view! {
+        <Suspense>
+            {move || page(
+                Here::Deployments,
+                async move {
+                    let (opened, found, token) = loaded.await?;
+                    let name = found.detail.summary.name.clone();
+                    let crumbs = vec![("Deployments".to_owned(), "/deployments".to_owned())];
+                    let moving = matches!(
+                        found.detail.summary.state,
+                        DeploymentState::Deploying | DeploymentState::Restarting
+                    );
+                    let events = format!("/deployments/{name}/events");
+                    let last = found.log.last().map_or(0, |line| line.seq).to_string();
+                    let (token_flash, destroy_flash) = (opened.flash_of("token"), opened.flash_of("destroy"));
+                    Ok(
+                        view! {
+                            <Page opened here=Here::Deployments title=name.to_string() code=true crumbs>
+                                {moving
+                                    .then(|| {
+                                        view! {
+                                            <noscript>
+                                                <meta http-equiv="refresh" content="3" />
+                                            </noscript>
+                                        }
+                                    })}
+                                <div class="flex flex-col gap-5" data-follow=events data-after=last>
+                                    {head(&found)}
+                                    {release(&found)}
+                                    {log(found.log.clone())}
+                                    {connect(&found, token, &token_flash)}
+                                    {bindings(&found.detail.bindings)}
+                                    {older(&found.detail.releases)}
+                                    {danger(&name, &destroy_flash)}
+                                </div>
+                            </Page>
+                        },
+                    )
+                },
+            )}
+        </Suspense>
+    }
+}
+
+/// State and age, why, and what can be done about it.
+fn head(found: &DeploymentView) -> impl IntoView + use<> {
+    let summary = found.detail.summary.clone();
+    let name = summary.name.to_string();
+    let buttons: Vec<(&str, &str, &str)> = match summary.state {
+        DeploymentState::Running | DeploymentState::Restarting => vec![
+            ("Redeploy", "replace", "redeploy"),
+            ("Stop", "stop", "stop"),
+        ],
+        DeploymentState::Deploying => vec![("Stop", "stop", "stop")],
+        DeploymentState::Failed => vec![
+            ("Redeploy", "replace", "redeploy"),
+            ("Start", "play", "start"),
+            ("Stop", "stop", "stop"),
+        ],
+        DeploymentState::Stopped => vec![
+            ("Start", "play", "start"),
+            ("Redeploy", "replace", "redeploy"),
+        ],
+    };
+    let weak: Vec<String> = found
+        .confinement
+        .iter()
+        .filter(|(sound, _)| !sound)
+        .map(|(_, sentence)| sentence.clone())
+        .collect();
+    view! {
+        <section id="state" data-live="" aria-label="State" class="flex flex-col gap-3 rounded-box border border-base-300 p-4">
+            <div class="flex flex-wrap items-center gap-3">
+                <StateBadge state=summary.state />
+                <span class="text-dim">"since " <When at=summary.state_since /></span>
+                <span class="min-w-0 break-all font-mono text-sm text-dim">{summary.source.to_string()}</span>
+                <div class="ms-auto flex flex-wrap gap-2">
+                    {buttons
+                        .into_iter()
+                        .map(|(label, icon, act)| {
+                            let name = name.clone();
+                            let action = ServerAction::<DeploymentAct>::new();
+                            view! {
+                                <ActionForm action>
+                                    <input type="hidden" name="name" value=name />
+                                    <button class="btn btn-sm" name="act" value=act>
+                                        <Icon name=icon />
+                                        {label}
+                                    </button>
+                                </ActionForm>
+                            }
+                        })
+                        .collect_view()}
+                </div>
+            </div>
+            {summary
+                .reason
+                .map(|reason| {
+                    let class = if summary.state == DeploymentState::Failed { "text-error" } else { "text-amber" };
+                    view! { <p class=format!("whitespace-pre-wrap break-words {class}")>{reason}</p> }
+                })}
+            {weak
+                .into_iter()
+                .map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })
+                .collect_view()}
+        </section>
+    }
+}
+
+/// The newest release's steps, with how long each took.
+fn release(found: &DeploymentView) -> impl IntoView + use<> {
+    let newest = found.detail.releases.first().cloned();
+    view! {
+        <div id="release" data-live="">
+            {newest
+                .map(|release| {
+                    view! {
+                        <Section title=format!("Release {}", release.number)>
+                            <ol class="flex flex-col gap-1">
+                                {release.steps.iter().map(step_row).collect_view()}
+                            </ol>
+                            <p class="text-sm text-dim">
+                                {release_word(release.state)} ", asked for by " {release.created_by.clone()} " "
+                                <When at=release.created_at />
+                                {versions(&release)}
+                            </p>
+                        </Section>
+                    }
+                })}
+        </div>
+    }
+}
+
+fn versions(release: &ReleaseSummary) -> String {
+    let used: Vec<String> = release
+        .versions
+        .iter()
+        .map(|(env, version)| format!("{env} version {version}"))
+        .collect();
+    if used.is_empty() {
+        ".".to_owned()
+    } else {
+        format!(", with {}.", used.join(", "))
+    }
+}
+
+fn step_row(step: &Step) -> impl IntoView + use<> {
+    let title = match step.name {
+        StepName::Fetch => "Fetch",
+        StepName::Install => "Install",
+        StepName::Start => "Start",
+        StepName::Handshake => "Handshake",
+    };
+    let (icon, class) = match step.state.as_str() {
+        "done" => ("check", "text-success"),
+        "failed" => ("alert", "text-error"),
+        "running" => ("clock", "text-primary"),
+        _ => ("clock", "text-dim"),
+    };
+    let took = step
+        .started_at
+        .zip(step.ended_at)
+        .map(|(began, ended)| span(began, ended));
+    view! {
+        <li class="flex flex-wrap items-center gap-x-3">
+            <span class=class>
+                <Icon name=icon />
+            </span>
+            <span class="w-24 font-medium">{title}</span>
+            <span class="w-24 text-sm text-dim">{step.state.clone()}</span>
+            <span class="font-mono text-sm text-dim">{took}</span>
+            <span class="min-w-0 break-words text-sm text-dim">{step.detail.clone()}</span>
+        </li>
+    }
+}
+
+fn release_word(state: ReleaseState) -> &'static str {
+    match state {
+        ReleaseState::Queued => "Waiting",
+        ReleaseState::Running => "Under way",
+        ReleaseState::Live => "Live",
+        ReleaseState::Failed => "Failed",
+        ReleaseState::Superseded => "Overtaken by a newer one",
+    }
+}
+
+/// Masked lines; grows by itself where the browser runs scripts.
+fn log(lines: Vec<LogLine>) -> impl IntoView {
+    view! {
+        <Section title="Log" id="log">
+            <Follow />
+            <ol
+                data-log=""
+                tabindex="0"
+                aria-label="Lines of the log"
+                class="max-h-96 overflow-auto rounded-field bg-base-200 p-3 font-mono text-xs leading-5"
+            >
+                {lines
+                    .into_iter()
+                    .map(|line| {
+                        let stream = line.stream.clone();
+                        view! {
+                            <li class="whitespace-pre-wrap break-words" data-stream=stream>
+                                <span class="text-dim">{line.stream} " "</span>
+                                {line.line}
+                            </li>
+                        }
+                    })
+                    .collect_view()}
+            </ol>
+            <p class="text-sm text-dim">
+                "Bound secrets are masked as [sealed] before a line is kept. The newest 300 lines stand here."
+            </p>
+        </Section>
+    }
+}
+
+/// A token made on the spot, and what each client wants to be told.
+fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl IntoView + use<> {
+    let action = ServerAction::<GatewayTokenNew>::new();
+    let name = found.detail.summary.name.to_string();
+    let url = found.gateway_url.clone();
+    let label_error = flash.error("name").or_else(|| flash.error(""));
+    let typed = flash.typed("label");
+    let lives = [("30", "30 days"), ("90", "90 days"), ("365", "a year")]
+        .map(|(sent, read)| (sent.to_owned(), read.to_owned()))
+        .to_vec();
+    let word = token.clone().unwrap_or_else(|| NO_TOKEN.to_owned());
+    let clients = configurations(&name, &url, &word);
+    view! {
+        <Section title="Connect" id="connect">
+            <p>"Its address: " <code class="break-all font-mono select-all">{url}</code></p>
+            {token
+                .map(|token| {
+                    view! {
+                        <div class="alert alert-success alert-soft flex-wrap" role="status" data-copy="">
+                            <Icon name="token" />
+                            <div class="min-w-0">
+                                <p class="font-semibold">"Copy the token now. It cannot be shown again."</p>
+                                <code class="break-all font-mono select-all" data-copy-from="" id="token">
+                                    {token}
+                                </code>
+                            </div>
+                            <Copy />
+                        </div>
+                    }
+                })}
+            <ActionForm action attr:class="flex flex-wrap items-end gap-3">
+                <input type="hidden" name="name" value=name.clone() />
+                <div class="min-w-48 flex-1">
+                    <TextField name="label" label="What the token is for" value=typed error=label_error placeholder="Claude Code on my laptop" maxlength=100 />
+                </div>
+                <div class="w-40">
+                    <SelectField name="days" label="It lives" options=lives value="90" />
+                </div>
+                <button class="btn">
+                    <Icon name="token" />
+                    "Make a token"
+                </button>
+            </ActionForm>
+            <div class="flex flex-col gap-2">
+                {clients
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, (client, place, text))| {
+                        view! {
+                            <details name="client" class="rounded-box border border-base-300" open=i == 0>
+                                <summary class="cursor-pointer px-3 py-2 font-medium">{client}</summary>
+                                <div class="flex flex-col gap-2 border-t border-base-300 p-3" data-copy="">
+                                    <p class="text-sm text-dim">{place}</p>
+                                    <pre
+                                        tabindex="0"
+                                        class="overflow-x-auto rounded-field bg-base-200 p-3 font-mono text-xs"
+                                        data-copy-from=""
+                                    >
+                                        {text}
+                                    </pre>
+                                    <div>
+                                        <Copy />
+                                    </div>
+                                </div>
+                            </details>
+                        }
+                    })
+                    .collect_view()}
+            </div>
+        </Section>
+    }
+}
+
+/// Client, where it goes, and the text itself. Tokens stand in configurations, never in links.
+fn configurations(name: &str, url: &str, token: &str) -> Vec<(&'static str, &'static str, String)> {
+    vec![
+        (
+            "Claude Code",
+            "Run this in a terminal.",
+            format!(
+                "claude mcp add --transport http {name} {url} --header \"Authorization: Bearer {token}\""
+            ),
+        ),
+        (
+            "Claude Desktop",
+            "In claude_desktop_config.json.",
+            format!(
+                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"command\": \"npx\",\n      \"args\": [\"-y\", \"mcp-remote\", \"{url}\", \"--header\", \"Authorization:${{AUTH_HEADER}}\"],\n      \"env\": {{ \"AUTH_HEADER\": \"Bearer {token}\" }}\n    }}\n  }}\n}}"
+            ),
+        ),
+        (
+            "Cursor",
+            "In .cursor/mcp.json, with the token in the environment variable SEALPORT_TOKEN.",
+            format!(
+                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"url\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{env:SEALPORT_TOKEN}}\" }}\n    }}\n  }}\n}}"
+            ),
+        ),
+        (
+            "VS Code",
+            "In .vscode/mcp.json; it asks for the token once.",
+            format!(
+                "{{\n  \"inputs\": [{{ \"type\": \"promptString\", \"id\": \"token\", \"description\": \"Sealport token for {name}\", \"password\": true }}],\n  \"servers\": {{\n    \"{name}\": {{\n      \"type\": \"http\",\n      \"url\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{input:token}}\" }}\n    }}\n  }}\n}}"
+            ),
+        ),
+        (
+            "Windsurf",
+            "In mcp_config.json, with the token in the environment variable SEALPORT_TOKEN.",
+            format!(
+                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"serverUrl\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{env:SEALPORT_TOKEN}}\" }}\n    }}\n  }}\n}}"
+            ),
+        ),
+    ]
+}
+
+/// Names, what they are bound to, and which version runs.
+fn bindings(bindings: &[BindingSummary]) -> impl IntoView + use<> {
+    let rows = bindings.to_vec();
+    view! {
+        <Section title="Bindings" id="bindings">
+            {if rows.is_empty() {
+                view! { <p class="text-dim">"Nothing is bound."</p> }.into_any()
+            } else {
+                view! {
+                    <div class="overflow-x-auto" id="bindings-table" data-live="">
+                        <table class="table table-sm">
+                            <thead>
+                                <tr>
+                                    <th scope="col">"Variable"</th>
+                                    <th scope="col">"Is"</th>
+                                    <th scope="col">"Version"</th>
+                                </tr>
+                            </thead>
+                            <tbody>{rows.into_iter().map(binding_row).collect_view()}</tbody>
+                        </table>
+                    </div>
+                }
+                    .into_any()
+            }}
+        </Section>
+    }
+}
+
+fn binding_row(binding: BindingSummary) -> impl IntoView {
+    let is = match (&binding.secret, &binding.text) {
+        (Some(path), _) => format!("secret {path}"),
+        (None, Some(text)) => format!("plain text: {text}"),
+        (None, None) => "a secret that is gone".to_owned(),
+    };
+    let version = match (binding.running_version, binding.current_version) {
+        (Some(running), Some(current)) if running < current => {
+            format!("runs {running}, newest is {current}: redeploy to use it")
+        }
+        (Some(running), _) => running.to_string(),
+        (None, Some(current)) => format!("newest is {current}"),
+        (None, None) => String::new(),
+    };
+    view! {
+        <tr>
+            <th scope="row" class="break-all font-mono font-normal">
+                {binding.env.to_string()}
+            </th>
+            <td class="break-all">{is}</td>
+            <td>{version}</td>
+        </tr>
+    }
+}
+
+/// Releases before the newest.
+fn older(releases: &[ReleaseSummary]) -> Option<impl IntoView + use<>> {
+    let older: Vec<ReleaseSummary> = releases.iter().skip(1).cloned().collect();
+    (!older.is_empty()).then(|| {
+        view! {
+            <Folding title="Earlier releases" id="releases" icon="clock" open=false>
+                <ul class="flex flex-col gap-2">
+                    {older
+                        .into_iter()
+                        .map(|release| {
+                            view! {
+                                <li class="text-sm">
+                                    <span class="font-medium">{format!("Release {}: ", release.number)}</span>
+                                    {release_word(release.state)} " " <When at=release.created_at /> {versions(&release)}
+                                    {release
+                                        .reason
+                                        .clone()
+                                        .map(|reason| {
+                                            view! { <p class="whitespace-pre-wrap break-words text-dim">{reason}</p> }
+                                        })}
+                                </li>
+                            }
+                        })
+                        .collect_view()}
+                </ul>
+            </Folding>
+        }
+    })
+}
+
+fn danger(name: &DeploymentName, flash: &Flash) -> impl IntoView + use<> {
+    let action = ServerAction::<DeploymentDestroy>::new();
+    let name = name.to_string();
+    let error = flash.error("typed").or_else(|| flash.error(""));
+    view! {
+        <Folding title="Destroy" id="destroy" icon="trash" open=error.is_some() danger=true>
+            <p>
+                "Stops the server and deletes its releases, its log and its tokens; clients that use it stop working. Its secrets stay. The name stays yours."
+            </p>
+            <ActionForm action attr:class="flex flex-wrap items-end gap-3">
+                <input type="hidden" name="name" value=name.clone() />
+                <TextField name="typed" label=format!("Type {name} to go on") error=error required=true code=true id="destroy-typed" />
+                <button class="btn btn-error">
+                    <Icon name="trash" />
+                    "Destroy"
+                </button>
+            </ActionForm>
+        </Folding>
+    }
+}

@@ -1,0 +1,228 @@
+//! Deployments: the list, and what one can do with them.
+
+use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::frame::{Empty, Here, Page, page, primary};
+use super::times::When;
+use super::wire::page_open;
+#[cfg(feature = "ssr")]
+use super::wire::{back, caller, done};
+use crate::model::deployments::{DeploymentDetail, DeploymentState, DeploymentSummary, LogLine};
+use crate::model::errors::Refusal;
+use crate::model::paths::DeploymentName;
+
+/// Lines that a page begins with.
+#[cfg(feature = "ssr")]
+const LOG_LINES_SHOWN: i64 = 300;
+/// The longest life of a token, in days.
+#[cfg(feature = "ssr")]
+const TOKEN_MAX_DAYS: i64 = 365;
+
+#[server(prefix = "/_fn", endpoint = "deployments")]
+pub async fn deployments() -> Result<Vec<DeploymentSummary>, Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    db.deployments_list(&caller().await?)
+        .await
+        .map_err(crate::store::Error::into_refusal)
+}
+
+/// What a deployment's page shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeploymentView {
+    pub detail: DeploymentDetail,
+    pub log: Vec<LogLine>,
+    /// The address of its gateway.
+    pub gateway_url: String,
+    pub confinement: Vec<(bool, String)>,
+}
+
+#[server(prefix = "/_fn", endpoint = "deployment")]
+pub async fn deployment(name: DeploymentName) -> Result<DeploymentView, Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let told = crate::store::Error::into_refusal;
+    let detail = db.deployment_show(&caller, &name).await.map_err(told)?;
+    let log = db
+        .log_read(&caller, &name, None, LOG_LINES_SHOWN)
+        .await
+        .map_err(told)?;
+    let public = expect_context::<url::Url>();
+    Ok(DeploymentView {
+        detail,
+        log,
+        gateway_url: format!("{public}s/{name}/mcp"),
+        confinement: expect_context::<crate::deploy::Deployer>().confinement(),
+    })
+}
+
+/// What a button of the page does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    Redeploy,
+    Start,
+    Stop,
+}
+
+#[server(prefix = "/_fn", endpoint = "deployment_act")]
+pub async fn deployment_act(name: DeploymentName, act: Act) -> Result<(), Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let acted = match act {
+        Act::Redeploy => db.deployment_redeploy(&caller, &name).await.map(|_| ()),
+        Act::Start => db.deployment_start(&caller, &name).await,
+        Act::Stop => db.deployment_stop(&caller, &name).await,
+    };
+    expect_context::<crate::deploy::Deployer>().wake();
+    let here = format!("/deployments/{name}");
+    match acted {
+        Ok(()) => {
+            let notice = match act {
+                Act::Redeploy => "A new release is under way, with the newest versions.",
+                Act::Start => "It is being started.",
+                Act::Stop => "It is being stopped.",
+            };
+            done(&here, notice).await
+        }
+        Err(error) => back(&here, "act", error.into_refusal(), &[]).await,
+    }
+}
+
+#[server(prefix = "/_fn", endpoint = "deployment_destroy")]
+pub async fn deployment_destroy(
+    name: DeploymentName,
+    #[server(default)] typed: String,
+) -> Result<(), Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let destroyed = db.deployment_destroy(&caller, &name, typed.trim()).await;
+    expect_context::<crate::deploy::Deployer>().wake();
+    match destroyed {
+        Ok(()) => {
+            done(
+                "/deployments",
+                format!("{name} is destroyed. Its name stays yours."),
+            )
+            .await
+        }
+        Err(error) => {
+            let here = format!("/deployments/{name}");
+            back(&here, "destroy", error.into_refusal(), &[]).await
+        }
+    }
+}
+
+/// Makes a gateway token; the page that follows shows it once.
+#[server(prefix = "/_fn", endpoint = "gateway_token_new")]
+pub async fn gateway_token_new(
+    name: DeploymentName,
+    #[server(default)] label: String,
+    #[server(default)] days: Option<i64>,
+) -> Result<(), Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let label = match label.trim() {
+        "" => "MCP client",
+        label => label,
+    };
+    let days = days.unwrap_or(90).clamp(1, TOKEN_MAX_DAYS);
+    let expires_at = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+    let made = db
+        .gateway_token_create(&caller, &name, label, Some(expires_at))
+        .await;
+    match made {
+        Ok(new) => {
+            let user_id = caller.user().map(|user| user.id).unwrap_or_default();
+            let once = expect_context::<super::once::ShownOnce>();
+            let shown = once.keep(user_id, new.token.into());
+            leptos_axum::redirect(&format!("/deployments/{name}?shown={shown}#connect"));
+            Ok(())
+        }
+        Err(error) => {
+            let here = format!("/deployments/{name}#connect");
+            back(&here, "token", error.into_refusal(), &[("label", label)]).await
+        }
+    }
+}
+
+/// The new token, once, for its maker's page.
+#[server(prefix = "/_fn", endpoint = "token_shown_once")]
+pub async fn token_shown_once(id: Uuid) -> Result<Option<String>, Refusal> {
+    use secrecy::ExposeSecret;
+    let caller = caller().await?;
+    let user_id = caller.user().map(|user| user.id).unwrap_or_default();
+    let once = expect_context::<super::once::ShownOnce>();
+    Ok(once
+        .take(user_id, id)
+        .map(|token| token.expose_secret().to_owned()))
+}
+
+/// A state as a person reads it: a word, and a colour that repeats it.
+#[component]
+pub fn StateBadge(state: DeploymentState) -> impl IntoView {
+    let (label, class) = match state {
+        DeploymentState::Deploying => ("Deploying", "badge badge-info badge-soft"),
+        DeploymentState::Running => ("Running", "badge badge-success badge-soft"),
+        DeploymentState::Restarting => ("Restarting", "badge badge-warning badge-soft"),
+        DeploymentState::Failed => ("Failed", "badge badge-error badge-soft"),
+        DeploymentState::Stopped => ("Stopped", "badge badge-soft"),
+    };
+    view! { <span class=class>{label}</span> }
+}
+
+#[component]
+pub fn DeploymentsPage() -> impl IntoView {
+    let loaded = Resource::new(
+        || (),
+        |()| async { Ok::<_, Refusal>((page_open().await?, deployments().await?)) },
+    );
+    view! {
+        <Suspense>
+            {move || page(
+                Here::Deployments,
+                async move {
+                    let (opened, all) = loaded.await?;
+                    let deploy = || primary("/deploy", "ship", "Deploy");
+                    Ok(
+                        view! {
+                            <Page opened here=Here::Deployments title="Deployments" action=deploy>
+                                {if all.is_empty() {
+                                    view! {
+                                        <Empty icon="ship" title="No server runs here yet">
+                                            "A deployment is an MCP server that runs with the secrets you ticked. Press Deploy, name a package, and connect your client to its address."
+                                        </Empty>
+                                    }
+                                        .into_any()
+                                } else {
+                                    view! {
+                                        <ul class="flex flex-col divide-y divide-base-300 rounded-box border border-base-300">
+                                            {all.into_iter().map(row).collect_view()}
+                                        </ul>
+                                    }
+                                        .into_any()
+                                }}
+                            </Page>
+                        },
+                    )
+                },
+            )}
+        </Suspense>
+    }
+}
+
+fn row(summary: DeploymentSummary) -> impl IntoView {
+    view! {
+        <li class="flex flex-wrap items-center gap-x-4 gap-y-1 px-4 py-3">
+            <a class="link link-hover font-mono font-semibold" href=format!("/deployments/{}", summary.name)>
+                {summary.name.to_string()}
+            </a>
+            <StateBadge state=summary.state />
+            <span class="min-w-0 flex-1 break-all font-mono text-sm text-dim">{summary.source.to_string()}</span>
+            <span class="text-sm text-dim">
+                {format!("release {}, ", summary.release)} <When at=summary.state_since />
+            </span>
+        </li>
+    }
+}

@@ -1,0 +1,61 @@
+//! What is shown once: a new token, kept in this process's memory between the POST that made it and the page that shows it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+use uuid::Uuid;
+
+/// What is not looked at within this time is gone.
+const WAITS: Duration = Duration::from_secs(120);
+/// More than this never wait at once; the oldest goes.
+const WAITING_MAX: usize = 256;
+
+/// Tokens that wait to be shown to their makers. Cheap to clone; never on disk.
+#[derive(Clone, Default)]
+pub struct ShownOnce(Arc<Mutex<HashMap<Uuid, Waiting>>>);
+
+struct Waiting {
+    user_id: Uuid,
+    until: Instant,
+    token: SecretString,
+}
+
+impl ShownOnce {
+    /// Returns the id under which the maker sees it.
+    pub fn keep(&self, user_id: Uuid, token: SecretString) -> Uuid {
+        let id = Uuid::new_v4();
+        if let Ok(mut all) = self.0.lock() {
+            let now = Instant::now();
+            all.retain(|_, waiting| waiting.until > now);
+            if all.len() >= WAITING_MAX
+                && let Some(oldest) = all
+                    .iter()
+                    .min_by_key(|(_, waiting)| waiting.until)
+                    .map(|(id, _)| *id)
+            {
+                all.remove(&oldest);
+            }
+            all.insert(
+                id,
+                Waiting {
+                    user_id,
+                    until: now + WAITS,
+                    token,
+                },
+            );
+        }
+        id
+    }
+
+    /// The token, once, for its maker.
+    pub fn take(&self, user_id: Uuid, id: Uuid) -> Option<SecretString> {
+        let mut all = self.0.lock().ok()?;
+        let waiting = all.get(&id)?;
+        if waiting.user_id != user_id || waiting.until < Instant::now() {
+            return None;
+        }
+        all.remove(&id).map(|waiting| waiting.token)
+    }
+}

@@ -1,0 +1,185 @@
+//! Adding a secret.
+
+use leptos::prelude::*;
+use leptos_router::hooks::use_query_map;
+
+use super::fields::{SelectField, TextField};
+use super::frame::{Here, Page, page};
+use super::icons::Icon;
+use super::value_field::{GenerateUnseen, ValueField};
+use super::wire::{Flash, Typed, page_open};
+use crate::model::errors::Refusal;
+use crate::model::secrets::{DESCRIPTION_LEN_CHARS, Kind};
+
+const FORM: &str = "add";
+
+#[server(prefix = "/_fn", endpoint = "secret_add")]
+pub async fn secret_add(
+    #[server(default)] path: String,
+    #[server(default)] value: Typed,
+    #[server(default)] generate: bool,
+    #[server(default)] kind: String,
+    #[server(default)] description: String,
+    #[server(default)] expires: String,
+) -> Result<(), Refusal> {
+    use super::forms::{expiry, new_value, trimmed};
+    use super::secrets::address;
+    use super::wire::{back, caller, go};
+    use crate::model::errors::RefusalKind;
+    use crate::model::paths::SecretPath;
+    use crate::model::secrets::SecretSort;
+    use crate::store::secrets::NewSecret;
+
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let path = path.trim().to_owned();
+    let description = trimmed(&description);
+    let made = async {
+        let new = NewSecret {
+            path: SecretPath::parse(&path)?,
+            value: new_value(value, generate)?,
+            kind: Kind::from_name(&kind).unwrap_or_default(),
+            description: description.clone(),
+            expires_at: expiry(&expires)?,
+        };
+        db.secret_create(&caller, new).await
+    };
+    let refusal = match made.await {
+        Ok(_) => {
+            let handle = caller.user().map_or("", |user| user.handle.as_str());
+            return go(
+                &address(handle, &path),
+                Flash {
+                    notice: Some(super::secret::SEALED.to_owned()),
+                    ..Flash::default()
+                },
+            )
+            .await;
+        }
+        Err(error) => error.into_refusal(),
+    };
+    let mut taken = String::new();
+    if refusal.kind == RefusalKind::Taken {
+        // It may differ in case: the link must lead to the one that exists.
+        taken = db
+            .secrets_list(&caller, &path, SecretSort::Path, 1_000)
+            .await
+            .unwrap_or_default()
+            .into_iter()
+            .find(|row| row.path.as_str().eq_ignore_ascii_case(&path))
+            .map(|row| address(&row.owner, row.path.as_str()))
+            .unwrap_or_default();
+    }
+    back(
+        "/secrets/new",
+        FORM,
+        refusal,
+        &[
+            ("path", &path),
+            ("kind", &kind),
+            ("description", &description),
+            ("expires", &expires),
+            ("taken", &taken),
+        ],
+    )
+    .await
+}
+
+#[component]
+pub fn SecretNewPage() -> impl IntoView {
+    let asked = use_query_map()
+        .get_untracked()
+        .get("path")
+        .unwrap_or_default();
+    page(Here::Secrets, async move {
+        let mut opened = page_open().await?;
+        let flash = opened.flash_of(FORM);
+        let path = if flash.form.is_empty() {
+            asked
+        } else {
+            flash.typed("path")
+        };
+        let taken = flash.typed("taken");
+        if !taken.is_empty() {
+            // Said below, with the way out.
+            opened.flash = Flash::default();
+        }
+        Ok(view! {
+            <Page
+                opened
+                here=Here::Secrets
+                title="Add a secret"
+                crumbs=vec![("Secrets".to_owned(), "/secrets".to_owned())]
+            >
+                {(!taken.is_empty())
+                    .then(|| {
+                        view! {
+                            <div role="alert" class="alert">
+                                <span class="text-amber">
+                                    <Icon name="alert" />
+                                </span>
+                                <span>
+                                    "A secret with this path is stored already, and nothing was changed. Give this one another path, or "
+                                    <a class="link" href=format!("{taken}?open=replace#replace")>"replace that one"</a>
+                                    ". The value has to be typed again: it was not kept."
+                                </span>
+                            </div>
+                        }
+                    })}
+                <form method="post" action="/_fn/secret_add" class="flex max-w-2xl flex-col gap-5">
+                    <TextField
+                        name="path"
+                        label="Path"
+                        code=true
+                        required=true
+                        autofocus=true
+                        maxlength=255
+                        value=path
+                        error=flash.error("path")
+                        placeholder="OPENAI_API_KEY"
+                        hint="A name, or a folder and a name, as in project/shop/STRIPE_KEY. Folders start with meta/, project/ or service/. The last part becomes the variable's name."
+                    />
+                    <ValueField error=flash.error("value") generate=true />
+                    <div class="grid gap-5 sm:grid-cols-2">
+                        <SelectField
+                            name="kind"
+                            label="Kind"
+                            options=kind_options()
+                            value=if flash.form.is_empty() { Kind::ApiKey.as_str().to_owned() } else { flash.typed("kind") }
+                            error=flash.error("kind")
+                        />
+                        <TextField
+                            name="expires"
+                            label="Expires on"
+                            kind="date"
+                            value=flash.typed("expires")
+                            error=flash.error("expires_at")
+                            hint="It is usable until this day ends in UTC."
+                        />
+                    </div>
+                    <TextField
+                        name="description"
+                        label="Description"
+                        maxlength=DESCRIPTION_LEN_CHARS
+                        value=flash.typed("description")
+                        error=flash.error("description")
+                        hint="Visible to whoever may see the secret. Never part of the value."
+                    />
+                    <div class="flex flex-wrap gap-2">
+                        <button class="btn btn-primary">"Seal and add"</button>
+                        <GenerateUnseen />
+                        <a class="btn btn-ghost" href="/secrets">"Cancel"</a>
+                    </div>
+                </form>
+            </Page>
+        })
+    })
+}
+
+/// What a kind is sent as, and its name.
+pub fn kind_options() -> Vec<(String, String)> {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| (kind.as_str().to_owned(), kind.label().to_owned()))
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! One's own settings, and what an operator should know of this installation.
+
+use leptos::prelude::*;
+
+use super::fields::TextField;
+use super::frame::{Here, Page, Section, page};
+use super::icons::Icon;
+use super::wire::{Flash, page_open, preferences};
+use crate::model::errors::Refusal;
+use crate::model::users::PASSWORD_MIN_CHARS;
+
+/// How guests are confined on this machine: whether it is as it should be, and in a sentence.
+#[server(prefix = "/_fn", endpoint = "confinement")]
+pub async fn confinement() -> Result<Vec<(bool, String)>, Refusal> {
+    let deployer = expect_context::<crate::deploy::Deployer>();
+    super::wire::caller().await?;
+    Ok(deployer.confinement())
+}
+
+/// Kept in cookies: they are the browser's, not the account's.
+#[server(prefix = "/_fn", endpoint = "preferences_set")]
+pub async fn preferences_set(
+    #[server(default)] theme: String,
+    #[server(default)] keys: bool,
+) -> Result<(), Refusal> {
+    use axum::http::{HeaderValue, header};
+    super::wire::caller().await?;
+    let theme = match theme.as_str() {
+        "light" => "light",
+        "dark" => "dark",
+        _ => "system",
+    };
+    let secure = match expect_context::<url::Url>().scheme() {
+        "https" => "; Secure",
+        _ => "",
+    };
+    let response = expect_context::<leptos_axum::ResponseOptions>();
+    for (name, value) in [("theme", theme), ("keys", if keys { "on" } else { "off" })] {
+        let cookie =
+            format!("{name}={value}; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly{secure}");
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.append_header(header::SET_COOKIE, cookie);
+        }
+    }
+    super::wire::done("/settings", "Saved for this browser.").await
+}
+
+#[component]
+pub fn SettingsPage() -> impl IntoView {
+    let preferences = preferences();
+    page(Here::Settings, async move {
+        let opened = page_open().await?;
+        let confinement = confinement().await?;
+        let is_admin = opened.is_admin;
+        let flash = opened.flash_of("password");
+        let email = opened.email.clone();
+        let theme = preferences.theme.unwrap_or("system");
+        Ok(view! {
+            <Page opened here=Here::Settings title="Settings">
+                <div class="flex max-w-2xl flex-col gap-5">
+                    <Password email flash />
+                    <Section title="This browser" id="browser">
+                        <form method="post" action="/_fn/preferences_set" class="flex flex-col gap-4">
+                            <fieldset class="flex flex-wrap gap-x-6 gap-y-2">
+                                <legend class="mb-1 font-medium">"Theme"</legend>
+                                {[("system", "As the system"), ("light", "Light"), ("dark", "Dark")]
+                                    .into_iter()
+                                    .map(|(value, label)| {
+                                        view! {
+                                            <label class="flex min-h-6 items-center gap-2">
+                                                <input type="radio" class="radio" name="theme" value=value checked=theme == value />
+                                                {label}
+                                            </label>
+                                        }
+                                    })
+                                    .collect_view()}
+                            </fieldset>
+                            <label class="flex min-h-6 items-center gap-2">
+                                <input type="checkbox" class="checkbox" name="keys" value="true" checked=preferences.keys />
+                                "Single keys: / searches, n adds, g s goes to the secrets, ? lists them all"
+                            </label>
+                            <div>
+                                <button class="btn">"Save"</button>
+                            </div>
+                        </form>
+                    </Section>
+                    <Guests sentences=confinement />
+                    {is_admin.then(|| view! { <Keys /> })}
+                </div>
+            </Page>
+        })
+    })
+}
+
+#[component]
+fn Password(email: String, flash: Flash) -> impl IntoView {
+    view! {
+        <Section title="Password" id="password">
+            <form method="post" action="/settings/password" class="flex max-w-sm flex-col gap-4">
+                // Tells a password manager whose password this is.
+                <input type="email" class="hidden" autocomplete="username" value=email readonly tabindex="-1" aria-hidden="true" />
+                <TextField
+                    name="current"
+                    label="Current password"
+                    kind="password"
+                    autocomplete="current-password"
+                    required=true
+                    error=flash.error("current")
+                />
+                <TextField
+                    name="new"
+                    label="New password"
+                    kind="password"
+                    autocomplete="new-password"
+                    required=true
+                    minlength=PASSWORD_MIN_CHARS
+                    error=flash.error("new")
+                    hint="At least 12 characters; several words are fine. Your other sessions end."
+                />
+                <div>
+                    <button class="btn btn-primary">"Change password"</button>
+                </div>
+            </form>
+        </Section>
+    }
+}
+
+#[component]
+fn Guests(sentences: Vec<(bool, String)>) -> impl IntoView {
+    view! {
+        <Section title="How servers are confined" id="guests">
+            <p class="text-dim">"What a deployed server cannot do on this machine, and where the walls are thinner than they should be."</p>
+            <ul class="flex flex-col gap-2">
+                {sentences
+                    .into_iter()
+                    .map(|(sound, sentence)| {
+                        view! {
+                            <li class="flex items-start gap-2">
+                                <span class=if sound { "mt-1 text-success" } else { "mt-1 text-amber" }>
+                                    <Icon name=if sound { "check" } else { "alert" } label=if sound { "Sound:" } else { "Weaker:" } />
+                                </span>
+                                <span>{sentence}</span>
+                            </li>
+                        }
+                    })
+                    .collect_view()}
+            </ul>
+        </Section>
+    }
+}
+
+#[component]
+fn Keys() -> impl IntoView {
+    view! {
+        <Section title="The master key" id="keys">
+            <p>
+                "Every secret is sealed under the master key. Whoever has it and the database has the secrets; without it, nobody has them, \
+                 and Sealport cannot help."
+            </p>
+            <ul class="flex list-disc flex-col gap-1.5 ps-5">
+                <li>
+                    "Keep a copy apart from the machine and from the database’s backups: in a password manager, or on paper in a safe."
+                </li>
+                <li>
+                    "If Sealport made the key, it is the file " <code>"master.key"</code>
+                    " in the data directory. If you gave it, it is in SEALPORT_MASTER_KEY or in the file that SEALPORT_MASTER_KEY_FILE names."
+                </li>
+            </ul>
+        </Section>
+    }
+}

@@ -1,0 +1,161 @@
+//! Configuration: flags and variables, one struct, which fails at the start and names what is wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use ipnet::IpNet;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::store::data_dir::DataDir;
+use crate::store::db::{DatabaseConfig, Db, KeySource};
+use crate::store::embedded::Embedded;
+
+/// Where the data is, and how it is reached: for the server and for commands on its host.
+#[derive(Args)]
+pub struct DatabaseArgs {
+    /// The directory of the embedded database, the key file and the guests.
+    #[arg(long = "data", env = "SEALPORT_DATA", default_value = "./data")]
+    pub data: PathBuf,
+
+    /// A PostgreSQL 14 or newer to use rather than the embedded one.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+
+    /// The login that owns the tables and migrates; absent: that of DATABASE_URL.
+    #[arg(long, env = "DATABASE_OWNER_URL", hide_env_values = true)]
+    pub database_owner_url: Option<SecretString>,
+
+    /// Master keys, 32 bytes each as 64 hex digits or base64, separated by commas or lines.
+    #[arg(env = "SEALPORT_MASTER_KEY", hide = true, hide_env_values = true)]
+    master_key: Option<SecretString>,
+
+    /// A file with master keys, mode 0600. Absent: master.key in the data directory, made at the first start.
+    #[arg(long, env = "SEALPORT_MASTER_KEY_FILE")]
+    master_key_file: Option<PathBuf>,
+}
+
+/// The store, opened, with the database that came with it.
+pub struct Opened {
+    pub db: Db,
+    pub embedded: Option<Embedded>,
+}
+
+impl DatabaseArgs {
+    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
+    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
+        use secrecy::ExposeSecret;
+        let keys = match (&self.master_key, &self.master_key_file) {
+            (Some(_), Some(_)) => {
+                bail!("Set either SEALPORT_MASTER_KEY or SEALPORT_MASTER_KEY_FILE, not both.")
+            }
+            (Some(text), None) => KeySource::Variable(text.clone()),
+            (None, Some(path)) => KeySource::File(path.clone()),
+            (None, None) => KeySource::FileOrNew(data.key_file()),
+        };
+        let (config, embedded) = match &self.database_url {
+            Some(url) => {
+                let owner = self.database_owner_url.as_ref();
+                let config = DatabaseConfig::from_urls(
+                    url.expose_secret(),
+                    owner.map(|owner| owner.expose_secret()),
+                )?;
+                (config, None)
+            }
+            None => {
+                if self.database_owner_url.is_some() {
+                    bail!(
+                        "DATABASE_OWNER_URL is set without DATABASE_URL. Set both, or neither for the embedded database."
+                    );
+                }
+                let embedded = if serving {
+                    Embedded::start(data).await
+                } else {
+                    Embedded::attach_or_start(data).await
+                }
+                .context("The embedded PostgreSQL did not start")?;
+                let config =
+                    DatabaseConfig::new(embedded.app_options(), Some(embedded.owner_options()));
+                (config, Some(embedded))
+            }
+        };
+        match Db::open(config, keys).await {
+            Ok(db) => Ok(Opened { db, embedded }),
+            Err(error) => {
+                if let Some(embedded) = embedded {
+                    let _ = embedded.stop().await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// How the server runs.
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+
+    /// Where the server listens.
+    #[arg(long, env = "SEALPORT_ADDR", default_value = "127.0.0.1:3000")]
+    pub addr: SocketAddr,
+
+    /// Where people reach it, as in https://sealport.example.org. Absent: http on the listening address.
+    #[arg(long, env = "SEALPORT_PUBLIC_URL")]
+    pub public_url: Option<Url>,
+
+    /// Serve beyond loopback without TLS: passwords and values then cross the network in clear.
+    #[arg(long, env = "SEALPORT_ALLOW_PLAIN_HTTP")]
+    pub allow_plain_http: bool,
+
+    /// Networks of proxies whose X-Forwarded-For is believed.
+    #[arg(long, env = "SEALPORT_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Directories under which administrators may deploy servers by `dir:`.
+    #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',')]
+    pub dir_roots: Vec<PathBuf>,
+
+    /// Hosts, or networks, that sources and servers may reach although they are private; loopback included.
+    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',')]
+    pub source_hosts: Vec<String>,
+
+    /// Run servers without a sandbox where the host has none. Their code then runs as Sealport's own user.
+    #[arg(long, env = "SEALPORT_ALLOW_UNSANDBOXED")]
+    pub allow_unsandboxed: bool,
+
+    /// What is logged, as in `info` or `sealport=debug`.
+    #[arg(long, env = "SEALPORT_LOG", default_value = "info")]
+    pub log: String,
+}
+
+impl ServeArgs {
+    /// The address that people use. Errors: a wrong one, or one that would carry values in clear, by the variable's name.
+    pub fn checked_public_url(&self, listening: SocketAddr) -> anyhow::Result<Url> {
+        let url = match &self.public_url {
+            Some(url) => url.clone(),
+            None => Url::parse(&format!("http://{listening}"))?,
+        };
+        if !matches!(url.scheme(), "http" | "https")
+            || url.host_str().is_none()
+            || url.path() != "/"
+            || url.query().is_some()
+            || !url.username().is_empty()
+        {
+            bail!(
+                "SEALPORT_PUBLIC_URL is a scheme and a host, as in https://sealport.example.org, and nothing else."
+            );
+        }
+        if !self.addr.ip().is_loopback() && url.scheme() != "https" && !self.allow_plain_http {
+            bail!(
+                "SEALPORT_ADDR {} is reachable from other machines, so SEALPORT_PUBLIC_URL must be an https address \
+                 (with a proxy that speaks TLS in front). SEALPORT_ALLOW_PLAIN_HTTP=true serves without TLS all the same.",
+                self.addr
+            );
+        }
+        Ok(url)
+    }
+}

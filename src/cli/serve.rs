@@ -1,0 +1,183 @@
+//! `sealport serve`: opens the store, mounts the doors and the dashboard, starts the background jobs under one cancellation.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+
+use super::config::ServeArgs;
+use crate::deploy::sandbox::{Sandbox, SandboxConfig};
+use crate::deploy::sources::SourceHosts;
+use crate::deploy::{Deployer, DeployerConfig};
+use crate::doors;
+use crate::doors::web::{AppState, WebConfig};
+use crate::store::Db;
+use crate::store::data_dir::DataDir;
+
+/// How long requests under way may take to end at a stop.
+const DRAIN_SECS: u64 = 10;
+/// How often what is past its age is removed.
+const RETENTION_EVERY_SECS: u64 = 600;
+
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("SEALPORT_LOG {:?} is no log filter", args.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .json()
+        .flatten_event(true)
+        .init();
+
+    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
+    let _lock = data.lock_for_server()?;
+    let listener = TcpListener::bind(args.addr)
+        .await
+        .with_context(|| format!("SEALPORT_ADDR {} cannot be listened on", args.addr))?;
+    let listening = listener.local_addr()?;
+    let public_url = args.checked_public_url(listening)?;
+
+    let opened = args.database.open(&data, true).await?;
+    let db = opened.db.clone();
+    announce_key(&db)?;
+
+    let source_hosts = SourceHosts::new(args.source_hosts.iter().cloned());
+    let sandbox = Sandbox::probe(SandboxConfig {
+        allow_unsandboxed: args.allow_unsandboxed,
+        private_networks: source_hosts.private_networks().await,
+        runtime_dir: data.runtime_dir()?,
+        guests_dir: data.guests_dir(),
+        launcher: std::env::current_exe().context("This program's own file cannot be found")?,
+    })
+    .await?;
+    let deployer = Deployer::new(
+        db.clone(),
+        sandbox,
+        DeployerConfig {
+            guests_dir: data.guests_dir(),
+            dir_roots: args.dir_roots.clone(),
+            source_hosts,
+        },
+    );
+
+    if opened.embedded.is_some() {
+        // Alone on this database, so every hold is of a process that is gone.
+        db.deployments_release_all_holds().await?;
+    }
+    let cancel = CancellationToken::new();
+    let jobs = TaskTracker::new();
+    jobs.spawn(deployer.clone().run(cancel.clone()));
+    jobs.spawn(retention(db.clone(), cancel.clone()));
+    jobs.close();
+
+    check_assets()?;
+    let options = leptos::prelude::get_configuration(Some("Leptos.toml"))
+        .context("The dashboard's settings cannot be read")?
+        .leptos_options;
+    let router = doors::router(AppState {
+        options,
+        db: db.clone(),
+        deployer,
+        config: Arc::new(WebConfig {
+            public_url: public_url.clone(),
+            trusted_proxies: args.trusted_proxies.clone(),
+        }),
+    });
+    announce(&db, &public_url).await?;
+
+    let server = axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown({
+        let cancel = cancel.clone();
+        async move { cancel.cancelled().await }
+    });
+    let serving = tokio::spawn(async move { server.await });
+    stop_signal().await;
+    tracing::info!("stopping");
+    cancel.cancel();
+    // Streams that are followed for ever do not hold up the stop.
+    let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS), serving).await;
+    let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS * 2), jobs.wait()).await;
+    db.close().await;
+    if let Some(embedded) = opened.embedded {
+        embedded.stop().await?;
+    }
+    Ok(())
+}
+
+/// The names of the browser side's files, which pages need, stand beside this program once it was built with them.
+fn check_assets() -> anyhow::Result<()> {
+    let names = std::env::current_exe()?.with_file_name("hash.txt");
+    if !names.exists() {
+        anyhow::bail!(
+            "{} is missing: the dashboard's files were not built with this program. `make build` builds both.",
+            names.display()
+        );
+    }
+    Ok(())
+}
+
+/// Says loudly that a key file was made, for nothing opens without it.
+fn announce_key(db: &Db) -> anyhow::Result<()> {
+    if let Some(path) = db.new_key_file() {
+        writeln!(
+            std::io::stdout(),
+            "\n  A master key was made: {}\n  BACK IT UP NOW, apart from the database. Without it no secret opens again,\n  and whoever has it and the database opens them all.\n",
+            path.display()
+        )?;
+    }
+    Ok(())
+}
+
+/// Says where the server is and, while there is nobody, how the first administrator comes in.
+async fn announce(db: &Db, public_url: &url::Url) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "Sealport is at {public_url}")?;
+    if let Some(link) = db.first_administrator_link().await? {
+        writeln!(
+            out,
+            "Make the first administrator with this link (once, within an hour):\n  {public_url}welcome/{}",
+            link.expose_secret()
+        )?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+async fn retention(db: Db, cancel: CancellationToken) {
+    loop {
+        if let Err(error) = db.retention_step().await {
+            error.into_refusal();
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(RETENTION_EVERY_SECS)) => {}
+        }
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,42 @@
+//! `sealport user`: people with an account.
+
+use std::io::{Read, Write};
+
+use anyhow::Context;
+use secrecy::SecretString;
+
+use super::config::DatabaseArgs;
+use crate::model::users::{Email, PASSWORD_MAX_BYTES};
+use crate::store::data_dir::DataDir;
+
+/// Makes an account; works while the server runs and when it does not.
+pub async fn add(email: &str, is_admin: bool, database: DatabaseArgs) -> anyhow::Result<()> {
+    let email = Email::parse(email)?;
+    let password = password_from_stdin()?;
+    let data = DataDir::open(&database.data)?;
+    let opened = database.open(&data, false).await?;
+    let made = opened.db.user_add(&email, &password, is_admin).await;
+    opened.db.close().await;
+    if let Some(embedded) = opened.embedded {
+        embedded.stop().await?;
+    }
+    let user = made?;
+    writeln!(
+        std::io::stdout(),
+        "Made an account for {} ({}{}).",
+        user.email,
+        user.handle,
+        if user.is_admin { ", administrator" } else { "" }
+    )?;
+    Ok(())
+}
+
+/// One line of standard input, without its end.
+fn password_from_stdin() -> anyhow::Result<SecretString> {
+    let mut text = zeroize::Zeroizing::new(String::new());
+    std::io::stdin()
+        .take(PASSWORD_MAX_BYTES as u64 + 2)
+        .read_to_string(&mut text)
+        .context("The password could not be read from standard input")?;
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+}

@@ -1,0 +1,285 @@
+//! One start of a deployment: its bindings opened, its guest, its relay.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Deployer;
+use super::log::{LastLines, Log};
+use super::masks::Masks;
+use super::relay::{HttpRelay, Options, Relay, StdioRelay};
+use super::sandbox::{FIRST_GUEST_ID, Guest, GuestNetwork, GuestSpec, Limits};
+use super::sources::Installed;
+use crate::model::sources::{StartPlan, Transport};
+use crate::store;
+
+/// How long a server may take to answer the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a server may take to end after its input was closed, before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// What an HTTP server listens on, in a network of its own.
+const GUEST_PORT: u16 = 8080;
+/// Lines of a stdio server that are no messages, waiting to be logged.
+const STRAY_LINES: usize = 256;
+
+/// What a start needs to know.
+#[derive(Clone)]
+pub(super) struct StartAsk {
+    pub deployment_id: Uuid,
+    pub ordinal: i32,
+    pub owner_id: Uuid,
+    pub release: i32,
+    pub home: PathBuf,
+    pub installed: Installed,
+    pub start: StartPlan,
+}
+
+/// Why a start failed, in a masked sentence with the server's last lines.
+pub(super) struct StartFailure {
+    pub reason: String,
+    /// Trying again cannot help until someone acts, as when a binding's right is gone.
+    pub lasting: bool,
+}
+
+/// A server that answered the handshake.
+pub(super) struct Instance {
+    pub release: i32,
+    pub home: PathBuf,
+    relay: Arc<Relay>,
+    stop: CancellationToken,
+    ended: Arc<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    flag: AtomicBool,
+    notify: Notify,
+    why: std::sync::Mutex<String>,
+}
+
+impl Instance {
+    /// Opens the bindings (on record, with the owner's rights now), starts the guest, does the handshake.
+    /// `began` is called between the start and the handshake.
+    pub(super) async fn start(
+        deployer: &Deployer,
+        ask: StartAsk,
+        log: Log,
+        began: impl AsyncFnOnce(),
+    ) -> Result<Instance, StartFailure> {
+        let opened = deployer
+            .0
+            .db
+            .bindings_open(ask.deployment_id, ask.owner_id, ask.release)
+            .await
+            .map_err(|error| StartFailure {
+                lasting: matches!(error, store::Error::Refused(_)),
+                reason: error.into_refusal().detail,
+            })?;
+        let masks = Arc::new(Masks::new(&opened.secrets));
+        let http_path = match &ask.start.transport {
+            Transport::Stdio => None,
+            Transport::Http { path } => Some(path.clone()),
+        };
+        let mut env: Vec<(String, SecretString)> = opened
+            .environment
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect();
+        env.push(("NODE_ENV".into(), SecretString::from("production")));
+        env.push(("PORT".into(), SecretString::from(GUEST_PORT.to_string())));
+        let spec = GuestSpec {
+            uid: FIRST_GUEST_ID + ask.ordinal.unsigned_abs(),
+            home: ask.home.clone(),
+            cwd: Some(ask.installed.cwd.clone().into()),
+            read_only: Vec::new(),
+            argv: ask.installed.argv.clone(),
+            env,
+            network: GuestNetwork::Outgoing,
+            listen: http_path.as_ref().map(|_| GUEST_PORT),
+            limits: Limits::default(),
+        };
+        let mut guest = deployer
+            .0
+            .sandbox
+            .spawn(spec)
+            .await
+            .map_err(|error| StartFailure {
+                reason: format!("The sandbox could not start the server: {error}"),
+                lasting: false,
+            })?;
+        began().await;
+
+        let last = LastLines::default();
+        if let Some(stderr) = guest.stderr.take() {
+            let pump = log
+                .clone()
+                .pump("stderr", stderr, Arc::clone(&masks), last.clone());
+            deployer.0.tasks.spawn(pump);
+        }
+        let joined = match http_path {
+            Some(path) => {
+                if let Some(stdout) = guest.stdout.take() {
+                    let pump = log
+                        .clone()
+                        .pump("stdout", stdout, Arc::clone(&masks), last.clone());
+                    deployer.0.tasks.spawn(pump);
+                }
+                Self::join_http(&mut guest, path, &masks).await
+            }
+            None => Self::join_stdio(deployer, &mut guest, &masks, &log, &last).await,
+        };
+        let relay = match joined {
+            Ok(relay) => relay,
+            Err(why) => {
+                guest.stop(Duration::ZERO).await;
+                // What it said last arrives through its pipes as they close.
+                tokio::task::yield_now().await;
+                return Err(StartFailure {
+                    reason: with_last_lines(&why, &last.joined()),
+                    lasting: false,
+                });
+            }
+        };
+        let instance = Instance {
+            release: ask.release,
+            home: ask.home,
+            relay: Arc::new(relay),
+            stop: CancellationToken::new(),
+            ended: Arc::default(),
+        };
+        instance.watch(deployer, guest, log, last);
+        Ok(instance)
+    }
+
+    async fn join_http(
+        guest: &mut Guest,
+        path: String,
+        masks: &Arc<Masks>,
+    ) -> Result<Relay, String> {
+        let socket = guest
+            .http_socket
+            .clone()
+            .ok_or("The server has no way in.")?;
+        let handshake = HttpRelay::start(socket, path, Arc::clone(masks), HANDSHAKE_TIMEOUT);
+        tokio::select! {
+            relay = handshake => relay.map(Relay::Http).map_err(|error| error.to_string()),
+            exit = guest.wait() => Err(format!("The server {exit} before it answered the MCP handshake.")),
+        }
+    }
+
+    async fn join_stdio(
+        deployer: &Deployer,
+        guest: &mut Guest,
+        masks: &Arc<Masks>,
+        log: &Log,
+        last: &LastLines,
+    ) -> Result<Relay, String> {
+        let (Some(stdin), Some(stdout)) = (guest.stdin.take(), guest.stdout.take()) else {
+            return Err("The server's pipes are gone.".into());
+        };
+        let (stray, mut strays) = mpsc::channel::<String>(STRAY_LINES);
+        let (log, last) = (log.clone(), last.clone());
+        deployer.0.tasks.spawn(async move {
+            while let Some(line) = strays.recv().await {
+                last.push(&line);
+                log.push("stdout", line);
+            }
+        });
+        let options = Options {
+            log: Some(stray),
+            ..Options::default()
+        };
+        match StdioRelay::start_with(stdin, stdout, Arc::clone(masks), HANDSHAKE_TIMEOUT, options)
+            .await
+        {
+            Ok(relay) => Ok(Relay::Stdio(relay)),
+            Err(error) => {
+                // With the exit status where it ended by itself, which says more.
+                let exit = tokio::time::timeout(Duration::from_secs(2), guest.wait()).await;
+                Err(match exit {
+                    Ok(exit) => format!("The server {exit} before it answered the MCP handshake."),
+                    Err(_) => error.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Watches over the guest until it ends or is to stop; then nothing of it is left.
+    fn watch(&self, deployer: &Deployer, mut guest: Guest, log: Log, last: LastLines) {
+        let (stop, ended, relay) = (
+            self.stop.clone(),
+            Arc::clone(&self.ended),
+            Arc::clone(&self.relay),
+        );
+        let waker = deployer.clone();
+        deployer.0.tasks.spawn(async move {
+            let why = tokio::select! {
+                () = stop.cancelled() => {
+                    guest.stop(STOP_GRACE).await;
+                    log.say("The server was stopped.");
+                    String::new()
+                }
+                exit = guest.wait() => {
+                    let why = with_last_lines(&format!("The server {exit}."), &last.joined());
+                    log.say(format!("The server {exit}."));
+                    why
+                }
+                () = relay.closed() => {
+                    guest.stop(STOP_GRACE).await;
+                    log.say("The server closed its output and was stopped.");
+                    with_last_lines("The server closed its output.", &last.joined())
+                }
+            };
+            drop(guest);
+            if let Ok(mut slot) = ended.why.lock() {
+                *slot = why;
+            }
+            ended.flag.store(true, Ordering::Release);
+            ended.notify.notify_waiters();
+            waker.wake();
+        });
+    }
+
+    pub(super) fn relay(&self) -> Arc<Relay> {
+        Arc::clone(&self.relay)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.flag.load(Ordering::Acquire)
+    }
+
+    /// Why it ended; empty when it was stopped.
+    pub(super) fn why(&self) -> String {
+        self.ended
+            .why
+            .lock()
+            .map(|why| why.clone())
+            .unwrap_or_default()
+    }
+
+    /// Stops it and waits until nothing of it is left.
+    pub(super) async fn stop(&self) {
+        self.stop.cancel();
+        loop {
+            let ended = self.ended.notify.notified();
+            if self.has_ended() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+fn with_last_lines(why: &str, last: &str) -> String {
+    if last.is_empty() {
+        why.to_owned()
+    } else {
+        format!("{why} Its last lines: {last}")
+    }
+}

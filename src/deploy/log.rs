@@ -1,0 +1,148 @@
+//! The writing end of a deployment's log: masked lines, in batches, bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Deployer;
+use super::masks::Masks;
+use crate::model::deployments::LOG_LINE_LEN_BYTES;
+use crate::store::logs::NewLine;
+
+/// Lines that wait for the database; more are dropped and counted.
+const WAITING_LINES: usize = 2_000;
+/// Lines written in one statement.
+const BATCH_LINES: usize = 200;
+/// Read from a pipe at once.
+const READ_LEN_BYTES: usize = 8 * 1024;
+
+/// Takes lines of one release. Cheap to clone; the last clone's end flushes.
+#[derive(Clone)]
+pub(super) struct Log {
+    lines: mpsc::Sender<NewLine>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Log {
+    pub(super) fn open(
+        deployer: &Deployer,
+        deployment_id: Uuid,
+        owner_id: Uuid,
+        release: i32,
+    ) -> Log {
+        let (lines, mut waiting) = mpsc::channel::<NewLine>(WAITING_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let log = Log {
+            lines,
+            dropped: Arc::clone(&dropped),
+        };
+        let writer = deployer.clone();
+        deployer.0.tasks.spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH_LINES);
+            while waiting.recv_many(&mut batch, BATCH_LINES).await > 0 {
+                let lost = dropped.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    batch.push(NewLine {
+                        stream: "sealport",
+                        line: format!("{lost} lines were dropped: the server wrote faster than they could be kept."),
+                    });
+                }
+                let kept = writer.0.db.log_append(deployment_id, owner_id, release, &batch).await;
+                if let Err(error) = kept {
+                    // A destroyed deployment has no log any more; anything else is logged there.
+                    error.into_refusal();
+                }
+                batch.clear();
+                writer.0.changed.notify_waiters();
+            }
+        });
+        log
+    }
+
+    /// Sealport's own remark.
+    pub(super) fn say(&self, line: impl Into<String>) {
+        self.push("sealport", line.into());
+    }
+
+    /// A line that is masked already.
+    pub(super) fn push(&self, stream: &'static str, line: String) {
+        if self.lines.try_send(NewLine { stream, line }).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads a pipe to its end, masks it across read boundaries, and keeps it line by line. Returns the last lines.
+    pub(super) async fn pump(
+        self,
+        stream: &'static str,
+        mut pipe: impl AsyncRead + Unpin,
+        masks: Arc<Masks>,
+        last: LastLines,
+    ) {
+        let mut mask = masks.stream();
+        let mut buffer = vec![0; READ_LEN_BYTES];
+        let mut line = Vec::new();
+        loop {
+            let read = pipe.read(&mut buffer).await.unwrap_or(0);
+            if read == 0 {
+                break;
+            }
+            self.split(stream, &mask.feed(&buffer[..read]), &mut line, &last);
+        }
+        self.split(stream, &mask.finish(), &mut line, &last);
+        if !line.is_empty() {
+            self.end_line(stream, &mut line, &last);
+        }
+    }
+
+    fn split(&self, stream: &'static str, bytes: &[u8], line: &mut Vec<u8>, last: &LastLines) {
+        for &byte in bytes {
+            if byte == b'\n' || line.len() >= LOG_LINE_LEN_BYTES {
+                self.end_line(stream, line, last);
+            }
+            if byte != b'\n' {
+                line.push(byte);
+            }
+        }
+    }
+
+    fn end_line(&self, stream: &'static str, line: &mut Vec<u8>, last: &LastLines) {
+        let text = String::from_utf8_lossy(line)
+            .trim_end_matches('\r')
+            .to_owned();
+        line.clear();
+        if text.is_empty() {
+            return;
+        }
+        last.push(&text);
+        self.push(stream, text);
+    }
+}
+
+/// The last masked lines of a guest, for saying why it failed.
+#[derive(Clone, Default)]
+pub(super) struct LastLines(Arc<std::sync::Mutex<std::collections::VecDeque<String>>>);
+
+impl LastLines {
+    /// Lines kept.
+    const KEPT: usize = 12;
+
+    pub(super) fn push(&self, line: &str) {
+        if let Ok(mut lines) = self.0.lock() {
+            if lines.len() == Self::KEPT {
+                lines.pop_front();
+            }
+            lines.push_back(line.chars().take(400).collect());
+        }
+    }
+
+    pub(super) fn joined(&self) -> String {
+        self.0
+            .lock()
+            .map(|lines| lines.iter().cloned().collect::<Vec<_>>().join("\n"))
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,378 @@
+//! Exact-match redaction: a bound value, in the forms in which programs print it, becomes one constant.
+//!
+//! Everything a server prints or answers passes through here before it is stored or sent. The
+//! matcher is an Aho-Corasick automaton of our own, because a library's tells neither how much of a
+//! value may have begun at the end of the input (which decides how long a stream is kept back) nor
+//! can it be zeroed. All occurrences are masked, overlapping ones too: what remains of a text holds
+//! no whole pattern.
+
+mod forms;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
+use zeroize::Zeroize as _;
+
+/// What stands where a value was: always the same, so that it tells nothing about the value.
+pub const MASK: &str = "[sealed]";
+
+/// Values with fewer characters are not masked: every "1" of a log would go. The wizard warns.
+pub const SHORTEST_MASKED_CHARS: usize = 6;
+
+/// The values of one deployment, ready to be found in what its server says.
+pub struct Masks {
+    automaton: Arc<Automaton>,
+}
+
+impl Masks {
+    /// Masks for these values in all their forms; values under [`SHORTEST_MASKED_CHARS`] are left out.
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretString>) -> Self {
+        let mut patterns = HashSet::new();
+        for value in values {
+            forms::of(value.expose_secret(), &mut patterns);
+        }
+        let automaton = Automaton::new(&patterns);
+        for mut pattern in patterns {
+            pattern.zeroize();
+        }
+        Self {
+            automaton: Arc::new(automaton),
+        }
+    }
+
+    /// Masks nothing.
+    pub fn none() -> Self {
+        Self {
+            automaton: Arc::new(Automaton::new(&HashSet::new())),
+        }
+    }
+
+    /// The text with each run of masked characters as one [`MASK`].
+    pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.bytes(text.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            // Patterns are whole characters, so what is left is UTF-8 still; lossy never replaces.
+            Cow::Owned(masked) => Cow::Owned(
+                String::from_utf8(masked)
+                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            ),
+        }
+    }
+
+    /// The same for bytes that may not be UTF-8.
+    pub fn bytes<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
+        let spans = self.automaton.spans(bytes);
+        if spans.is_empty() {
+            return Cow::Borrowed(bytes);
+        }
+        let mut masked = Vec::with_capacity(bytes.len());
+        let mut at = 0;
+        for span in spans {
+            masked.extend_from_slice(&bytes[at..span.start]);
+            masked.extend_from_slice(MASK.as_bytes());
+            at = span.end;
+        }
+        masked.extend_from_slice(&bytes[at..]);
+        Cow::Owned(masked)
+    }
+
+    /// Masks every string and object key of `value`, as decoded, and numbers that are a value.
+    /// Answers how many strings, keys and numbers were changed.
+    pub fn json(&self, value: &mut Value) -> usize {
+        if self.automaton.is_empty() {
+            return 0;
+        }
+        match value {
+            Value::String(text) => match self.text(text) {
+                Cow::Owned(masked) => {
+                    *text = masked;
+                    1
+                }
+                Cow::Borrowed(_) => 0,
+            },
+            Value::Number(number) => {
+                if self.is_value(&number.to_string()) {
+                    *value = Value::String(MASK.to_owned());
+                    1
+                } else {
+                    0
+                }
+            }
+            Value::Array(items) => items.iter_mut().map(|item| self.json(item)).sum(),
+            Value::Object(members) => self.json_object(members),
+            Value::Null | Value::Bool(_) => 0,
+        }
+    }
+
+    /// Masks what comes in pieces.
+    pub fn stream(&self) -> StreamMask {
+        StreamMask {
+            automaton: Arc::clone(&self.automaton),
+            state: ROOT,
+            held: Vec::new(),
+            covered: Vec::new(),
+            in_mask: false,
+        }
+    }
+
+    fn json_object(&self, members: &mut Map<String, Value>) -> usize {
+        let mut count: usize = members.values_mut().map(|member| self.json(member)).sum();
+        let keys = members
+            .keys()
+            .filter(|key| matches!(self.text(key), Cow::Owned(_)))
+            .count();
+        if keys > 0 {
+            count += keys;
+            *members = std::mem::take(members)
+                .into_iter()
+                .map(|(key, member)| (self.text(&key).into_owned(), member))
+                .collect();
+        }
+        count
+    }
+
+    /// Whether a number's token is a masked value, but for its sign.
+    fn is_value(&self, token: &str) -> bool {
+        let digits = token.strip_prefix('-').unwrap_or(token);
+        matches!(self.automaton.spans(digits.as_bytes()).as_slice(),
+            [span] if span.start == 0 && span.end == digits.len())
+    }
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Masks")
+    }
+}
+
+/// Masks a stream of bytes whose pieces may end within a value. It keeps back only what may be a
+/// value's beginning, which is at most the longest pattern less one byte.
+pub struct StreamMask {
+    automaton: Arc<Automaton>,
+    state: u32,
+    held: Vec<u8>,
+    /// For each held byte, whether a match covers it already.
+    covered: Vec<bool>,
+    in_mask: bool,
+}
+
+impl StreamMask {
+    /// Takes a piece; answers what is safe to pass on.
+    pub fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(piece.len());
+        for &byte in piece {
+            self.state = self.automaton.step(self.state, byte);
+            self.held.push(byte);
+            self.covered.push(false);
+            let node = self.automaton.node(self.state);
+            let matched = node.longest_match as usize;
+            if matched > 0 {
+                let start = self.covered.len().saturating_sub(matched);
+                self.covered[start..].fill(true);
+            }
+            // Released in blocks: moving the held bytes for each byte would cost their length each time.
+            let decided = self.held.len() - (node.depth as usize).min(self.held.len());
+            if decided > 4096 {
+                self.release(decided, &mut out);
+            }
+        }
+        let depth = self.automaton.node(self.state).depth as usize;
+        let decided = self.held.len() - depth.min(self.held.len());
+        self.release(decided, &mut out);
+        out
+    }
+
+    /// What was kept back, when no more comes.
+    pub fn finish(mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.release(self.held.len(), &mut out);
+        out
+    }
+
+    fn release(&mut self, count: usize, out: &mut Vec<u8>) {
+        for (byte, covered) in self.held.drain(..count).zip(self.covered.drain(..count)) {
+            if !covered {
+                out.push(byte);
+            } else if !self.in_mask {
+                out.extend_from_slice(MASK.as_bytes());
+            }
+            self.in_mask = covered;
+        }
+    }
+}
+
+impl Drop for StreamMask {
+    fn drop(&mut self) {
+        self.held.zeroize();
+    }
+}
+
+impl fmt::Debug for StreamMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StreamMask")
+    }
+}
+
+const ROOT: u32 = 0;
+const NONE: u32 = u32::MAX;
+
+struct Node {
+    byte: u8,
+    first_child: u32,
+    next_sibling: u32,
+    /// The node of the longest proper suffix that begins a pattern.
+    fallback: u32,
+    depth: u32,
+    /// The length of the longest pattern that ends here; 0 when none does.
+    longest_match: u32,
+}
+
+struct Automaton {
+    nodes: Vec<Node>,
+    from_root: Box<[u32; 256]>,
+}
+
+impl Automaton {
+    fn new(patterns: &HashSet<Vec<u8>>) -> Self {
+        let size: usize = patterns.iter().map(Vec::len).sum();
+        // Reserved at once: growing would leave copies behind that nobody zeroes.
+        let mut nodes = Vec::with_capacity(size + 1);
+        nodes.push(Node::new(0, 0));
+        let mut automaton = Self {
+            nodes,
+            from_root: Box::new([NONE; 256]),
+        };
+        for pattern in patterns {
+            automaton.insert(pattern);
+        }
+        automaton.link();
+        automaton
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
+    fn node(&self, index: u32) -> &Node {
+        &self.nodes[index as usize]
+    }
+
+    fn child(&self, parent: u32, byte: u8) -> u32 {
+        if parent == ROOT {
+            return self.from_root[byte as usize];
+        }
+        let mut child = self.node(parent).first_child;
+        while child != NONE && self.node(child).byte != byte {
+            child = self.node(child).next_sibling;
+        }
+        child
+    }
+
+    fn insert(&mut self, pattern: &[u8]) {
+        let mut at = ROOT;
+        for &byte in pattern {
+            let mut next = self.child(at, byte);
+            if next == NONE {
+                next = self.nodes.len() as u32;
+                let mut node = Node::new(byte, self.node(at).depth + 1);
+                if at == ROOT {
+                    self.from_root[byte as usize] = next;
+                }
+                let parent = &mut self.nodes[at as usize];
+                node.next_sibling = std::mem::replace(&mut parent.first_child, next);
+                self.nodes.push(node);
+            }
+            at = next;
+        }
+        let end = &mut self.nodes[at as usize];
+        end.longest_match = end.depth;
+    }
+
+    /// Sets the fallbacks, shallow nodes first.
+    fn link(&mut self) {
+        let mut queue = std::collections::VecDeque::from([ROOT]);
+        while let Some(parent) = queue.pop_front() {
+            let mut child = self.node(parent).first_child;
+            while child != NONE {
+                let fallback = match parent {
+                    ROOT => ROOT,
+                    _ => self.step(self.node(parent).fallback, self.node(child).byte),
+                };
+                let inherited = self.node(fallback).longest_match;
+                let node = &mut self.nodes[child as usize];
+                node.fallback = fallback;
+                node.longest_match = node.longest_match.max(inherited);
+                queue.push_back(child);
+                child = node.next_sibling;
+            }
+        }
+    }
+
+    fn step(&self, mut state: u32, byte: u8) -> u32 {
+        loop {
+            let next = self.child(state, byte);
+            if next != NONE {
+                return next;
+            }
+            if state == ROOT {
+                return ROOT;
+            }
+            state = self.node(state).fallback;
+        }
+    }
+
+    /// Where patterns occur, in order; those that overlap or touch as one.
+    fn spans(&self, bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+        let mut spans: Vec<std::ops::Range<usize>> = Vec::new();
+        if self.is_empty() {
+            return spans;
+        }
+        let mut state = ROOT;
+        for (index, &byte) in bytes.iter().enumerate() {
+            state = self.step(state, byte);
+            let matched = self.node(state).longest_match as usize;
+            if matched == 0 {
+                continue;
+            }
+            let mut start = index + 1 - matched;
+            while let Some(last) = spans.last() {
+                if last.end < start {
+                    break;
+                }
+                start = start.min(last.start);
+                spans.pop();
+            }
+            spans.push(start..index + 1);
+        }
+        spans
+    }
+}
+
+impl Node {
+    fn new(byte: u8, depth: u32) -> Self {
+        Self {
+            byte,
+            first_child: NONE,
+            next_sibling: NONE,
+            fallback: ROOT,
+            depth,
+            longest_match: 0,
+        }
+    }
+}
+
+impl Drop for Automaton {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.byte.zeroize();
+        }
+        self.from_root.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The forms in which a program may print a value (what CI runners mask, and a few more).
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::SHORTEST_MASKED_CHARS;
+
+/// Longer values get the common spellings only: each more costs memory as long as the value.
+const THOROUGH_BYTES: usize = 4096;
+
+/// Adds every form of `value`, and of each of its lines, to `patterns`.
+pub(super) fn of(value: &str, patterns: &mut HashSet<Vec<u8>>) {
+    if value.chars().count() < SHORTEST_MASKED_CHARS {
+        return;
+    }
+    let mut add = |mut form: String| {
+        if patterns.contains(form.as_bytes()) {
+            form.zeroize();
+        } else {
+            patterns.insert(form.into_bytes());
+        }
+    };
+    let thorough = value.len() <= THOROUGH_BYTES;
+    let lines = value.contains('\n');
+    for whole in [value, value.trim()] {
+        // Programs trim what they read from their environment.
+        if whole.chars().count() < SHORTEST_MASKED_CHARS {
+            continue;
+        }
+        hexadecimal(whole, &mut add);
+        // A long value's base64 holds that of its trimmed self at one of the alignments: what is left of it is blank.
+        if thorough || whole.len() == value.trim().len() {
+            base64(whole.as_bytes(), thorough, &mut add);
+        }
+        if thorough || !lines {
+            escaped(whole, thorough, &mut add);
+        } else {
+            // What escapes character by character is found line by line.
+            add(whole.to_owned());
+            add(json_escape(whole, JSON_STYLES[0]));
+        }
+    }
+    for line in value.lines().map(str::trim).filter(|_| lines) {
+        if line.chars().count() >= SHORTEST_MASKED_CHARS {
+            escaped(line, thorough, &mut add);
+            if thorough {
+                hexadecimal(line, &mut add);
+                base64(line.as_bytes(), thorough, &mut add);
+            }
+        }
+    }
+}
+
+fn hexadecimal(value: &str, add: &mut impl FnMut(String)) {
+    add(hex::encode(value));
+    add(hex::encode_upper(value));
+}
+
+/// The value, and the forms that keep most of its characters.
+fn escaped(value: &str, thorough: bool, add: &mut impl FnMut(String)) {
+    add(value.to_owned());
+    percent(value, thorough, add);
+    json(value, thorough, add);
+    shell(value, thorough, add);
+    xml(value, thorough, add);
+}
+
+/// At three alignments: the value may stand anywhere in what was encoded.
+fn base64(value: &[u8], thorough: bool, add: &mut impl FnMut(String)) {
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        for before in 0..3 {
+            let mut bytes = Zeroizing::new(vec![0u8; before]);
+            bytes.extend_from_slice(value);
+            let encoded = engine.encode(bytes.as_slice());
+            // The first characters also hold bits of what stands before the value.
+            let encoded = &encoded[[0, 2, 3][before]..];
+            let partial = bytes.len() % 3 != 0;
+            // The last one also holds bits of what follows, or zeros at the end of the input.
+            if partial {
+                add(encoded[..encoded.len() - 1].to_owned());
+                add(format!("{encoded}{}", "=".repeat(3 - bytes.len() % 3)));
+            }
+            add(encoded.to_owned());
+        }
+    }
+    // Command-line tools and MIME encoders wrap their lines.
+    let padded = base64::engine::general_purpose::STANDARD.encode(value);
+    for width in [64, 76] {
+        if padded.len() > width {
+            let lines: Vec<&str> = (0..padded.len())
+                .step_by(width)
+                .map(|start| &padded[start..padded.len().min(start + width)])
+                .collect();
+            add(lines.join("\n"));
+            if !thorough {
+                continue;
+            }
+            add(lines.join("\r\n"));
+            add(lines.join("\\n"));
+        }
+    }
+}
+
+/// Encoders differ in what they leave as it is.
+fn percent(value: &str, thorough: bool, add: &mut impl FnMut(String)) {
+    const KEPT: [&str; 11] = [
+        // RFC 3986, Python, JavaScript and forms; the rest is rarer.
+        "-._~",
+        "-._~/",
+        "-_.!~*'()",
+        "-._*",
+        "-._",
+        "-_.!~*'();/?:@&=+$,#",
+        // URLs as browsers write them: a path's segment (`^` in older ones only), a query.
+        "!$&'()*+,-.:;=@[\\]^_|~",
+        "!$&'()*+,-.:;=@[]^_|~",
+        "!$&'()*+,-.:;=@[\\]_|~",
+        "!$&'()*+,-.:;=@[]_|~",
+        "!$%&()*+,-./:;=?@[\\]^_`{|}~",
+    ];
+    for kept in &KEPT[..if thorough { KEPT.len() } else { 4 }] {
+        for upper in if thorough {
+            &[true, false][..]
+        } else {
+            &[true]
+        } {
+            for space in ["%20", "+"] {
+                if !thorough && (space == "+") != (*kept == "-._*") {
+                    continue;
+                }
+                let mut form = String::with_capacity(value.len() * 3);
+                for byte in value.bytes() {
+                    let c = char::from(byte);
+                    if c.is_ascii_alphanumeric() || (byte.is_ascii() && kept.contains(c)) {
+                        form.push(c);
+                    } else if byte == b' ' {
+                        form.push_str(space);
+                    } else if *upper {
+                        let _ = write!(form, "%{byte:02X}");
+                    } else {
+                        let _ = write!(form, "%{byte:02x}");
+                    }
+                }
+                add(form);
+            }
+        }
+    }
+}
+
+fn json(value: &str, thorough: bool, add: &mut impl FnMut(String)) {
+    for style in &JSON_STYLES[..if thorough { JSON_STYLES.len() } else { 3 }] {
+        let once = json_escape(value, *style);
+        // JSON is often carried within a JSON string.
+        if thorough || !style.ascii_only {
+            add(json_escape(&once, *style));
+        }
+        add(once);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct JsonStyle {
+    ascii_only: bool,
+    upper: bool,
+    slash: bool,
+    html: bool,
+}
+
+const JSON_STYLES: [JsonStyle; 9] = [
+    JsonStyle {
+        ascii_only: false,
+        upper: false,
+        slash: false,
+        html: false,
+    },
+    JsonStyle {
+        ascii_only: false,
+        upper: true,
+        slash: false,
+        html: false,
+    },
+    JsonStyle {
+        ascii_only: true,
+        upper: false,
+        slash: false,
+        html: false,
+    },
+    JsonStyle {
+        ascii_only: true,
+        upper: true,
+        slash: false,
+        html: false,
+    },
+    JsonStyle {
+        ascii_only: false,
+        upper: false,
+        slash: true,
+        html: false,
+    },
+    JsonStyle {
+        ascii_only: true,
+        upper: false,
+        slash: true,
+        html: false,
+    },
+    JsonStyle {
+        ascii_only: false,
+        upper: false,
+        slash: false,
+        html: true,
+    },
+    JsonStyle {
+        ascii_only: false,
+        upper: true,
+        slash: false,
+        html: true,
+    },
+    JsonStyle {
+        ascii_only: true,
+        upper: true,
+        slash: false,
+        html: true,
+    },
+];
+
+fn json_escape(value: &str, style: JsonStyle) -> String {
+    let mut form = String::with_capacity(value.len() * 2);
+    for c in value.chars() {
+        match c {
+            '"' if !style.html || !style.ascii_only => form.push_str("\\\""),
+            '\\' => form.push_str("\\\\"),
+            '\n' => form.push_str("\\n"),
+            '\r' => form.push_str("\\r"),
+            '\t' => form.push_str("\\t"),
+            '\u{8}' => form.push_str("\\b"),
+            '\u{c}' => form.push_str("\\f"),
+            '/' if style.slash => form.push_str("\\/"),
+            '<' | '>' | '&' if style.html => unicode_escape(c, style.upper, &mut form),
+            '"' | '\'' | '+' | '`' if style.html && style.ascii_only => {
+                unicode_escape(c, style.upper, &mut form)
+            }
+            // Go escapes these two with HTML's; Python and Java escape DEL with the rest.
+            '\u{2028}' | '\u{2029}' if style.html => unicode_escape(c, style.upper, &mut form),
+            c if c < ' ' || (style.ascii_only && !c.is_ascii()) => {
+                unicode_escape(c, style.upper, &mut form)
+            }
+            c => form.push(c),
+        }
+    }
+    form
+}
+
+fn unicode_escape(c: char, upper: bool, form: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        let _ = if upper {
+            write!(form, "\\u{unit:04X}")
+        } else {
+            write!(form, "\\u{unit:04x}")
+        };
+    }
+}
+
+fn shell(value: &str, thorough: bool, add: &mut impl FnMut(String)) {
+    add(value.replace('\'', r"'\''"));
+    add(value.replace('\'', r#"'"'"'"#));
+    if !thorough {
+        return;
+    }
+    // Within double quotes, with and without an interactive shell's `!`; then bash's %q, then $'…'.
+    add(backslashed(value, |c| "$`\"\\".contains(c)));
+    add(backslashed(value, |c| "$`\"\\!".contains(c)));
+    add(backslashed(value, |c| {
+        c.is_ascii() && !c.is_ascii_alphanumeric() && !"@%_+=:,./-".contains(c)
+    }));
+    add(backslashed(value, |c| {
+        c.is_ascii() && !c.is_ascii_alphanumeric() && !"@%_+=:./-".contains(c)
+    }));
+    add(backslashed(value, |c| "'\\".contains(c))
+        .replace('\n', "\\n")
+        .replace('\t', "\\t")
+        .replace('\r', "\\r"));
+}
+
+fn backslashed(value: &str, special: impl Fn(char) -> bool) -> String {
+    let mut form = String::with_capacity(value.len() * 2);
+    for c in value.chars() {
+        if special(c) {
+            form.push('\\');
+        }
+        form.push(c);
+    }
+    form
+}
+
+fn xml(value: &str, thorough: bool, add: &mut impl FnMut(String)) {
+    let text = value
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    add(value.replace('&', "&amp;").replace('<', "&lt;"));
+    add(text.replace('"', "&quot;"));
+    add(text.replace('"', "&quot;").replace('\'', "&apos;"));
+    if !thorough {
+        return;
+    }
+    for quote in ["\"", "&quot;", "&#34;", "&#x22;"] {
+        for apostrophe in ["'", "&apos;", "&#39;", "&#x27;"] {
+            let form = text.replace('"', quote).replace('\'', apostrophe);
+            add(form
+                .replace('\r', "&#13;")
+                .replace('\n', "&#10;")
+                .replace('\t', "&#9;"));
+            add(form
+                .replace('\r', "&#xD;")
+                .replace('\n', "&#xA;")
+                .replace('\t', "&#x9;"));
+            add(form);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn masks(values: &[&str]) -> Masks {
+    let values: Vec<SecretString> = values
+        .iter()
+        .map(|value| SecretString::from(*value))
+        .collect();
+    Masks::new(&values)
+}
+
+fn in_pieces(masks: &Masks, bytes: &[u8], cuts: &[usize]) -> Vec<u8> {
+    let mut stream = masks.stream();
+    let mut out = Vec::new();
+    let mut at = 0;
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+    cuts.sort_unstable();
+    for cut in cuts {
+        out.extend(stream.feed(&bytes[at..cut]));
+        at = cut;
+    }
+    out.extend(stream.feed(&bytes[at..]));
+    out.extend(stream.finish());
+    out
+}
+
+/// Encoders other than ours where there is one: the forms as programs make them.
+fn encoded(value: &str, form: usize) -> String {
+    match form {
+        0 => value.to_owned(),
+        1 => hex::encode(value),
+        2 => hex::encode_upper(value),
+        3 => STANDARD.encode(value),
+        4 => STANDARD_NO_PAD.encode(value),
+        5 => URL_SAFE.encode(value),
+        6 => URL_SAFE_NO_PAD.encode(value),
+        7 => url::form_urlencoded::byte_serialize(value.as_bytes()).collect(),
+        8 => serde_json::to_string(value).unwrap(),
+        9 => serde_json::to_string(&serde_json::to_string(value).unwrap()).unwrap(),
+        10 => shell_words::quote(value).into_owned(),
+        11 => {
+            let mut url = url::Url::parse("http://h/").unwrap();
+            url.path_segments_mut().unwrap().push(value);
+            url.path()[1..].to_owned()
+        }
+        12 => value
+            .encode_utf16()
+            .flat_map(|unit| match char::from_u32(u32::from(unit)) {
+                Some(c) if c.is_ascii() => {
+                    let quoted = serde_json::to_string(&c).unwrap();
+                    quoted.as_bytes()[1..quoted.len() - 1].to_vec()
+                }
+                _ => format!("\\u{unit:04x}").into_bytes(),
+            })
+            .map(char::from)
+            .collect(),
+        _ => value
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;"),
+    }
+}
+
+/// Whether 8 consecutive characters of `secret` (of all of it, when shorter) are in `text`.
+fn fragment_in(text: &str, secret: &str) -> bool {
+    let secret: Vec<char> = secret.chars().collect();
+    let seen: HashSet<Vec<char>> = text
+        .chars()
+        .collect::<Vec<_>>()
+        .windows(8)
+        .map(<[char]>::to_vec)
+        .collect();
+    secret.windows(8).any(|window| seen.contains(window))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_value_in_any_form_at_any_split_is_masked(
+        value in "[!-~]([ -~äß€🔑]{6,60})[!-~]",
+        before in "[a-z ]{0,9}",
+        after in "[a-z ]{0,9}",
+        form in 0usize..13,
+        cuts in proptest::collection::vec(any::<usize>(), 0..9),
+    ) {
+        // A URL's path cannot hold these two as they are.
+        prop_assume!(form != 11 || (value != "." && value != ".."));
+        let masks = masks(&[&value]);
+        let said = encoded(&value, form);
+        let text = format!("{before}|{said}|{after}");
+        let whole = masks.text(&text).into_owned();
+        prop_assert!(whole.contains(MASK), "{form}: {text} gave {whole}");
+        prop_assert!(!fragment_in(&whole.replace(MASK, "\u{0}"), &said), "{form}: {text} gave {whole}");
+        prop_assert!(whole.starts_with(&before) && whole.ends_with(&after));
+        prop_assert_eq!(in_pieces(&masks, text.as_bytes(), &cuts), whole.into_bytes());
+    }
+
+    #[test]
+    fn base64_of_anything_around_a_value_is_masked(
+        value in "[!-~]{12,60}",
+        before in proptest::collection::vec(any::<u8>(), 0..20),
+        after in proptest::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let bytes = [before.as_slice(), value.as_bytes(), after.as_slice()].concat();
+        let masked = masks(&[&value]).text(&STANDARD.encode(&bytes)).into_owned();
+        prop_assert!(masked.contains(MASK));
+        let left: String = masked.split(MASK).collect();
+        // At most one character at either side also holds bits of the value.
+        prop_assert!(left.len() <= (before.len() * 8).div_ceil(6) + (after.len() * 8).div_ceil(6) + 4, "{masked}");
+    }
+
+    #[test]
+    fn text_without_a_value_is_unchanged(
+        value in "[A-Z]{6,20}",
+        text in "[a-z0-9 \n\"\\\\]{0,200}",
+        cuts in proptest::collection::vec(any::<usize>(), 0..9),
+    ) {
+        // Hex and base64 of capitals hold capitals or are as good as never in such a text.
+        prop_assume!(!text.contains(&hex::encode(&value)));
+        let masks = masks(&[&value]);
+        prop_assert!(matches!(masks.text(&text), Cow::Borrowed(same) if same == text));
+        prop_assert_eq!(in_pieces(&masks, text.as_bytes(), &cuts), text.into_bytes());
+    }
+
+    #[test]
+    fn overlapping_values_leave_no_part_of_either(
+        left in "[a-c]{6,30}", shared in "[a-c]{0,20}", right in "[a-c]{6,30}",
+        cuts in proptest::collection::vec(any::<usize>(), 0..9),
+    ) {
+        let (first, second) = (format!("{left}{shared}"), format!("{shared}{right}"));
+        let text = format!("x{left}{shared}{right}x");
+        let masks = masks(&[&first, &second]);
+        let masked = masks.text(&text).into_owned();
+        prop_assert_eq!(&masked, "x[sealed]x");
+        prop_assert_eq!(in_pieces(&masks, text.as_bytes(), &cuts), masked.into_bytes());
+    }
+
+    #[test]
+    fn the_automaton_finds_what_a_plain_search_finds(
+        patterns in proptest::collection::hash_set("[ab]{6,9}", 1..5),
+        text in "[ab]{0,80}",
+    ) {
+        let automaton = Automaton::new(&patterns.iter().map(|p| p.clone().into_bytes()).collect());
+        let mut covered = vec![false; text.len()];
+        for pattern in &patterns {
+            for start in 0..text.len() {
+                if text[start..].starts_with(pattern.as_str()) {
+                    covered[start..start + pattern.len()].fill(true);
+                }
+            }
+        }
+        let mut found = vec![false; text.len()];
+        for span in automaton.spans(text.as_bytes()) {
+            found[span].fill(true);
+        }
+        prop_assert_eq!(found, covered);
+    }
+}
+
+#[test]
+fn each_line_of_a_multi_line_value_is_masked_and_short_ones_are_not() {
+    let masks = masks(&["{\n  \"private_key\": \"abc\",\n  \"id\": 1\n}"]);
+    assert_eq!(
+        masks.text("got \"private_key\": \"abc\", here"),
+        "got [sealed] here"
+    );
+    assert_eq!(masks.text("{ } 1"), "{ } 1");
+}
+
+#[test]
+fn a_value_under_six_characters_is_left() {
+    let masks = masks(&["12345", "ßßßßß"]);
+    assert_eq!(masks.text("12345 ßßßßß"), "12345 ßßßßß");
+    assert!(matches!(masks.bytes(b"\xff12345"), Cow::Borrowed(_)));
+}
+
+#[test]
+fn json_strings_keys_and_numbers_are_masked_and_counted() {
+    let masks = masks(&["hunter22", "40000000123", "tab\t\"quote\""]);
+    let mut value = json!({
+        "a": ["x hunter22 y", 40000000123u64, -40000000123i64, 400000001234u64, true, null],
+        "hunter22": {"text": serde_json::to_string(&json!({"env": "tab\t\"quote\""})).unwrap()},
+    });
+    assert_eq!(masks.json(&mut value), 5);
+    assert_eq!(
+        value,
+        json!({
+            "a": ["x [sealed] y", "[sealed]", "[sealed]", 400000001234u64, true, null],
+            "[sealed]": {"text": "{\"env\":\"[sealed]\"}"},
+        })
+    );
+    assert_eq!(Masks::none().json(&mut json!("hunter22")), 0);
+}
+
+#[test]
+fn wrapped_base64_is_masked() {
+    let value: String = (0..200)
+        .map(|n| char::from(b'!' + (n * 7 % 90) as u8))
+        .collect();
+    let encoded = STANDARD.encode(&value);
+    let wrapped: Vec<&str> = encoded
+        .as_bytes()
+        .chunks(76)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    assert_eq!(masks(&[&value]).text(&wrapped.join("\n")), MASK);
+}
+
+#[test]
+fn a_stream_keeps_back_only_what_may_be_a_value() {
+    let masks = masks(&["abcdefgh"]);
+    let mut stream = masks.stream();
+    assert_eq!(stream.feed(b"plain text\n"), b"plain text\n");
+    assert_eq!(stream.feed(b"then abcd"), b"then ");
+    assert_eq!(stream.feed(b"x"), b"abcdx");
+    assert_eq!(stream.feed(b"abcdefg"), b"");
+    assert_eq!(stream.finish(), b"abcdefg");
+}
+
+#[test]
+fn the_longest_value_takes_bounded_memory() {
+    let line = "  \"key/$HOME & <it's>\": \"a b+c%d\\\\e\",\n";
+    let numbered = |number: usize| line.replace("key", &format!("key{number}"));
+    let value: String = (0..1600).map(numbered).collect();
+    assert!(value.len() > 60 << 10);
+    let masks = masks(&[&value]);
+    let bytes = masks.automaton.nodes.len() * size_of::<Node>();
+    assert!(bytes < 64 << 20, "{bytes}");
+    assert_eq!(
+        masks.text(&format!("<{}>", hex::encode(&value))),
+        "<[sealed]>"
+    );
+}
+
+#[test]
+fn nothing_prints_a_value() {
+    let masks = masks(&["hunter22"]);
+    let mut stream = masks.stream();
+    stream.feed(b"hunter2");
+    assert_eq!(format!("{masks:?} {stream:?}"), "Masks StreamMask");
+}

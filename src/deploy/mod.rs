@@ -1,0 +1,127 @@
+//! From bindings to a running server: sources, sandbox, relay, releases, supervisor.
+
+pub mod sources;
+
+pub mod sandbox;
+
+pub mod masks;
+pub mod relay;
+
+mod inspections;
+mod instance;
+mod log;
+mod releases;
+mod supervisor;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::store::Db;
+use instance::Instance;
+use relay::Relay;
+use sandbox::{Isolation, Outside, Sandbox};
+use sources::{InstallSettings, SourceHosts, Workshop};
+use supervisor::{Backoff, Waiting};
+
+/// Releases and inspections that run at once on this machine, each.
+const WORK_AT_ONCE: usize = 2;
+
+/// Where guests live, and what the administrator lets sources be.
+pub struct DeployerConfig {
+    pub guests_dir: PathBuf,
+    /// Directories under which `dir:` sources may lie.
+    pub dir_roots: Vec<PathBuf>,
+    /// Hosts that sources may be fetched from although they are private.
+    pub source_hosts: SourceHosts,
+}
+
+/// The deploy room as the dashboard and the gateway see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Deployer(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    sandbox: Sandbox,
+    workshop: Workshop,
+    guests_dir: PathBuf,
+    /// New with each start of the server: holds of an earlier process are another's.
+    holder: Uuid,
+    /// There is work.
+    wake: Notify,
+    /// Something that pages show has changed.
+    changed: Notify,
+    running: Mutex<HashMap<Uuid, Running>>,
+    waiting: Mutex<HashMap<Uuid, Waiting>>,
+    releases: Semaphore,
+    inspections: Semaphore,
+    /// The next inspection's id, so that no two that run at once share one.
+    inspect_ids: AtomicU32,
+    tasks: TaskTracker,
+}
+
+/// What this server runs of one deployment.
+struct Running {
+    instance: Arc<Instance>,
+    backoff: Backoff,
+}
+
+impl Deployer {
+    pub fn new(db: Db, sandbox: Sandbox, config: DeployerConfig) -> Self {
+        let workshop = Workshop::new(
+            sandbox.clone(),
+            InstallSettings::read(),
+            config.dir_roots,
+            config.source_hosts,
+        );
+        Deployer(Arc::new(Inner {
+            db,
+            sandbox,
+            workshop,
+            guests_dir: config.guests_dir,
+            holder: Uuid::now_v7(),
+            wake: Notify::new(),
+            changed: Notify::new(),
+            running: Mutex::new(HashMap::new()),
+            waiting: Mutex::new(HashMap::new()),
+            releases: Semaphore::new(WORK_AT_ONCE),
+            inspections: Semaphore::new(WORK_AT_ONCE),
+            inspect_ids: AtomicU32::new(0),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// There is work: the jobs look now rather than at their next poll.
+    pub fn wake(&self) {
+        self.0.wake.notify_one();
+        self.0.changed.notify_waiters();
+    }
+
+    /// Ends when something that pages show may have changed. Only hastens: whoever waits also polls.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// The relay of a running deployment. Errors: a sentence for the caller when nothing runs.
+    pub async fn relay(&self, deployment_id: Uuid) -> Result<Arc<Relay>, String> {
+        let running = self.0.running.lock().await;
+        match running.get(&deployment_id) {
+            Some(running) if !running.instance.has_ended() => Ok(running.instance.relay()),
+            _ => Err("This server is not running now. Its page in Sealport says why; if it crashed, it is being started again.".into()),
+        }
+    }
+
+    /// How guests are confined on this machine, in sentences for pages and `/readyz`; the flag is false where that is
+    /// weaker than it should be.
+    pub fn confinement(&self) -> Vec<(bool, String)> {
+        let report = self.0.sandbox.report();
+        let sound =
+            report.isolation == Isolation::Bubblewrap && report.network == Outside::UserMode;
+        vec![(sound, report.to_string())]
+    }
+}

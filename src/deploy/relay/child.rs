@@ -1,0 +1,574 @@
+//! A stdio server's two pipes: requests of many clients go in under numbers of our own, and each
+//! answer comes back to the one who asked.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::wire::{CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, TIMED_OUT, kind};
+use super::{ClientKey, Limits, Options};
+use crate::deploy::masks::Masks;
+
+/// Lines that wait to be written; each is at most a request's body long.
+const LINES: usize = 16;
+/// Our answers to the server's own requests; more are dropped, so that a server that asks without
+/// reading cannot fill the memory.
+const REPLIES: usize = 64;
+/// Progress that waits for a slow client; more is dropped.
+const PROGRESS: usize = 64;
+const LOG_LINE_BYTES: usize = 16 << 10;
+
+/// Takes what the server tells everybody.
+pub(super) type Notify = Box<dyn Fn(Value) + Send + Sync>;
+
+pub(super) struct Child {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: Limits,
+    masks: Arc<Masks>,
+    lines: mpsc::Sender<Vec<u8>>,
+    state: Mutex<State>,
+    ended: CancellationToken,
+}
+
+struct State {
+    next_id: u64,
+    pending: HashMap<u64, Pending>,
+    /// Why the server is gone, once it is.
+    ended: Option<String>,
+}
+
+struct Pending {
+    asker: Asker,
+    /// What the asker calls the request, for cancelling it.
+    client_id: Value,
+    /// None when it does not want any.
+    progress: Option<mpsc::Sender<Value>>,
+    answer: oneshot::Sender<Reply>,
+}
+
+enum Reply {
+    Answer(Value),
+    Cancelled,
+}
+
+/// On whose behalf a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub client: ClientKey,
+    pub session: Option<Uuid>,
+}
+
+/// A request that the server has not answered. Dropping it forgets the answer.
+pub(super) struct Call {
+    shared: Arc<Shared>,
+    id: u64,
+    client_id: Value,
+    progress_token: Option<Value>,
+    progress: mpsc::Receiver<Value>,
+    answer: oneshot::Receiver<Reply>,
+    started: Instant,
+    heard: Instant,
+    timeout: Duration,
+    cancel_on_drop: bool,
+}
+
+/// What comes of a call; after an answer or a failure comes nothing more.
+pub(super) enum Said {
+    Progress(Value),
+    /// The whole message with the client's id, and how many strings were masked in it.
+    Answer(Value, usize),
+    Failed(RpcError),
+}
+
+impl Child {
+    pub fn new(
+        stdin: impl AsyncWrite + Send + Unpin + 'static,
+        stdout: impl AsyncRead + Send + Unpin + 'static,
+        masks: Arc<Masks>,
+        options: Options,
+        notify: Notify,
+    ) -> Self {
+        let (lines, lines_out) = mpsc::channel(LINES);
+        let (replies, replies_out) = mpsc::channel(REPLIES);
+        let ended = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            limits: options.limits,
+            masks,
+            lines,
+            state: Mutex::new(State {
+                next_id: 1,
+                pending: HashMap::new(),
+                ended: None,
+            }),
+            ended,
+        });
+        tokio::spawn(write(stdin, lines_out, replies_out, shared.ended.clone()));
+        let reader = Reader {
+            shared: Arc::clone(&shared),
+            replies,
+            log: options.log,
+            notify,
+        };
+        tokio::spawn(reader.run(BufReader::new(stdout)));
+        Self { shared }
+    }
+
+    pub fn ended(&self) -> CancellationToken {
+        self.shared.ended.clone()
+    }
+
+    /// Why the server is gone, once it is.
+    pub fn reason(&self) -> Option<String> {
+        self.shared.state().ended.clone()
+    }
+
+    /// Sends a request under a number of our own.
+    pub async fn call(&self, asker: Asker, request: &Value) -> Result<Call, RpcError> {
+        let (progress_in, progress) = mpsc::channel(PROGRESS);
+        let (answer_in, answer) = oneshot::channel();
+        let client_id = request["id"].clone();
+        let progress_token = request
+            .pointer("/params/_meta/progressToken")
+            .filter(|token| !token.is_null())
+            .cloned();
+        let pending = Pending {
+            asker,
+            client_id: client_id.clone(),
+            progress: progress_token.is_some().then_some(progress_in),
+            answer: answer_in,
+        };
+        let id = self.shared.register(pending)?;
+        let now = Instant::now();
+        // Made before sending, so that giving up while sending forgets the request too.
+        let call = Call {
+            shared: Arc::clone(&self.shared),
+            id,
+            client_id,
+            progress_token,
+            progress,
+            answer,
+            started: now,
+            heard: now,
+            timeout: self.shared.limits.request_timeout,
+            cancel_on_drop: false,
+        };
+        let mut request = request.clone();
+        request["id"] = json!(id);
+        if let Some(token) = request.pointer_mut("/params/_meta/progressToken") {
+            *token = json!(id);
+        }
+        self.send(&request).await?;
+        Ok(call)
+    }
+
+    /// Sends a notification.
+    pub async fn send(&self, message: &Value) -> Result<(), RpcError> {
+        let mut line = message.to_string().into_bytes();
+        line.push(b'\n');
+        tokio::select! {
+            sent = self.shared.lines.send(line) => sent.map_err(|_| RpcError::gone()),
+            () = self.shared.ended.cancelled() => Err(RpcError::gone()),
+            () = tokio::time::sleep(self.shared.limits.request_timeout) => Err(self.shared.timed_out()),
+        }
+    }
+
+    /// Waits for the handshake's answer.
+    pub async fn handshake(
+        &self,
+        request: &Value,
+        timeout: Duration,
+    ) -> Result<Value, super::HandshakeError> {
+        use super::HandshakeError::{Ended, NotUnderstood, Refused, TimedOut};
+        let asker = Asker {
+            client: ClientKey(Uuid::nil()),
+            session: None,
+        };
+        let answered = async {
+            let mut call = self.call(asker, request).await?;
+            // A server may take longer to start than to answer; the wait around this one decides.
+            call.timeout = self.shared.limits.request_total_timeout;
+            call.answer().await
+        };
+        let answer = match tokio::time::timeout(timeout, answered).await {
+            Err(_) => return Err(TimedOut(timeout)),
+            Ok(Err(error)) => return Err(Ended(self.reason().unwrap_or(error.message))),
+            Ok(Ok((answer, _))) => answer,
+        };
+        if let Some(message) = answer.pointer("/error/message") {
+            return Err(Refused(
+                message
+                    .as_str()
+                    .unwrap_or("no reason given")
+                    .chars()
+                    .take(500)
+                    .collect(),
+            ));
+        }
+        match answer.get("result") {
+            Some(result)
+                if result["protocolVersion"].is_string() && result["capabilities"].is_object() =>
+            {
+                Ok(result.clone())
+            }
+            _ => Err(NotUnderstood(
+                "it has no protocolVersion or no capabilities.".to_owned(),
+            )),
+        }
+    }
+
+    /// Cancels what the asker calls `client_id`.
+    pub async fn cancel(
+        &self,
+        asker: Asker,
+        client_id: &Value,
+        reason: Option<&Value>,
+    ) -> Result<(), RpcError> {
+        for id in self
+            .shared
+            .take(|pending| pending.asker == asker && pending.client_id == *client_id)
+        {
+            self.send(&cancelled(id, reason)).await?;
+        }
+        Ok(())
+    }
+
+    /// Cancels all that a session waits for, because it ends.
+    pub async fn cancel_all(&self, asker: Asker) -> Result<(), RpcError> {
+        for id in self.shared.take(|pending| pending.asker == asker) {
+            self.send(&cancelled(id, Some(&json!("The session ended."))))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Ends both tasks, which closes the pipes: a stdio server stops when its input closes.
+        self.shared.end("The relay was closed.");
+    }
+}
+
+impl Call {
+    /// Whether the server is told when the asker goes away, as the stateless era has it.
+    pub fn cancel_on_drop(&mut self) {
+        self.cancel_on_drop = true;
+    }
+
+    pub async fn next(&mut self) -> Said {
+        let limits = self.shared.limits;
+        let deadline = (self.heard + self.timeout).min(self.started + limits.request_total_timeout);
+        tokio::select! {
+            // Progress came before the answer and goes out before it.
+            biased;
+            Some(mut progress) = self.progress.recv() => {
+                self.heard = Instant::now();
+                self.shared.masks.json(&mut progress);
+                progress["params"]["progressToken"] = self.progress_token.clone().unwrap_or_default();
+                Said::Progress(progress)
+            }
+            reply = &mut self.answer => match reply {
+                Ok(Reply::Answer(mut message)) => {
+                    let masked = self.shared.masks.json(&mut message);
+                    message["id"] = self.client_id.clone();
+                    Said::Answer(message, masked)
+                }
+                Ok(Reply::Cancelled) => Said::Failed(RpcError::new(StatusCode::OK, CANCELLED, "The request was cancelled.")),
+                Err(_) => Said::Failed(RpcError::gone()),
+            },
+            () = tokio::time::sleep_until(deadline) => {
+                self.cancel_on_drop = true;
+                Said::Failed(self.shared.timed_out())
+            }
+        }
+    }
+
+    /// The answer; progress is left out.
+    pub async fn answer(&mut self) -> Result<(Value, usize), RpcError> {
+        loop {
+            match self.next().await {
+                Said::Progress(_) => {}
+                Said::Answer(message, masked) => return Ok((message, masked)),
+                Said::Failed(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let unanswered = self.shared.state().pending.remove(&self.id).is_some();
+        if unanswered && self.cancel_on_drop {
+            let mut line = cancelled(self.id, None).to_string().into_bytes();
+            line.push(b'\n');
+            // When there is no room the server learns nothing, and its answer is dropped.
+            let _ = self.shared.lines.try_send(line);
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, pending: Pending) -> Result<u64, RpcError> {
+        let mut state = self.state();
+        if state.ended.is_some() {
+            return Err(RpcError::gone());
+        }
+        let own = state
+            .pending
+            .values()
+            .filter(|other| other.asker.client == pending.asker.client)
+            .count();
+        if state.pending.len() >= self.limits.pending || own >= self.limits.pending_per_client {
+            return Err(RpcError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                SERVER_GONE,
+                "Too many requests wait for this server; try again when some are answered.",
+            ));
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.pending.insert(id, pending);
+        Ok(id)
+    }
+
+    /// Takes the requests that `choose` chooses off the table and tells their askers.
+    fn take(&self, choose: impl Fn(&Pending) -> bool) -> Vec<u64> {
+        let mut state = self.state();
+        let ids: Vec<u64> = state
+            .pending
+            .iter()
+            .filter(|(_, pending)| choose(pending))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ids {
+            if let Some(pending) = state.pending.remove(id) {
+                let _ = pending.answer.send(Reply::Cancelled);
+            }
+        }
+        ids
+    }
+
+    fn end(&self, reason: &str) {
+        let mut state = self.state();
+        if state.ended.is_none() {
+            state.ended = Some(reason.to_owned());
+        }
+        // Whoever waits learns it by the closed channel.
+        state.pending.clear();
+        drop(state);
+        self.ended.cancel();
+    }
+
+    fn timed_out(&self) -> RpcError {
+        let seconds = self.limits.request_timeout.as_secs_f32();
+        RpcError::new(
+            StatusCode::OK,
+            TIMED_OUT,
+            format!(
+                "The server did not answer within {seconds} seconds; the request was given up."
+            ),
+        )
+    }
+}
+
+fn cancelled(id: u64, reason: Option<&Value>) -> Value {
+    let mut params = json!({"requestId": id});
+    if let Some(reason) = reason {
+        params["reason"] = reason.clone();
+    }
+    json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+}
+
+async fn write(
+    mut stdin: impl AsyncWrite + Unpin,
+    mut lines: mpsc::Receiver<Vec<u8>>,
+    mut replies: mpsc::Receiver<Vec<u8>>,
+    ended: CancellationToken,
+) {
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = ended.cancelled() => break,
+            Some(reply) = replies.recv() => reply,
+            Some(line) = lines.recv() => line,
+            else => break,
+        };
+        let written = async {
+            stdin.write_all(&line).await?;
+            stdin.flush().await
+        };
+        // A server that closed its input may still answer; its output's end is what counts.
+        let failed = tokio::select! {
+            () = ended.cancelled() => true,
+            written = written => written.is_err(),
+        };
+        if failed {
+            break;
+        }
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    replies: mpsc::Sender<Vec<u8>>,
+    log: Option<mpsc::Sender<String>>,
+    notify: Notify,
+}
+
+impl Reader {
+    async fn run(self, mut stdout: impl AsyncBufRead + Unpin) {
+        let ended = self.shared.ended.clone();
+        let mut line = Vec::new();
+        let reason = loop {
+            line.clear();
+            let read = tokio::select! {
+                () = ended.cancelled() => break "The relay was closed.".to_owned(),
+                read = read_line(&mut stdout, &mut line, self.shared.limits.message_bytes) => read,
+            };
+            match read {
+                Ok(Line::Whole) => self.line(&line),
+                Ok(Line::Last) => {
+                    self.line(&line);
+                    break "The server closed its output.".to_owned();
+                }
+                Ok(Line::TooLong) => {
+                    break format!(
+                        "The server sent a line of more than {} bytes.",
+                        self.shared.limits.message_bytes
+                    );
+                }
+                Err(error) => break format!("The server's output could not be read: {error}."),
+            }
+        };
+        self.shared.end(&reason);
+    }
+
+    fn line(&self, line: &[u8]) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return;
+        }
+        match serde_json::from_slice(line) {
+            Ok(Value::Array(messages))
+                if messages.iter().all(|message| kind(message).is_some()) =>
+            {
+                for message in messages {
+                    self.message(message);
+                }
+            }
+            Ok(message) if kind(&message).is_some() => self.message(message),
+            _ => self.log(line),
+        }
+    }
+
+    fn message(&self, message: Value) {
+        match kind(&message) {
+            Some(Kind::Answer { id }) => {
+                // An answer to nothing that was asked is dropped.
+                let pending = id
+                    .as_u64()
+                    .and_then(|id| self.shared.state().pending.remove(&id));
+                if let Some(pending) = pending {
+                    let _ = pending.answer.send(Reply::Answer(message));
+                }
+            }
+            Some(Kind::Request { id, method }) => self.refuse(id, method),
+            Some(Kind::Notification {
+                method: "notifications/progress",
+            }) => self.progress(message),
+            // It cancels one of its own requests, and those were answered at once.
+            Some(Kind::Notification {
+                method: "notifications/cancelled",
+            })
+            | None => {}
+            Some(Kind::Notification { .. }) => {
+                let mut message = message;
+                self.shared.masks.json(&mut message);
+                (self.notify)(message);
+            }
+        }
+    }
+
+    /// A shared server's sampling or elicitation cannot be attributed to one of its clients.
+    fn refuse(&self, id: &Value, method: &str) {
+        let reply = match method {
+            "ping" => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
+            _ => RpcError::new(
+                StatusCode::OK,
+                METHOD_NOT_FOUND,
+                "This server is shared by several clients, so none of them can be asked.",
+            )
+            .message(id),
+        };
+        let mut line = reply.to_string().into_bytes();
+        line.push(b'\n');
+        let _ = self.replies.try_send(line);
+    }
+
+    fn progress(&self, message: Value) {
+        let id = message
+            .pointer("/params/progressToken")
+            .and_then(Value::as_u64);
+        let state = self.shared.state();
+        if let Some(progress) = id.and_then(|id| state.pending.get(&id)?.progress.as_ref()) {
+            let _ = progress.try_send(message);
+        }
+    }
+
+    fn log(&self, line: &[u8]) {
+        if let Some(log) = &self.log {
+            let masked = self.shared.masks.bytes(line);
+            // Cut after masking: a value cut in two would not be found.
+            let cut = &masked[..masked.len().min(LOG_LINE_BYTES)];
+            let _ = log.try_send(String::from_utf8_lossy(cut).into_owned());
+        }
+    }
+}
+
+enum Line {
+    Whole,
+    /// The output ended; there may be a last line without an end.
+    Last,
+    TooLong,
+}
+
+async fn read_line(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    longest: usize,
+) -> io::Result<Line> {
+    loop {
+        let available = reader.fill_buf().await?;
+        if available.is_empty() {
+            return Ok(Line::Last);
+        }
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(available.len(), |end| end + 1);
+        if line.len() + taken > longest {
+            return Ok(Line::TooLong);
+        }
+        line.extend_from_slice(&available[..taken]);
+        reader.consume(taken);
+        if end.is_some() {
+            return Ok(Line::Whole);
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! A server that speaks Streamable HTTP itself, behind a unix socket. Only what the protocol needs
+//! passes in either direction; sessions get an id of ours, bound to their client.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::events::{Event, Events};
+use super::sessions::{Found, Sessions};
+use super::stdio::{initialize, no_session_here, not_allowed};
+use super::wire::{
+    Kind, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, TIMED_OUT, VERSION_HEADER,
+    is_type, json_response, kind, read_message,
+};
+use super::{ClientKey, HandshakeError, Limits, Options};
+use crate::deploy::masks::Masks;
+
+/// Between two tries to reach a server that is starting.
+const RETRY: Duration = Duration::from_millis(100);
+/// Between two looks whether the server still listens.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A server behind a unix socket that has answered the handshake.
+pub struct HttpRelay {
+    http: reqwest::Client,
+    socket: PathBuf,
+    url: String,
+    masks: Arc<Masks>,
+    limits: Limits,
+    sessions: Sessions,
+    pending: Arc<Mutex<HashMap<ClientKey, usize>>>,
+    info: Value,
+}
+
+impl HttpRelay {
+    /// Waits until the server accepts and answers the handshake at `path`, for at most `timeout`.
+    pub async fn start(
+        socket: PathBuf,
+        path: String,
+        masks: Arc<Masks>,
+        timeout: Duration,
+    ) -> Result<Self, HandshakeError> {
+        Self::start_with(socket, path, masks, timeout, Options::default()).await
+    }
+
+    /// The same with limits of one's own; such a server's output is not ours to log.
+    pub async fn start_with(
+        socket: PathBuf,
+        path: String,
+        masks: Arc<Masks>,
+        timeout: Duration,
+        options: Options,
+    ) -> Result<Self, HandshakeError> {
+        // reqwest panics without one, though nothing here is encrypted; one that stands already stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .unix_socket(socket.clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| HandshakeError::Ended(error.to_string()))?;
+        let limits = options.limits;
+        let mut relay = Self {
+            http,
+            socket,
+            // The name is what servers that check their Host header expect; nothing is resolved.
+            url: format!("http://localhost/{}", path.trim_start_matches('/')),
+            masks,
+            limits,
+            sessions: Sessions::new(limits),
+            pending: Arc::default(),
+            info: Value::Null,
+        };
+        relay.info = match tokio::time::timeout(timeout, relay.handshake()).await {
+            Ok(info) => info?,
+            Err(_) => return Err(HandshakeError::TimedOut(timeout)),
+        };
+        Ok(relay)
+    }
+
+    /// The server's `InitializeResult`, masked.
+    pub fn server_info(&self) -> Value {
+        self.info.clone()
+    }
+
+    /// Returns when the server no longer listens. Whoever runs its process knows earlier.
+    pub async fn closed(&self) {
+        while tokio::net::UnixStream::connect(&self.socket).await.is_ok() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    pub async fn handle(&self, client: ClientKey, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let (body, message) = match parts.method {
+            Method::POST => match read_message(&parts.headers, body, &self.limits).await {
+                Ok(read) => read,
+                Err(error) => return error.response(&Value::Null),
+            },
+            Method::GET | Method::DELETE => (Bytes::new(), Value::Null),
+            _ => return not_allowed(),
+        };
+        let id = message.get("id").cloned().unwrap_or(Value::Null);
+        match self
+            .pass(client, parts.method, &parts.headers, body, &message)
+            .await
+        {
+            Ok(response) => response,
+            Err(error) => error.response(&id),
+        }
+    }
+
+    async fn pass(
+        &self,
+        client: ClientKey,
+        method: Method,
+        headers: &HeaderMap,
+        body: Bytes,
+        message: &Value,
+    ) -> Result<Response, RpcError> {
+        let opens = matches!(
+            kind(message),
+            Some(Kind::Request {
+                method: "initialize",
+                ..
+            })
+        );
+        if opens && headers.contains_key(SESSION_HEADER) {
+            return Err(no_session_here());
+        }
+        let session = match headers.contains_key(SESSION_HEADER) {
+            true => Some(self.sessions.find(client, headers)?),
+            false => None,
+        };
+        let slot = Slot::take(&self.pending, client, &self.limits)?;
+        let request = self
+            .http
+            .request(method.clone(), &self.url)
+            .headers(passed_in(headers, session.as_ref()))
+            .body(body);
+        let answer = match tokio::time::timeout(self.limits.request_timeout, request.send()).await {
+            Ok(answer) => answer.map_err(|_| RpcError::gone())?,
+            Err(_) => return Err(self.timed_out()),
+        };
+        if let Some(session) = &session
+            && (answer.status() == StatusCode::NOT_FOUND
+                || (method == Method::DELETE && answer.status().is_success()))
+        {
+            self.sessions.close(session.id);
+        }
+        let opened = match answer
+            .headers()
+            .get(SESSION_HEADER)
+            .and_then(|id| id.to_str().ok())
+        {
+            Some(upstream) if opens && answer.status().is_success() => Some(self.sessions.open(
+                client,
+                SESSION_VERSIONS[0],
+                Some(upstream.to_owned()),
+            )?),
+            _ => None,
+        };
+        let mut response = self.passed_out(answer, method, message, slot).await?;
+        if let Some(id) = opened.or(session.map(|session| session.id))
+            && let Ok(id) = HeaderValue::from_str(&id.to_string())
+        {
+            response.headers_mut().insert(SESSION_HEADER, id);
+        }
+        Ok(response)
+    }
+
+    /// The answer as JSON or events, masked; of its headers only the type.
+    async fn passed_out(
+        &self,
+        answer: reqwest::Response,
+        method: Method,
+        message: &Value,
+        slot: Slot,
+    ) -> Result<Response, RpcError> {
+        let status = answer.status();
+        let refused = |text: String| RpcError::new(StatusCode::BAD_GATEWAY, SERVER_GONE, text);
+        if status.is_redirection()
+            || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            // A client would take it for the gateway's own word.
+            return Err(refused(format!(
+                "The server answered with HTTP {}.",
+                status.as_u16()
+            )));
+        }
+        if answer
+            .headers()
+            .get(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding != "identity")
+        {
+            return Err(refused(
+                "The server's answer was compressed though nobody asked.".to_owned(),
+            ));
+        }
+        let id = message.get("id").cloned().unwrap_or(Value::Null);
+        if is_type(answer.headers(), "text/event-stream") && status.is_success() {
+            let streamed = Streamed {
+                answer,
+                events: Events::new(self.limits.message_bytes),
+                masks: Arc::clone(&self.masks),
+                // A GET's stream may be silent for as long as it likes.
+                silence: (method == Method::POST).then_some(self.limits.request_timeout),
+                until: Instant::now() + self.limits.request_total_timeout,
+                id,
+                answered: method != Method::POST,
+                _slot: slot,
+            };
+            let headers = [
+                (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+                (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+                (
+                    http::HeaderName::from_static("x-accel-buffering"),
+                    HeaderValue::from_static("no"),
+                ),
+            ];
+            return Ok((status, headers, Body::from_stream(streamed.into_stream())).into_response());
+        }
+        if is_type(answer.headers(), "application/json") {
+            let body = match tokio::time::timeout(
+                self.limits.request_timeout,
+                bounded(answer, self.limits.message_bytes),
+            )
+            .await
+            {
+                Ok(body) => body?,
+                Err(_) => return Err(self.timed_out()),
+            };
+            let mut answer: Value = serde_json::from_slice(&body)
+                .map_err(|_| refused("The server's answer is not JSON.".to_owned()))?;
+            let is_for = answer.get("id") == Some(&id);
+            let masked = self.masks.json(&mut answer);
+            if is_for {
+                answer["id"] = id;
+            }
+            return Ok(json_response(status, &answer, masked));
+        }
+        if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED {
+            return Ok(status.into_response());
+        }
+        Err(RpcError::new(
+            status,
+            SERVER_GONE,
+            format!("The server answered with HTTP {}.", status.as_u16()),
+        ))
+    }
+
+    async fn handshake(&self) -> Result<Value, HandshakeError> {
+        let mut request = initialize();
+        request["id"] = json!(1);
+        let answer = loop {
+            let sent = self
+                .own_request(Method::POST, None)
+                .body(request.to_string())
+                .send()
+                .await;
+            match sent {
+                // A server that just started may listen before it has its routes.
+                Ok(answer)
+                    if answer.status().is_server_error()
+                        || answer.status() == StatusCode::NOT_FOUND => {}
+                Ok(answer) => break answer,
+                Err(_) => {}
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        let session = answer.headers().get(SESSION_HEADER).cloned();
+        let status = answer.status();
+        let answer = self.first_answer(answer).await?;
+        if let Some(message) = answer.pointer("/error/message").and_then(Value::as_str) {
+            return Err(HandshakeError::Refused(message.chars().take(500).collect()));
+        }
+        let Some(info) = answer
+            .get("result")
+            .filter(|result| result["protocolVersion"].is_string())
+        else {
+            return Err(HandshakeError::NotUnderstood(format!(
+                "HTTP {} without a result.",
+                status.as_u16()
+            )));
+        };
+        if let Some(session) = session {
+            // Not kept: each client opens its own. A server that knows no DELETE forgets it some time.
+            let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+            let _ = self
+                .own_request(Method::POST, Some(&session))
+                .body(initialized.to_string())
+                .send()
+                .await;
+            let _ = self
+                .own_request(Method::DELETE, Some(&session))
+                .send()
+                .await;
+        }
+        Ok(info.clone())
+    }
+
+    fn own_request(
+        &self,
+        method: Method,
+        session: Option<&HeaderValue>,
+    ) -> reqwest::RequestBuilder {
+        let mut request = self
+            .http
+            .request(method, &self.url)
+            .header(ACCEPT, "application/json, text/event-stream");
+        request = request.header(CONTENT_TYPE, "application/json");
+        match session {
+            Some(session) => request
+                .header(SESSION_HEADER, session)
+                .header(VERSION_HEADER, SESSION_VERSIONS[0]),
+            None => request,
+        }
+    }
+
+    /// The message that answers the handshake, masked.
+    async fn first_answer(&self, mut answer: reqwest::Response) -> Result<Value, HandshakeError> {
+        let not_understood = |text: &str| HandshakeError::NotUnderstood(text.to_owned());
+        let mut message = if is_type(answer.headers(), "text/event-stream") {
+            let mut events = Events::new(self.limits.message_bytes);
+            'found: loop {
+                let chunk = answer
+                    .chunk()
+                    .await
+                    .ok()
+                    .flatten()
+                    .ok_or_else(|| not_understood("its stream ended."))?;
+                for event in events
+                    .feed(&chunk)
+                    .map_err(|_| not_understood("it is too long."))?
+                {
+                    let message = serde_json::from_str(event.data.as_deref().unwrap_or_default());
+                    if let Some(message) = message
+                        .ok()
+                        .filter(|message| matches!(kind(message), Some(Kind::Answer { .. })))
+                    {
+                        break 'found message;
+                    }
+                }
+            }
+        } else {
+            let status = answer.status().as_u16();
+            let body = bounded(answer, self.limits.message_bytes)
+                .await
+                .map_err(|error| not_understood(&error.message))?;
+            serde_json::from_slice(&body)
+                .map_err(|_| not_understood(&format!("HTTP {status}, not JSON.")))?
+        };
+        self.masks.json(&mut message);
+        Ok(message)
+    }
+
+    fn timed_out(&self) -> RpcError {
+        let seconds = self.limits.request_timeout.as_secs_f32();
+        RpcError::new(
+            StatusCode::OK,
+            TIMED_OUT,
+            format!(
+                "The server did not answer within {seconds} seconds; the request was given up."
+            ),
+        )
+    }
+}
+
+/// The protocol's own headers; never a credential, a cookie or who asks.
+fn passed_in(headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
+    let mut passed: HeaderMap = headers
+        .iter()
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            matches!(name, "accept" | "content-type" | "last-event-id")
+                || (name.starts_with("mcp-") && name != "mcp-session-id")
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if let Some(upstream) =
+        session.and_then(|session| HeaderValue::from_str(session.upstream.as_deref()?).ok())
+    {
+        passed.insert(SESSION_HEADER, upstream);
+    }
+    passed
+}
+
+async fn bounded(
+    mut answer: reqwest::Response,
+    longest_bytes: usize,
+) -> Result<BytesMut, RpcError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|_| RpcError::gone())? {
+        if body.len() + chunk.len() > longest_bytes {
+            let text = format!("The server's answer is longer than {longest_bytes} bytes.");
+            return Err(RpcError::new(StatusCode::BAD_GATEWAY, SERVER_GONE, text));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// One of the requests that may wait at once, for as long as its answer is read.
+struct Slot {
+    pending: Arc<Mutex<HashMap<ClientKey, usize>>>,
+    client: ClientKey,
+}
+
+impl Slot {
+    fn take(
+        pending: &Arc<Mutex<HashMap<ClientKey, usize>>>,
+        client: ClientKey,
+        limits: &Limits,
+    ) -> Result<Self, RpcError> {
+        let mut counts = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = counts.values().sum();
+        let own = counts.entry(client).or_default();
+        if *own >= limits.pending_per_client || total >= limits.pending {
+            let text = "Too many requests wait for this server; try again when some are answered.";
+            return Err(RpcError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                SERVER_GONE,
+                text,
+            ));
+        }
+        *own += 1;
+        Ok(Self {
+            pending: Arc::clone(pending),
+            client,
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = counts.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                counts.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// An event stream on its way through.
+struct Streamed {
+    answer: reqwest::Response,
+    events: Events,
+    masks: Arc<Masks>,
+    silence: Option<Duration>,
+    until: Instant,
+    id: Value,
+    answered: bool,
+    _slot: Slot,
+}
+
+impl Streamed {
+    fn into_stream(
+        self,
+    ) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
+        stream::unfold(Some(self), |state| async move {
+            let mut streamed = state?;
+            loop {
+                let chunk = match streamed.silence {
+                    Some(silence) => {
+                        let deadline = (Instant::now() + silence).min(streamed.until);
+                        tokio::time::timeout_at(deadline, streamed.answer.chunk()).await
+                    }
+                    None => Ok(streamed.answer.chunk().await),
+                };
+                match chunk {
+                    Ok(Ok(Some(chunk))) => match streamed.events.feed(&chunk) {
+                        Ok(events) if events.is_empty() => {}
+                        Ok(events) => {
+                            let written: String = events
+                                .into_iter()
+                                .map(|event| streamed.written(event))
+                                .collect();
+                            return Some((Ok(Bytes::from(written)), Some(streamed)));
+                        }
+                        Err(_) => {
+                            return streamed.failed("The server sent an event that is too long.");
+                        }
+                    },
+                    Ok(Ok(None) | Err(_)) if streamed.answered => return None,
+                    Ok(Ok(None) | Err(_)) => return streamed.failed(&RpcError::gone().message),
+                    Err(_) => {
+                        return streamed.failed(
+                            "The server did not answer in time; the request was given up.",
+                        );
+                    }
+                }
+            }
+        })
+    }
+
+    fn written(&mut self, mut event: Event) -> String {
+        let message: Option<Value> = event
+            .data
+            .as_deref()
+            .and_then(|data| serde_json::from_str(data).ok());
+        let answers = message.as_ref().and_then(kind);
+        self.answered |= matches!(answers, Some(Kind::Answer { id }) if *id == self.id);
+        event.mask(&self.masks);
+        event.write()
+    }
+
+    /// The last event, when the request has not been answered.
+    fn failed(self, text: &str) -> Option<(Result<Bytes, std::convert::Infallible>, Option<Self>)> {
+        let message = RpcError::new(StatusCode::OK, SERVER_GONE, text).message(&self.id);
+        let event = Event {
+            name: Some("message".to_owned()),
+            data: Some(message.to_string()),
+            ..Event::default()
+        };
+        Some((Ok(Bytes::from(event.write())), None))
+    }
+}

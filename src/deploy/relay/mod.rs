@@ -1,0 +1,141 @@
+//! Joins one MCP server to Streamable HTTP. Knows no store and no tokens: whoever calls has already
+//! been recognised and is a [`ClientKey`] here.
+//!
+//! It works on JSON values rather than on typed messages, so that fields it does not know pass
+//! unchanged. Every answer is masked before it is sent.
+
+mod child;
+mod events;
+mod http;
+mod modern;
+mod sessions;
+mod stdio;
+mod wire;
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+pub use http::HttpRelay;
+pub use stdio::{KeptSessions, StdioRelay};
+
+/// Who calls, for example a token's id. A session belongs to one key; another key does not see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientKey(pub Uuid);
+
+/// What a response holds in its extensions when it is not a stream: how many strings were masked in
+/// it, so that the gateway can count and slow down guessing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskedStrings(pub usize);
+
+/// A running server, whichever transport it speaks.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each running server"
+)]
+pub enum Relay {
+    Stdio(StdioRelay),
+    Http(HttpRelay),
+}
+
+impl Relay {
+    /// The server's `InitializeResult`, masked.
+    pub fn server_info(&self) -> Value {
+        match self {
+            Self::Stdio(relay) => relay.server_info(),
+            Self::Http(relay) => relay.server_info(),
+        }
+    }
+
+    /// Answers one HTTP request to the server's MCP endpoint. Origin, Host and the caller have been
+    /// checked before.
+    pub async fn handle(&self, client: ClientKey, request: Request) -> Response {
+        match self {
+            Self::Stdio(relay) => relay.handle(client, request).await,
+            Self::Http(relay) => relay.handle(client, request).await,
+        }
+    }
+
+    /// What can be kept when the server is started again; a server that speaks HTTP keeps its own.
+    pub fn sessions(&self) -> Option<KeptSessions> {
+        match self {
+            Self::Stdio(relay) => Some(relay.sessions()),
+            Self::Http(_) => None,
+        }
+    }
+
+    /// Returns when the server has gone.
+    pub async fn closed(&self) {
+        match self {
+            Self::Stdio(relay) => relay.closed().await,
+            Self::Http(relay) => relay.closed().await,
+        }
+    }
+}
+
+/// Why a server did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("The server did not answer the MCP handshake within {} seconds.", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// With the reason, as in "The server closed its output."
+    #[error("The server stopped before it answered the MCP handshake. {0}")]
+    Ended(String),
+    /// With the server's own message, masked.
+    #[error("The server refused the MCP handshake: {0}")]
+    Refused(String),
+    #[error("The server's answer to the MCP handshake was not understood: {0}")]
+    NotUnderstood(String),
+}
+
+/// How much the relay holds and how long it waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A request without a sign of life (an answer or progress) for so long is given up.
+    pub request_timeout: Duration,
+    /// Progress prolongs a request, up to this.
+    pub request_total_timeout: Duration,
+    /// The largest request body from a client.
+    pub body_bytes: usize,
+    /// The longest line, event or JSON body from the server.
+    pub message_bytes: usize,
+    /// Sessions at once; of one client, [`Limits::sessions_per_client`].
+    pub sessions: usize,
+    pub sessions_per_client: usize,
+    /// A session without a request or an open stream for so long is forgotten.
+    pub session_idle: Duration,
+    /// Requests that wait for the server at once; of one client, [`Limits::pending_per_client`].
+    pub pending: usize,
+    pub pending_per_client: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(300),
+            request_total_timeout: Duration::from_secs(3600),
+            body_bytes: 4 << 20,
+            message_bytes: 16 << 20,
+            sessions: 1024,
+            sessions_per_client: 64,
+            session_idle: Duration::from_secs(1800),
+            pending: 1024,
+            pending_per_client: 256,
+        }
+    }
+}
+
+/// What may be set when a relay starts.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub limits: Limits,
+    /// Takes what a stdio server prints that is no message, line by line and masked. Lines that find
+    /// no room are dropped.
+    pub log: Option<mpsc::Sender<String>>,
+    /// The sessions of the stdio server that this one replaces; without them clients begin anew.
+    pub sessions: Option<KeptSessions>,
+}

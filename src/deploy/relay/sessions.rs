@@ -1,0 +1,200 @@
+//! Sessions of the era before 2026-07-28: bounded, forgotten when idle, each bound to one client.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::wire::{RpcError, SESSION_HEADER, SESSION_UNKNOWN};
+use super::{ClientKey, Limits};
+
+/// Notifications that wait for a slow reader; more are dropped.
+const STREAM_MESSAGES: usize = 64;
+const SUBSCRIPTIONS: usize = 256;
+/// The longest URI that a session may subscribe to.
+const URI_LEN_BYTES: usize = 2048;
+
+pub(super) struct Sessions {
+    limits: Limits,
+    by_id: Mutex<HashMap<Uuid, Session>>,
+}
+
+struct Session {
+    client: ClientKey,
+    version: String,
+    /// The session's id at a server that speaks HTTP itself.
+    upstream: Option<String>,
+    used: Instant,
+    stream: Option<mpsc::Sender<Value>>,
+    subscriptions: HashSet<String>,
+}
+
+/// What a request needs to know of its session.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub id: Uuid,
+    pub version: String,
+    pub upstream: Option<String>,
+}
+
+impl Sessions {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            by_id: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// A new session. A client's oldest makes room for its newest; the installation's do not, or one
+    /// client could end the others' sessions.
+    pub fn open(
+        &self,
+        client: ClientKey,
+        version: &str,
+        upstream: Option<String>,
+    ) -> Result<Uuid, RpcError> {
+        let mut by_id = self.lock();
+        by_id.retain(|_, session| !session.is_idle(&self.limits));
+        let mut own: Vec<(Instant, Uuid)> = by_id
+            .iter()
+            .filter(|(_, session)| session.client == client)
+            .map(|(id, session)| (session.used, *id))
+            .collect();
+        if own.len() >= self.limits.sessions_per_client {
+            own.sort_unstable();
+            for (_, id) in own.drain(..=own.len() - self.limits.sessions_per_client) {
+                by_id.remove(&id);
+            }
+        }
+        if by_id.len() >= self.limits.sessions {
+            return Err(RpcError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                super::wire::SERVER_GONE,
+                "Too many sessions are open; try again later.",
+            ));
+        }
+        let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let session = Session {
+            client,
+            version: version.to_owned(),
+            upstream,
+            used: Instant::now(),
+            stream: None,
+            subscriptions: HashSet::new(),
+        };
+        by_id.insert(id, session);
+        Ok(id)
+    }
+
+    /// The session that a request names. Another client's is as unknown as one that never was.
+    pub fn find(&self, client: ClientKey, headers: &HeaderMap) -> Result<Found, RpcError> {
+        let Some(id) = headers.get(SESSION_HEADER) else {
+            return Err(RpcError::invalid(
+                "The Mcp-Session-Id header is missing; send initialize first.",
+            ));
+        };
+        let id = id.to_str().ok().and_then(|id| Uuid::try_parse(id).ok());
+        let mut by_id = self.lock();
+        let found = id.and_then(|id| by_id.get_mut(&id).map(|session| (id, session)));
+        match found {
+            Some((id, session)) if session.client == client && !session.is_idle(&self.limits) => {
+                session.used = Instant::now();
+                Ok(Found {
+                    id,
+                    version: session.version.clone(),
+                    upstream: session.upstream.clone(),
+                })
+            }
+            _ => Err(RpcError::new(
+                StatusCode::NOT_FOUND,
+                SESSION_UNKNOWN,
+                "This session is not known; start a new one with initialize.",
+            )),
+        }
+    }
+
+    pub fn close(&self, id: Uuid) {
+        self.lock().remove(&id);
+    }
+
+    /// The session's stream of notifications; the one before ends.
+    pub fn stream(&self, id: Uuid) -> mpsc::Receiver<Value> {
+        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES);
+        if let Some(session) = self.lock().get_mut(&id) {
+            session.stream = Some(sender);
+        }
+        receiver
+    }
+
+    /// Notes that the session wants to hear of a resource. False when it has too many.
+    pub fn subscribe(&self, id: Uuid, uri: &str) -> bool {
+        match self.lock().get_mut(&id) {
+            Some(session)
+                if session.subscriptions.len() < SUBSCRIPTIONS && uri.len() <= URI_LEN_BYTES =>
+            {
+                session.subscriptions.insert(uri.to_owned());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// True when another session still wants to hear of it, so the server must not be told.
+    pub fn unsubscribe(&self, id: Uuid, uri: &str) -> bool {
+        let mut by_id = self.lock();
+        if let Some(session) = by_id.get_mut(&id) {
+            session.subscriptions.remove(uri);
+        }
+        by_id
+            .values()
+            .any(|session| session.subscriptions.contains(uri))
+    }
+
+    /// What any session wants to hear of.
+    pub fn subscriptions(&self) -> HashSet<String> {
+        self.lock()
+            .values()
+            .flat_map(|session| session.subscriptions.iter().cloned())
+            .collect()
+    }
+
+    /// Passes a shared server's notification to those whom it concerns. What does not concern all
+    /// and names nobody (a log message) goes out only while one client alone has sessions: it may
+    /// speak of what another client did.
+    pub fn notify(&self, notification: &Value) {
+        let by_id = self.lock();
+        let method = notification["method"].as_str().unwrap_or_default();
+        let uri = notification["params"]["uri"].as_str().unwrap_or_default();
+        let clients: HashSet<ClientKey> = by_id.values().map(|session| session.client).collect();
+        for session in by_id.values() {
+            let concerned = match method {
+                "notifications/tools/list_changed"
+                | "notifications/prompts/list_changed"
+                | "notifications/resources/list_changed" => true,
+                "notifications/resources/updated" => session.subscriptions.contains(uri),
+                _ => clients.len() == 1,
+            };
+            if let (true, Some(stream)) = (concerned, &session.stream) {
+                let _ = stream.try_send(notification.clone());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn is_idle(&self, limits: &Limits) -> bool {
+        let listening = self
+            .stream
+            .as_ref()
+            .is_some_and(|stream| !stream.is_closed());
+        !listening && self.used.elapsed() > limits.session_idle
+    }
+}

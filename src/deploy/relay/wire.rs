@@ -1,0 +1,244 @@
+//! JSON-RPC and HTTP, as far as the relay must understand them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::{Stream, StreamExt as _};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Limits, MaskedStrings};
+
+/// The stateless era's version that is translated.
+pub(super) const MODERN_VERSION: &str = "2026-07-28";
+/// What sessions may speak; the first is offered to a client that asks for something else.
+pub(super) const SESSION_VERSIONS: [&str; 4] =
+    ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+
+pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(super) const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+pub(super) const PARSE_ERROR: i64 = -32700;
+pub(super) const INVALID_REQUEST: i64 = -32600;
+pub(super) const METHOD_NOT_FOUND: i64 = -32601;
+pub(super) const SERVER_GONE: i64 = -32000;
+pub(super) const SESSION_UNKNOWN: i64 = -32001;
+/// As the SDKs number a request that ran out of time.
+pub(super) const TIMED_OUT: i64 = -32001;
+pub(super) const CANCELLED: i64 = -32800;
+pub(super) const HEADER_MISMATCH: i64 = -32020;
+pub(super) const VERSION_UNSUPPORTED: i64 = -32022;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An error as a client sees it.
+#[derive(Debug, Clone)]
+pub(super) struct RpcError {
+    pub status: StatusCode,
+    pub code: i64,
+    pub message: String,
+    pub data: Option<Value>,
+}
+
+impl RpcError {
+    pub fn new(status: StatusCode, code: i64, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            data: None,
+        }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, message)
+    }
+
+    pub fn gone() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            SERVER_GONE,
+            "The server behind this address stopped. It comes back by itself unless it was stopped on purpose; try again in a moment.",
+        )
+    }
+
+    pub fn version(requested: &str) -> Self {
+        let supported: Vec<&str> = std::iter::once(MODERN_VERSION)
+            .chain(SESSION_VERSIONS)
+            .collect();
+        Self {
+            data: Some(json!({"supported": supported, "requested": requested})),
+            ..Self::new(
+                StatusCode::BAD_REQUEST,
+                VERSION_UNSUPPORTED,
+                "This protocol version is not supported.",
+            )
+        }
+    }
+
+    pub fn message(&self, id: &Value) -> Value {
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let Some(data) = &self.data {
+            error["data"] = data.clone();
+        }
+        json!({"jsonrpc": "2.0", "id": id, "error": error})
+    }
+
+    pub fn response(&self, id: &Value) -> Response {
+        let mut response = json_response(self.status, &self.message(id), 0);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(http::header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
+    }
+}
+
+/// What a JSON-RPC object is.
+pub(super) enum Kind<'m> {
+    Request { id: &'m Value, method: &'m str },
+    Notification { method: &'m str },
+    Answer { id: &'m Value },
+}
+
+/// `None` when it is no JSON-RPC message.
+pub(super) fn kind(message: &Value) -> Option<Kind<'_>> {
+    let object = message.as_object()?;
+    let id = object.get("id");
+    match (object.get("method"), id) {
+        (Some(Value::String(method)), Some(id)) if is_id(id) => Some(Kind::Request { id, method }),
+        (Some(Value::String(method)), None) => Some(Kind::Notification { method }),
+        (None, Some(id)) if object.contains_key("result") || object.contains_key("error") => {
+            Some(Kind::Answer { id })
+        }
+        _ => None,
+    }
+}
+
+fn is_id(id: &Value) -> bool {
+    matches!(id, Value::String(text) if text.len() <= 1024) || id.is_number()
+}
+
+/// The forms of answer that a client's `Accept` allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepts {
+    pub json: bool,
+    pub events: bool,
+}
+
+impl Accepts {
+    /// A missing header allows both, as HTTP has it.
+    pub fn of(headers: &HeaderMap) -> Self {
+        if !headers.contains_key(ACCEPT) {
+            return Self {
+                json: true,
+                events: true,
+            };
+        }
+        let mut accepts = Self {
+            json: false,
+            events: false,
+        };
+        for value in headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+        {
+            for kind in value
+                .split(',')
+                .map(|part| part.split(';').next().unwrap_or_default().trim())
+            {
+                accepts.json |= matches!(kind, "application/json" | "application/*" | "*/*");
+                accepts.events |= matches!(kind, "text/event-stream" | "text/*" | "*/*");
+            }
+        }
+        accepts
+    }
+}
+
+/// Reads and parses a POST's body.
+pub(super) async fn read_message(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &Limits,
+) -> Result<(bytes::Bytes, Value), RpcError> {
+    if !is_type(headers, "application/json") {
+        return Err(RpcError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            INVALID_REQUEST,
+            "The body must be application/json.",
+        ));
+    }
+    let read =
+        tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limits.body_bytes)).await;
+    let Ok(read) = read else {
+        return Err(RpcError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            INVALID_REQUEST,
+            "The body took too long to arrive.",
+        ));
+    };
+    let Ok(bytes) = read else {
+        return Err(RpcError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            INVALID_REQUEST,
+            format!(
+                "The body is longer than {} bytes or did not arrive whole.",
+                limits.body_bytes
+            ),
+        ));
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(message) => Ok((bytes, message)),
+        Err(_) => Err(RpcError::new(
+            StatusCode::BAD_REQUEST,
+            PARSE_ERROR,
+            "The body is not JSON.",
+        )),
+    }
+}
+
+pub(super) fn is_type(headers: &HeaderMap, expected: &str) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case(expected))
+}
+
+pub(super) fn json_response(status: StatusCode, message: &Value, masked: usize) -> Response {
+    let mut response = (
+        status,
+        [(CONTENT_TYPE, "application/json")],
+        message.to_string(),
+    )
+        .into_response();
+    response.extensions_mut().insert(MaskedStrings(masked));
+    response
+}
+
+/// Messages as server-sent events; comments in between keep proxies from closing the connection.
+pub(super) fn event_response(messages: impl Stream<Item = Value> + Send + 'static) -> Response {
+    // JSON escapes line ends, so a message is one line of data.
+    let events = messages.map(|message| {
+        Ok::<_, std::convert::Infallible>(
+            Event::default().event("message").data(message.to_string()),
+        )
+    });
+    let mut response = Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response();
+    response
+        .headers_mut()
+        .insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+pub(super) fn accepted() -> Response {
+    StatusCode::ACCEPTED.into_response()
+}

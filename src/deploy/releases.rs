@@ -1,0 +1,331 @@
+//! Releases: fetch, install, start, handshake. Each ends in a named state, with its reason.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::instance::{Instance, StartAsk};
+use super::log::Log;
+use super::sandbox::FIRST_GUEST_ID;
+use super::sources::Installed;
+use super::supervisor::Backoff;
+use super::{Deployer, Running};
+use crate::model::deployments::{DeploymentState, ReleaseState, StepName};
+use crate::model::errors::Refusal;
+use crate::model::sources::{Source, StartPlan};
+use crate::store::releases::ReleaseTask;
+
+/// How often a release under way looks whether it is still wanted.
+const WANTED_POLL: Duration = Duration::from_secs(2);
+/// Lines of the installers that wait to be logged.
+const INSTALL_LINES: usize = 256;
+
+/// What stands installed for a deployment: read again at each start, so that nothing is installed twice.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Standing {
+    pub source: Source,
+    pub start: StartPlan,
+    /// The directory of the install, below the deployment's.
+    pub dir: String,
+    pub installed: Installed,
+}
+
+impl Deployer {
+    /// Takes one queued release and runs it beside the others. Returns whether there was one.
+    pub(super) async fn release_step(&self) -> crate::store::Result<bool> {
+        if self.0.releases.available_permits() == 0 {
+            return Ok(false);
+        }
+        let Some(task) = self.0.db.release_claim(self.0.holder).await? else {
+            return Ok(false);
+        };
+        let deployer = self.clone();
+        self.0.tasks.spawn(async move {
+            let Ok(_permit) = deployer.0.releases.acquire().await else {
+                return;
+            };
+            deployer.release(task).await;
+            deployer.wake();
+        });
+        Ok(true)
+    }
+
+    async fn release(&self, task: ReleaseTask) {
+        let log = Log::open(self, task.deployment_id, task.owner_id, task.number);
+        log.say(format!("Release {} begins.", task.number));
+        let outcome = tokio::select! {
+            outcome = self.bring_up(&task, &log) => outcome,
+            () = self.unwanted(&task) => {
+                log.say("The release was given up: something newer was asked for.");
+                self.end(&task, ReleaseState::Superseded, None).await;
+                return;
+            }
+        };
+        match outcome {
+            Ok(instance) => {
+                log.say(format!("Release {} is live.", task.number));
+                self.take_over(&task, instance).await;
+            }
+            Err(reason) => {
+                // A reason holds the server's last lines.
+                for line in format!("Release {} failed. {reason}", task.number).lines() {
+                    log.say(line);
+                }
+                self.end(&task, ReleaseState::Failed, Some(&reason)).await;
+                self.keep_older(&task, &reason).await;
+            }
+        }
+    }
+
+    async fn bring_up(&self, task: &ReleaseTask, log: &Log) -> Result<Instance, String> {
+        let standing = self.install(task, log).await?;
+        self.step(task, StepName::Start, "running", "").await;
+        let ask = StartAsk {
+            deployment_id: task.deployment_id,
+            ordinal: task.ordinal,
+            owner_id: task.owner_id,
+            release: task.number,
+            home: self.deployment_dir(task.deployment_id).join(&standing.dir),
+            installed: standing.installed,
+            start: standing.start,
+        };
+        let started = Instance::start(self, ask, log.clone(), async || {
+            self.step(task, StepName::Start, "done", "").await;
+            self.step(task, StepName::Handshake, "running", "").await;
+        })
+        .await;
+        match started {
+            Ok(instance) => {
+                let name = instance.relay().server_info()["serverInfo"]["name"].to_string();
+                let sentence = format!("{name} answered.");
+                self.step(task, StepName::Handshake, "done", &sentence)
+                    .await;
+                Ok(instance)
+            }
+            Err(failure) => Err(failure.reason),
+        }
+    }
+
+    /// Fetches and installs, unless just that stands there already.
+    async fn install(&self, task: &ReleaseTask, log: &Log) -> Result<Standing, String> {
+        if let Some(standing) = self.standing(task.deployment_id).await
+            && standing.source == task.source
+            // A directory has no version, so what stands here may be older than what lies there.
+            && !matches!(task.source, Source::Dir { .. })
+        {
+            for step in [StepName::Fetch, StepName::Install] {
+                self.step(task, step, "done", "Already here from an earlier release.")
+                    .await;
+            }
+            return Ok(standing);
+        }
+        self.step(task, StepName::Fetch, "running", "").await;
+        let fetch_key = match task.fetch_key {
+            Some(id) => {
+                let opened = self
+                    .0
+                    .db
+                    .fetch_key_open(task.owner_id, id, &task.name)
+                    .await;
+                Some(opened.map_err(|error| error.into_refusal().detail)?)
+            }
+            None => None,
+        };
+        let dir = format!("r{}", task.number);
+        let home = self.deployment_dir(task.deployment_id).join(&dir);
+        let uid = FIRST_GUEST_ID + task.ordinal.unsigned_abs();
+        // What an earlier try left half-done.
+        remove_dir(&home).await;
+        self.make_deployment_dir(task.deployment_id)
+            .await
+            .map_err(|error| format!("The deployment's directory cannot be made: {error}"))?;
+        self.0
+            .sandbox
+            .prepare_home(uid, &home)
+            .await
+            .map_err(|error| error.to_string())?;
+
+        let (lines, mut said) = mpsc::channel::<String>(INSTALL_LINES);
+        let sink = log.clone();
+        let writing = self.0.tasks.spawn(async move {
+            while let Some(line) = said.recv().await {
+                sink.push("install", line);
+            }
+        });
+        let (steps, mut begun) = mpsc::channel::<StepName>(StepName::ALL.len());
+        let began = move |step| {
+            let _ = steps.try_send(step);
+        };
+        let fetching = self.0.workshop.fetch_and_install(
+            &task.source,
+            &task.start,
+            fetch_key.as_ref(),
+            &home,
+            uid,
+            lines,
+            &began,
+        );
+        tokio::pin!(fetching);
+        let installed = loop {
+            tokio::select! {
+                installed = &mut fetching => break installed,
+                Some(step) = begun.recv() => {
+                    if step == StepName::Install {
+                        self.step(task, StepName::Fetch, "done", "").await;
+                    }
+                    self.step(task, step, "running", "").await;
+                }
+            }
+        };
+        let _ = writing.await;
+        let installed = installed.map_err(|failure| Refusal::from(failure).detail)?;
+        for step in [StepName::Fetch, StepName::Install] {
+            self.step(task, step, "done", "").await;
+        }
+        let standing = Standing {
+            source: task.source.clone(),
+            start: task.start.clone(),
+            dir,
+            installed,
+        };
+        self.keep_standing(task.deployment_id, &standing)
+            .await
+            .map_err(|error| format!("What was installed could not be noted: {error}"))?;
+        Ok(standing)
+    }
+
+    /// Puts the new instance in the place of the older one, and says that it is live.
+    async fn take_over(&self, task: &ReleaseTask, instance: Instance) {
+        let instance = Arc::new(instance);
+        if !self.end(task, ReleaseState::Live, None).await {
+            // Another server took the deployment, or someone stopped it meanwhile.
+            instance.stop().await;
+            return;
+        }
+        let older = self.0.running.lock().await.insert(
+            task.deployment_id,
+            Running {
+                instance: Arc::clone(&instance),
+                backoff: Backoff::default(),
+            },
+        );
+        if let Some(older) = older {
+            older.instance.stop().await;
+        }
+        self.sweep(task.deployment_id, &instance.home).await;
+    }
+
+    /// A failed release leaves an older one running, and says so.
+    async fn keep_older(&self, task: &ReleaseTask, reason: &str) {
+        let older = {
+            let running = self.0.running.lock().await;
+            running
+                .get(&task.deployment_id)
+                .filter(|running| !running.instance.has_ended())
+                .map(|running| running.instance.release)
+        };
+        if let Some(older) = older {
+            let reason = format!(
+                "Release {} failed; release {older} still runs. {reason}",
+                task.number
+            );
+            let kept = self
+                .0
+                .db
+                .deployment_state(
+                    task.deployment_id,
+                    task.fence,
+                    DeploymentState::Running,
+                    Some(&reason),
+                )
+                .await;
+            if let Err(error) = kept {
+                error.into_refusal();
+            }
+        }
+    }
+
+    /// Ends when the release is wanted no more.
+    async fn unwanted(&self, task: &ReleaseTask) {
+        loop {
+            match self.0.db.release_wanted(task).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    error.into_refusal();
+                }
+            }
+            let _ = tokio::time::timeout(WANTED_POLL, self.changed()).await;
+        }
+    }
+
+    async fn step(&self, task: &ReleaseTask, step: StepName, state: &str, detail: &str) {
+        if let Err(error) = self.0.db.release_step(task, step, state, detail).await {
+            error.into_refusal();
+        }
+        self.0.changed.notify_waiters();
+    }
+
+    /// Returns whether the end was stored.
+    async fn end(&self, task: &ReleaseTask, state: ReleaseState, reason: Option<&str>) -> bool {
+        let stored = self.0.db.release_end(task, state, reason).await;
+        self.0.changed.notify_waiters();
+        stored.map_err(crate::store::Error::into_refusal).is_ok()
+    }
+
+    pub(super) fn deployment_dir(&self, deployment_id: Uuid) -> PathBuf {
+        self.0.guests_dir.join(deployment_id.to_string())
+    }
+
+    /// Ours; the guest passes through it to its home and can neither list nor change it.
+    async fn make_deployment_dir(&self, deployment_id: Uuid) -> std::io::Result<()> {
+        let dir = self.deployment_dir(deployment_id);
+        tokio::fs::create_dir_all(&dir).await?;
+        tokio::fs::set_permissions(&dir, Permissions::from_mode(0o711)).await
+    }
+
+    /// What stands installed, as we noted it: the note lies beside the guest's home, out of its reach.
+    pub(super) async fn standing(&self, deployment_id: Uuid) -> Option<Standing> {
+        let dir = self.deployment_dir(deployment_id);
+        let note = tokio::fs::read(dir.join("installed.json")).await.ok()?;
+        let standing: Standing = serde_json::from_slice(&note).ok()?;
+        tokio::fs::try_exists(dir.join(&standing.dir))
+            .await
+            .ok()?
+            .then_some(standing)
+    }
+
+    async fn keep_standing(&self, deployment_id: Uuid, standing: &Standing) -> std::io::Result<()> {
+        let dir = self.deployment_dir(deployment_id);
+        let (new, note) = (dir.join("installed.json.new"), dir.join("installed.json"));
+        tokio::fs::write(&new, serde_json::to_vec(standing)?).await?;
+        tokio::fs::rename(&new, &note).await
+    }
+
+    /// Removes older installs of a deployment.
+    async fn sweep(&self, deployment_id: Uuid, keep: &std::path::Path) {
+        let Ok(mut entries) = tokio::fs::read_dir(self.deployment_dir(deployment_id)).await else {
+            return;
+        };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            let is_dir = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
+            if is_dir && entry.path() != keep {
+                remove_dir(&entry.path()).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn remove_dir(dir: &std::path::Path) {
+    if let Err(error) = tokio::fs::remove_dir_all(dir).await
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, dir = %dir.display(), "a guest's directory could not be removed");
+    }
+}

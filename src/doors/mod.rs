@@ -1,0 +1,28 @@
+//! How the world comes in. Every door is thin: identify the actor, parse into types, call one store or deploy
+//! function, shape the answer. Cookies and bearers never mix: `web` reads cookies only, `gateway` Authorization only.
+
+pub mod requests;
+
+pub mod gateway;
+pub mod web;
+
+use axum::routing::get;
+use axum::{Router, middleware};
+
+use web::{AppState, headers, origin};
+
+/// All doors behind what every request passes.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/healthz", get(requests::healthy))
+        .route("/readyz", get(requests::ready))
+        .route("/s/{name}/mcp", gateway::routes())
+        .merge(web::router(&state))
+        .layer(middleware::from_fn_with_state(state.clone(), headers::add))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            origin::check_host,
+        ))
+        .layer(middleware::from_fn(requests::number))
+        .with_state(state)
+}

@@ -1,0 +1,161 @@
+//! `/deployments/<name>/events`: what happens to a deployment, as it happens. Server-sent events `state`, `step`, `line`
+//! and `end`, resumable by `Last-Event-ID`; each read is made with the caller's rights at that moment.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::AppState;
+use super::identity::plain;
+use crate::model::actors::Caller;
+use crate::model::deployments::DeploymentDetail;
+use crate::model::paths::DeploymentName;
+use crate::store;
+
+/// The slow poll that is relied on; a change on this server only hastens it.
+const POLL: Duration = Duration::from_secs(1);
+/// No sooner again than this, however fast a server writes.
+const REST: Duration = Duration::from_millis(100);
+/// Lines of one read.
+const LINES: i64 = 200;
+/// A stream ends after this long; the browser resumes it, and the session is looked at again.
+const STREAM_LIFE: Duration = Duration::from_secs(300);
+
+/// Where the page's own lines end; a browser that resumes says it by `Last-Event-ID`.
+#[derive(Deserialize)]
+pub(super) struct Resume {
+    after: Option<i64>,
+}
+
+struct Follow {
+    state: AppState,
+    caller: Caller,
+    name: DeploymentName,
+    after: Option<i64>,
+    shown: String,
+    waiting: VecDeque<Event>,
+    ends_at: tokio::time::Instant,
+    over: bool,
+}
+
+pub(super) async fn events(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(resume): Query<Resume>,
+    headers: HeaderMap,
+) -> Response {
+    let name = match DeploymentName::parse(&name) {
+        Ok(name) => name,
+        Err(refusal) => return plain(&refusal),
+    };
+    if let Err(error) = state.db.deployment_show(&caller, &name).await {
+        return plain(&error.into_refusal());
+    }
+    let follow = Follow {
+        after: headers
+            .get("last-event-id")
+            .and_then(|id| id.to_str().ok())
+            .and_then(|id| id.parse().ok())
+            .or(resume.after),
+        state,
+        caller,
+        name,
+        shown: String::new(),
+        waiting: VecDeque::new(),
+        ends_at: tokio::time::Instant::now() + STREAM_LIFE,
+        over: false,
+    };
+    let events = stream::unfold(follow, async |mut follow| {
+        loop {
+            if let Some(event) = follow.waiting.pop_front() {
+                return Some((Ok::<_, Infallible>(event), follow));
+            }
+            if follow.over || tokio::time::Instant::now() > follow.ends_at {
+                return None;
+            }
+            if follow.look().await.is_err() {
+                follow.over = true;
+                follow
+                    .waiting
+                    .push_back(Event::default().event("end").data("gone"));
+            } else if follow.waiting.is_empty() {
+                let _ = tokio::time::timeout(POLL, follow.state.deployer.changed()).await;
+                tokio::time::sleep(REST).await;
+            }
+        }
+    });
+    Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+impl Follow {
+    /// Reads what is new.
+    async fn look(&mut self) -> store::Result<()> {
+        let detail = self
+            .state
+            .db
+            .deployment_show(&self.caller, &self.name)
+            .await?;
+        let shown = summary(&detail);
+        if shown != self.shown {
+            self.waiting
+                .push_back(Event::default().event("state").data(&shown));
+            self.shown = shown;
+        }
+        let lines = self
+            .state
+            .db
+            .log_read(&self.caller, &self.name, self.after, LINES)
+            .await?;
+        for line in lines {
+            self.after = Some(line.seq);
+            let data = json!({
+                "seq": line.seq,
+                "release": line.release,
+                "at": line.at.unix_timestamp(),
+                "stream": line.stream,
+                "line": line.line,
+            });
+            self.waiting.push_back(
+                Event::default()
+                    .event("line")
+                    .id(line.seq.to_string())
+                    .data(data.to_string()),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// State and steps in one, so that a page is redrawn from one event.
+fn summary(detail: &DeploymentDetail) -> String {
+    let steps = detail.releases.first().map(|release| {
+        json!({
+            "number": release.number,
+            "state": release.state,
+            "steps": release.steps.iter().map(|step| json!({
+                "name": step.name,
+                "state": step.state,
+                "detail": step.detail,
+                "took_ms": step.started_at.zip(step.ended_at).map(|(began, ended)| (ended - began).whole_milliseconds() as i64),
+            })).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "state": detail.summary.state,
+        "reason": detail.summary.reason,
+        "release": steps,
+    })
+    .to_string()
+}

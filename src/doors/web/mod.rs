@@ -1,0 +1,139 @@
+//! The browser's door: sessions, cross-site refusal, headers, pages and server functions.
+
+mod events;
+pub mod functions;
+pub mod headers;
+pub mod identity;
+pub mod origin;
+pub mod sign_in;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use axum_login::AuthManagerLayerBuilder;
+use ipnet::IpNet;
+use leptos::prelude::*;
+use leptos_axum::{LeptosRoutes, generate_route_list};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::services::ServeDir;
+use tower_sessions::cookie::SameSite;
+use tower_sessions::{Expiry, SessionManagerLayer};
+use url::Url;
+
+use crate::app::once::ShownOnce;
+use crate::app::{App, shell};
+use crate::deploy::Deployer;
+use crate::store::Db;
+use crate::store::sessions::Sessions;
+
+/// The largest body of a form, in bytes: a value of 64 KiB, percent-encoded, and its metadata.
+const FORM_LEN_BYTES: usize = 256 * 1024;
+
+/// What the doors know of the installation.
+#[derive(Clone, Debug)]
+pub struct WebConfig {
+    /// Where people reach the dashboard, as in https://sealport.example.org.
+    pub public_url: Url,
+    /// Proxies whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl WebConfig {
+    pub fn is_https(&self) -> bool {
+        self.public_url.scheme() == "https"
+    }
+}
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub struct AppState {
+    pub options: LeptosOptions,
+    pub db: Db,
+    pub deployer: Deployer,
+    pub config: Arc<WebConfig>,
+}
+
+impl FromRef<AppState> for LeptosOptions {
+    fn from_ref(state: &AppState) -> Self {
+        state.options.clone()
+    }
+}
+
+/// The dashboard's routes behind what a browser's request must pass; streams of events are not under the time limit.
+pub(super) fn router(state: &AppState) -> Router<AppState> {
+    let secure = state.config.is_https();
+    let sessions = SessionManagerLayer::new(Sessions(state.db.clone()))
+        // `__Host-` binds the cookie to this host and to TLS; over plain loopback browsers would refuse it.
+        .with_name(if secure {
+            "__Host-sealport"
+        } else {
+            "sealport"
+        })
+        .with_secure(secure)
+        .with_http_only(true)
+        // Lax, not Strict: a link from a mail or a chat arrives signed in.
+        .with_same_site(SameSite::Lax)
+        .with_path("/")
+        .with_expiry(Expiry::OnInactivity(time::Duration::days(14)));
+    let auth = AuthManagerLayerBuilder::new(identity::Accounts(state.db.clone()), sessions).build();
+
+    let context = {
+        let state = state.clone();
+        let shown_once = ShownOnce::default();
+        move || {
+            provide_context(state.db.clone());
+            provide_context(state.deployer.clone());
+            provide_context(state.config.public_url.clone());
+            provide_context(shown_once.clone());
+            headers::content_security_policy();
+        }
+    };
+    let pages = {
+        let options = state.options.clone();
+        move || shell(options.clone())
+    };
+    Router::new()
+        .route("/sign-in", post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/welcome", post(sign_in::welcome))
+        .route("/settings/password", post(sign_in::change_password))
+        .route("/deployments/{name}/events", get(events::events))
+        .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
+        .fallback(leptos_axum::file_and_error_handler_with_context::<
+            AppState,
+            _,
+        >(context, shell))
+        .layer(middleware::from_fn(functions::give_status))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            identity::require,
+        ))
+        .layer(auth)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            origin::refuse_cross_site,
+        ))
+        .layer(DefaultBodyLimit::max(FORM_LEN_BYTES))
+        // Server functions read their body themselves and do not ask the limit above.
+        .layer(tower_http::limit::RequestBodyLimitLayer::new(
+            FORM_LEN_BYTES,
+        ))
+        // Pages hold no value and no token of the session, so their size tells nothing worth guessing.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .nest_service("/pkg", assets(&state.options))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Duration::from_secs(60),
+        ))
+}
+
+/// The compiled browser side; names carry hashes, so they may be kept for good. Compressed when it was built.
+fn assets(options: &LeptosOptions) -> ServeDir {
+    let dir = std::path::Path::new(options.site_root.as_ref()).join(options.site_pkg_dir.as_ref());
+    ServeDir::new(dir).precompressed_br().precompressed_gzip()
+}

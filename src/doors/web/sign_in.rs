@@ -1,0 +1,171 @@
+//! Signing in and out, and the first administrator: plain forms, each answered by a redirect.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Form};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tower_sessions::Session;
+
+use super::AppState;
+use super::identity::{AuthSession, Credentials, SignedIn, encoded, plain, safe_next};
+use crate::app::wire::{FLASH_KEY, Flash};
+use crate::model::actors::Caller;
+use crate::model::errors::Refusal;
+use crate::model::users::Email;
+use crate::store;
+
+#[derive(Deserialize)]
+pub struct SignInForm {
+    email: String,
+    password: SecretString,
+    #[serde(default)]
+    next: String,
+}
+
+pub async fn sign_in(
+    mut auth: AuthSession,
+    session: Session,
+    Extension(caller): Extension<Caller>,
+    Form(form): Form<SignInForm>,
+) -> Response {
+    let shown = Credentials {
+        email: form.email.clone(),
+        password: form.password,
+        origin: caller.origin,
+    };
+    let refusal = match auth.authenticate(shown).await {
+        Ok(Some(user)) => match sign_in_anew(&mut auth, &session, &user).await {
+            true => return Redirect::to(safe_next(&form.next)).into_response(),
+            false => Refusal::internal(),
+        },
+        Ok(None) => Refusal::internal(),
+        Err(axum_login::Error::Backend(error)) => error.into_refusal(),
+        Err(_) => Refusal::internal(),
+    };
+    let to = format!("/sign-in?next={}", encoded(&form.next));
+    back(&session, &to, refusal, &form.email).await
+}
+
+/// Signs in under a new session id, so that one which somebody planted is worth nothing. axum-login renews it only when
+/// nobody was signed in, and whoever plants one may sign it in first.
+async fn sign_in_anew(auth: &mut AuthSession, session: &Session, user: &SignedIn) -> bool {
+    session.cycle_id().await.is_ok() && auth.login(user).await.is_ok()
+}
+
+pub async fn sign_out(
+    State(state): State<AppState>,
+    mut auth: AuthSession,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    if let Err(error) = state.db.signed_out(&caller).await {
+        return plain(&error.into_refusal());
+    }
+    match auth.logout().await {
+        Ok(_) => Redirect::to("/sign-in").into_response(),
+        Err(_) => plain(&Refusal::internal()),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct WelcomeForm {
+    link: SecretString,
+    email: String,
+    password: SecretString,
+}
+
+/// Burns the one-time link and signs the first administrator in.
+pub async fn welcome(
+    State(state): State<AppState>,
+    mut auth: AuthSession,
+    session: Session,
+    Extension(caller): Extension<Caller>,
+    Form(form): Form<WelcomeForm>,
+) -> Response {
+    let made: Result<_, store::Error> = async {
+        let email = Email::parse(&form.email)?;
+        let user = state
+            .db
+            .first_administrator(&form.link, &email, &form.password, &caller.origin)
+            .await?;
+        state.db.account(user.id).await
+    }
+    .await;
+    match made {
+        Ok(Some(account))
+            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone())).await =>
+        {
+            Redirect::to("/secrets").into_response()
+        }
+        // The account is made; only the session is not.
+        Ok(_) => Redirect::to("/sign-in").into_response(),
+        Err(error) => {
+            // The link goes back into the address it came from; it is good for this page alone.
+            let to = format!("/welcome/{}", encoded(form.link.expose_secret()));
+            back(&session, &to, error.into_refusal(), &form.email).await
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct PasswordForm {
+    current: SecretString,
+    new: SecretString,
+}
+
+/// Changes one's own password: every other session ends, this one goes on under a new id.
+pub async fn change_password(
+    State(state): State<AppState>,
+    mut auth: AuthSession,
+    session: Session,
+    Extension(caller): Extension<Caller>,
+    Form(form): Form<PasswordForm>,
+) -> Response {
+    let changed: Result<_, store::Error> = async {
+        let user = caller.user().ok_or_else(Refusal::internal)?;
+        // All sessions end, this one too: signing in again below gives it a new id.
+        state
+            .db
+            .password_change(&caller, &form.current, &form.new, None)
+            .await?;
+        state.db.account(user.id).await
+    }
+    .await;
+    let mut flash = Flash::default();
+    match changed {
+        // The session is bound to the old password's stamp; signing in again binds it to the new one.
+        Ok(Some(account))
+            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone())).await =>
+        {
+            flash.notice = Some("Your password is changed. Your other sessions have ended.".into());
+        }
+        Ok(_) => return Redirect::to("/sign-in").into_response(),
+        Err(error) => {
+            let refusal = error.into_refusal();
+            flash.form = "password".into();
+            flash
+                .errors
+                .insert(refusal.field.unwrap_or_default(), refusal.detail);
+        }
+    }
+    match session.insert(FLASH_KEY, flash).await {
+        Ok(()) => Redirect::to("/settings").into_response(),
+        Err(_) => plain(&Refusal::internal()),
+    }
+}
+
+/// Back to the form: what is wrong at its field, the e-mail as typed, never the password.
+async fn back(session: &Session, to: &str, refusal: Refusal, email: &str) -> Response {
+    let mut flash = Flash::default();
+    flash.errors.insert(
+        refusal.field.clone().unwrap_or_default(),
+        refusal.detail.clone(),
+    );
+    flash
+        .typed
+        .insert("email".into(), email.chars().take(254).collect());
+    match session.insert(FLASH_KEY, flash).await {
+        Ok(()) => Redirect::to(to).into_response(),
+        Err(_) => plain(&refusal),
+    }
+}

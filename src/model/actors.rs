@@ -1,0 +1,93 @@
+//! Who is acting, and from where.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Who acts. Every transaction knows one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A person in a browser session.
+    User(SignedInUser),
+    /// A deployment at its start: reads its bindings with the rights its owner has now.
+    Deployment { id: Uuid, owner_id: Uuid },
+    /// Background work of the system itself, and the operator's commands on the host.
+    Job(Job),
+    /// Nobody yet; what was presented opens only what belongs to it.
+    Anonymous(Presented),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedInUser {
+    pub id: Uuid,
+    pub handle: String,
+    pub email: String,
+    pub is_admin: bool,
+}
+
+/// The system's own workers; each has policies of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Runs releases and supervises local deployments.
+    Supervisor,
+    /// Counts tries.
+    Limits,
+    /// Removes what is past its age: drafts, sessions, log lines, attempts.
+    Retention,
+    /// A person at the host's command line.
+    Operator,
+}
+
+impl Job {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Job::Supervisor => "supervisor",
+            Job::Limits => "limits",
+            Job::Retention => "retention",
+            Job::Operator => "operator",
+        }
+    }
+}
+
+/// What an anonymous caller has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presented {
+    Nothing,
+    /// A canonical e-mail address, at sign-in.
+    Email(String),
+    /// The SHA-256 of a session id, a token or a one-time link, in hex.
+    Hash(String),
+}
+
+/// Where a request came from: for the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub address: Option<IpAddr>,
+    /// The user agent, cut to 200 characters, control characters removed.
+    pub agent: Option<String>,
+    pub request_id: Option<String>,
+}
+
+/// An actor and where it calls from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub actor: Actor,
+    pub origin: Origin,
+}
+
+impl Caller {
+    pub fn job(job: Job) -> Self {
+        Caller {
+            actor: Actor::Job(job),
+            origin: Origin::default(),
+        }
+    }
+
+    pub fn user(&self) -> Option<&SignedInUser> {
+        match &self.actor {
+            Actor::User(user) => Some(user),
+            _ => None,
+        }
+    }
+}

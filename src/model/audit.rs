@@ -1,0 +1,84 @@
+//! The record of every access, as it is shown.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// One row of the record. Every field is typed or escaped; none can hold a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    pub id: Uuid,
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `user`, `token`, `deployment`, `job` or `anonymous`.
+    pub actor_kind: String,
+    /// As named then: a handle, a deployment's name, a job.
+    pub actor_name: String,
+    /// A verb of [`Action`].
+    pub action: String,
+    /// `done` or `refused`.
+    pub outcome: String,
+    pub path: Option<String>,
+    pub version: Option<i32>,
+    pub deployment: Option<String>,
+    pub release: Option<i32>,
+    pub address: Option<String>,
+    pub agent: Option<String>,
+    /// A short reason, from a fixed list.
+    pub reason: Option<String>,
+}
+
+/// What can stand in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    SignIn,
+    SignOut,
+    PasswordChange,
+    UserAdd,
+    SecretCreate,
+    SecretReplace,
+    SecretEdit,
+    SecretCompare,
+    SecretDelete,
+    /// A value was handed to a deployment's start.
+    SecretBind,
+    DeploymentCreate,
+    DeploymentChange,
+    DeploymentRedeploy,
+    DeploymentStart,
+    DeploymentStop,
+    DeploymentDestroy,
+    ReleaseEnd,
+    TokenCreate,
+    TokenRevoke,
+    GatewayConnect,
+    KeyCreate,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::SignIn => "sign-in",
+            Action::SignOut => "sign-out",
+            Action::PasswordChange => "password.change",
+            Action::UserAdd => "user.add",
+            Action::SecretCreate => "secret.create",
+            Action::SecretReplace => "secret.replace",
+            Action::SecretEdit => "secret.edit",
+            Action::SecretCompare => "secret.compare",
+            Action::SecretDelete => "secret.delete",
+            Action::SecretBind => "secret.bind",
+            Action::DeploymentCreate => "deployment.create",
+            Action::DeploymentChange => "deployment.change",
+            Action::DeploymentRedeploy => "deployment.redeploy",
+            Action::DeploymentStart => "deployment.start",
+            Action::DeploymentStop => "deployment.stop",
+            Action::DeploymentDestroy => "deployment.destroy",
+            Action::ReleaseEnd => "release.end",
+            Action::TokenCreate => "token.create",
+            Action::TokenRevoke => "token.revoke",
+            Action::GatewayConnect => "gateway.connect",
+            Action::KeyCreate => "key.create",
+        }
+    }
+}

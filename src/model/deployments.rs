@@ -1,0 +1,232 @@
+//! Deployments and their releases, as they are shown.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::paths::{DeploymentName, EnvName, SecretPath};
+use super::sources::{Source, StartPlan};
+
+/// A line of a log is cut here, in bytes.
+pub const LOG_LINE_LEN_BYTES: usize = 8 * 1024;
+/// Lines of one deployment that are kept.
+pub const LOG_LINES_KEPT: i64 = 5_000;
+/// Days that log lines are kept.
+pub const LOG_MAX_AGE_DAYS: i64 = 30;
+
+/// What is asked for: what runs, and with which names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentSpec {
+    pub name: DeploymentName,
+    /// Pinned to what inspecting resolved.
+    pub source: Source,
+    pub start: StartPlan,
+    pub target: Target,
+    pub fetch_key: Option<Uuid>,
+    pub bindings: Vec<Binding>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    Local,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    pub env: EnvName,
+    pub to: Bound,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Bound {
+    /// By id, so a rename keeps it.
+    Secret { id: Uuid },
+    /// Visible to whoever may see the deployment.
+    Text { text: String },
+}
+
+/// Where a deployment stands. `Running` means that it answered the MCP handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentState {
+    /// A release is under way.
+    Deploying,
+    Running,
+    /// It exited and is waiting to be started again.
+    Restarting,
+    /// It will not be started again until someone acts; the reason says why.
+    Failed,
+    Stopped,
+}
+
+impl DeploymentState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeploymentState::Deploying => "deploying",
+            DeploymentState::Running => "running",
+            DeploymentState::Restarting => "restarting",
+            DeploymentState::Failed => "failed",
+            DeploymentState::Stopped => "stopped",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            DeploymentState::Deploying,
+            DeploymentState::Running,
+            DeploymentState::Restarting,
+            DeploymentState::Failed,
+            DeploymentState::Stopped,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == name)
+    }
+}
+
+/// Where a release stands; the last three are ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseState {
+    Queued,
+    Running,
+    Live,
+    Failed,
+    /// A newer release, a stop or a destroy came first.
+    Superseded,
+}
+
+impl ReleaseState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReleaseState::Queued => "queued",
+            ReleaseState::Running => "running",
+            ReleaseState::Live => "live",
+            ReleaseState::Failed => "failed",
+            ReleaseState::Superseded => "superseded",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            ReleaseState::Queued,
+            ReleaseState::Running,
+            ReleaseState::Live,
+            ReleaseState::Failed,
+            ReleaseState::Superseded,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == name)
+    }
+}
+
+/// The steps of a release, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepName {
+    Fetch,
+    Install,
+    Start,
+    Handshake,
+}
+
+impl StepName {
+    pub const ALL: [StepName; 4] = [
+        StepName::Fetch,
+        StepName::Install,
+        StepName::Start,
+        StepName::Handshake,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepName::Fetch => "fetch",
+            StepName::Install => "install",
+            StepName::Start => "start",
+            StepName::Handshake => "handshake",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        StepName::ALL.into_iter().find(|step| step.as_str() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub name: StepName,
+    /// `waiting`, `running`, `done` or `failed`.
+    pub state: String,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+    /// What happened, in a sentence, masked.
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentSummary {
+    pub id: Uuid,
+    pub name: DeploymentName,
+    /// The handle of the owner.
+    pub owner: String,
+    pub source: Source,
+    pub state: DeploymentState,
+    /// Why it is in this state, where there is something to say.
+    pub reason: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub state_since: OffsetDateTime,
+    pub release: i32,
+}
+
+/// A deployment's page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentDetail {
+    pub summary: DeploymentSummary,
+    pub start: StartPlan,
+    pub target: Target,
+    pub bindings: Vec<BindingSummary>,
+    /// Newest first, at most 20.
+    pub releases: Vec<ReleaseSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingSummary {
+    pub env: EnvName,
+    /// The secret's path now, or none for plain text or a secret that is gone.
+    pub secret: Option<SecretPath>,
+    pub text: Option<String>,
+    /// The version that the running release uses, and the newest.
+    pub running_version: Option<i32>,
+    pub current_version: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseSummary {
+    pub number: i32,
+    pub state: ReleaseState,
+    pub reason: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+    pub created_by: String,
+    pub steps: Vec<Step>,
+    /// Env name and the version of its secret.
+    pub versions: Vec<(EnvName, i32)>,
+}
+
+/// A masked line of a server's output or of Sealport's own remarks on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Rises with each line of one deployment.
+    pub seq: i64,
+    pub release: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `stdout`, `stderr`, `install` or `sealport`.
+    pub stream: String,
+    pub line: String,
+}

@@ -1,0 +1,117 @@
+//! A deployment that is being put together in the wizard. Holds names and plain text, never a value.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::errors::Refusal;
+use super::sources::{Inspection, Source};
+
+/// A draft lives this many days after its last change.
+pub const DRAFT_MAX_AGE_DAYS: i64 = 7;
+
+/// What was typed stays as typed, valid or not; `errors` stands beside the field it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    pub id: Uuid,
+    pub form: DraftForm,
+    /// Field name → what is wrong and what to do.
+    pub errors: BTreeMap<String, String>,
+    pub inspecting: InspectState,
+    pub inspection: Option<Inspection>,
+    /// Set once Deploy was pressed: the deployment's name. A second press changes nothing.
+    pub deployed_as: Option<String>,
+}
+
+/// What the person typed, step by step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DraftForm {
+    /// `npm`, `pypi`, `git` or `dir`.
+    pub source_kind: String,
+    /// A package name, a URL or a path, as typed.
+    pub source: String,
+    /// A version for packages; empty for the newest.
+    pub version: String,
+    /// A branch, tag or commit for git.
+    pub reference: String,
+    pub folder: String,
+    /// The secret with the credential to fetch.
+    pub fetch_key: Option<Uuid>,
+    /// Overrides what inspecting found, as a command line; empty for none.
+    pub command: String,
+    /// `stdio`, `http`, or empty for what inspecting found.
+    pub transport: String,
+    pub name: String,
+    pub target: String,
+    pub secrets: Vec<DraftSecret>,
+    pub plain: Vec<DraftPlain>,
+    /// Whether the ticks were set from what the source asks for, which happens once.
+    pub ticked: bool,
+}
+
+impl DraftForm {
+    /// The source that was typed. Errors: `Invalid` at the field that is wrong.
+    pub fn source(&self) -> Result<Source, Refusal> {
+        let typed = self.source.trim();
+        if typed.is_empty() {
+            return Err(Refusal::invalid("source", "Say what to deploy."));
+        }
+        let text = match self.source_kind.as_str() {
+            "npm" if self.version.trim().is_empty() => format!("npm:{typed}"),
+            "npm" => format!("npm:{typed}@{}", self.version.trim()),
+            "pypi" if self.version.trim().is_empty() => format!("pypi:{typed}"),
+            "pypi" => format!("pypi:{typed}=={}", self.version.trim()),
+            "git" => {
+                let (reference, folder) = (self.reference.trim(), self.folder.trim());
+                match (reference, folder) {
+                    ("", "") => format!("git:{typed}"),
+                    (reference, "") => format!("git:{typed}#{reference}"),
+                    (reference, folder) => format!("git:{typed}#{reference}:{folder}"),
+                }
+            }
+            "dir" => format!("dir:{typed}"),
+            _ => {
+                return Err(Refusal::invalid(
+                    "source_kind",
+                    "Choose where the code comes from.",
+                ));
+            }
+        };
+        Source::parse(&text)
+    }
+}
+
+/// A secret of the list, ticked or not, with its env name as typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftSecret {
+    pub id: Uuid,
+    pub path: String,
+    pub env: String,
+    pub ticked: bool,
+}
+
+/// A variable whose text is visible to whoever may see the deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftPlain {
+    pub env: String,
+    pub text: String,
+    /// The person read the warning that this looks like a secret and keeps it plain.
+    pub kept_plain: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum InspectState {
+    #[default]
+    Idle,
+    /// What it is doing now, as in "Fetching firecrawl-mcp".
+    Running {
+        step: String,
+    },
+    Done,
+    Failed {
+        reason: String,
+    },
+}

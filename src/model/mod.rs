@@ -1,0 +1,16 @@
+//! The words of the product as types. No I/O; also compiled for the browser, so nothing here can hold a value.
+
+pub mod paths;
+
+pub mod actors;
+pub mod secrets;
+
+pub mod deployments;
+pub mod drafts;
+pub mod sources;
+
+pub mod audit;
+pub mod tokens;
+pub mod users;
+
+pub mod errors;

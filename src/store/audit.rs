@@ -1,0 +1,190 @@
+//! The record: one row for each access, change and refusal.
+
+use ipnet::IpNet;
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{Db, Error, Result};
+use crate::model::actors::{Actor, Caller};
+use crate::model::audit::{Action, AuditRow};
+use crate::model::errors::Refusal;
+use crate::model::paths::SecretPath;
+
+/// The longest user agent and request id on record, in characters.
+const AGENT_LEN_CHARS: usize = 200;
+/// The most rows of one list.
+const LIST_MAX: i64 = 500;
+
+/// What happened, by typed fields; nothing from outside but parsed names.
+#[derive(Clone)]
+pub(super) struct Entry<'a> {
+    pub action: Action,
+    /// Whose object it was.
+    pub owner_id: Option<Uuid>,
+    pub secret: Option<(Uuid, &'a SecretPath)>,
+    pub version: Option<i32>,
+    pub deployment: Option<&'a str>,
+    pub release: Option<i32>,
+    /// From a fixed list, never from outside.
+    pub reason: Option<&'static str>,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn of(action: Action) -> Self {
+        Entry {
+            action,
+            owner_id: None,
+            secret: None,
+            version: None,
+            deployment: None,
+            release: None,
+            reason: None,
+        }
+    }
+}
+
+/// Puts an access on record in its own transaction: no record, no access.
+pub(super) async fn record(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    entry: Entry<'_>,
+) -> Result<()> {
+    insert(tx, caller, entry, "done").await
+}
+
+impl Db {
+    /// Puts a refusal on record in a transaction of its own, so that it stays when the access rolls back.
+    pub(super) async fn record_refusal(&self, caller: &Caller, entry: Entry<'_>) -> Result<()> {
+        let mut tx = self.begin_as(caller).await?;
+        insert(&mut tx, caller, entry, "refused").await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Puts the refusal on record with its reason, and returns it as the error.
+    pub(super) async fn refuse_on_record<T>(
+        &self,
+        caller: &Caller,
+        mut entry: Entry<'_>,
+        reason: &'static str,
+        refusal: Refusal,
+    ) -> Result<T> {
+        entry.reason = Some(reason);
+        self.record_refusal(caller, entry).await?;
+        Err(refusal.into())
+    }
+}
+
+/// Who acts, as the record names them.
+pub(super) fn name_of(caller: &Caller) -> &str {
+    match &caller.actor {
+        Actor::User(user) => &user.handle,
+        Actor::Deployment { .. } => "deployment",
+        Actor::Job(job) => job.as_str(),
+        Actor::Anonymous(_) => "unknown",
+    }
+}
+
+/// What is searched for, without what PostgreSQL's text cannot hold.
+pub(super) fn search_words(raw: &str) -> String {
+    raw.trim().chars().filter(|c| !c.is_control()).collect()
+}
+
+async fn insert(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    entry: Entry<'_>,
+    outcome: &str,
+) -> Result<()> {
+    let (kind, actor_id, user_id) = match &caller.actor {
+        Actor::User(user) => ("user", Some(user.id), Some(user.id)),
+        Actor::Deployment { id, owner_id } => ("deployment", Some(*id), Some(*owner_id)),
+        Actor::Job(_) => ("job", None, None),
+        Actor::Anonymous(_) => ("anonymous", None, None),
+    };
+    let plain = |text: &Option<String>| -> Option<String> {
+        text.as_ref().map(|text| {
+            text.chars()
+                .filter(|c| !c.is_control())
+                .take(AGENT_LEN_CHARS)
+                .collect()
+        })
+    };
+    let written = sqlx::query!(
+        "insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path, version,
+                            deployment, release, address, agent, request_id, reason)
+         values ($1, $2, $3, coalesce((select name from deployments where id = $3 and $2 = 'deployment'), $4), $5, $6, $7, $8,
+                 $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        Uuid::now_v7(),
+        kind,
+        actor_id,
+        name_of(caller),
+        user_id,
+        entry.owner_id,
+        entry.action.as_str(),
+        outcome,
+        entry.secret.map(|(id, _)| id),
+        entry.secret.map(|(_, path)| path.as_str()),
+        entry.version,
+        entry.deployment,
+        entry.release,
+        caller.origin.address.map(IpNet::from),
+        plain(&caller.origin.agent),
+        plain(&caller.origin.request_id),
+        entry.reason,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if written.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::broken("the record could not be written"))
+    }
+}
+
+impl Db {
+    /// The newest rows the caller may see, whose path, deployment, actor or action contains `search`; `before` pages on.
+    pub async fn audit_list(
+        &self,
+        caller: &Caller,
+        search: &str,
+        before: Option<uuid::Uuid>,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>> {
+        let mut tx = self.begin_as(caller).await?;
+        let rows = sqlx::query_as!(
+            AuditRow,
+            r#"select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
+                      host(address) as address, agent, reason
+               from audit
+               where ($1::uuid is null or id < $1)
+                 and ($2 = '' or strpos(lower(concat_ws(' ', path, deployment, actor_name, action)), lower($2)) > 0)
+               order by id desc limit $3"#,
+            before,
+            search_words(search),
+            limit.clamp(0, LIST_MAX)
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        Ok(rows)
+    }
+}
+
+/// The newest rows about one secret, for its page.
+pub(super) async fn of_secret(
+    tx: &mut Transaction<'_, Postgres>,
+    secret_id: Uuid,
+    limit: i64,
+) -> Result<Vec<AuditRow>> {
+    let rows = sqlx::query_as!(
+        AuditRow,
+        r#"select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
+                  host(address) as address, agent, reason
+           from audit where secret_id = $1 order by id desc limit $2"#,
+        secret_id,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows)
+}

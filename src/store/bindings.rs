@@ -1,0 +1,335 @@
+//! The opening of bindings: the one place where values leave for a deployment's start. With the rights that the owner has
+//! at this moment, on record, and committed before a value is returned.
+
+use secrecy::SecretString;
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use super::audit::{self, Entry};
+use super::keys::{Place, Sealed};
+use super::{Db, Error, Result};
+use crate::model::actors::{Actor, Caller, Origin};
+use crate::model::audit::Action;
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::paths::{EnvName, SecretPath};
+
+/// The environment of a start: names and values, opened with the owner's rights at this moment.
+pub struct OpenedBindings {
+    /// Bound secrets and plain text, by env name.
+    pub environment: Vec<(EnvName, SecretString)>,
+    /// The values among them that are secrets: what is masked.
+    pub secrets: Vec<SecretString>,
+}
+
+impl Db {
+    /// Opens the bindings for a start of a release: every bound secret's newest version at the release's first start, the recorded
+    /// version at later starts of the same release. Recorded and committed before any value is returned.
+    /// Errors: `Denied` or `NotFound` naming the env name and path that the owner may not use, is switched off, expired or gone;
+    /// all of them when there are several.
+    pub async fn bindings_open(
+        &self,
+        deployment_id: Uuid,
+        owner_id: Uuid,
+        number: i32,
+    ) -> Result<OpenedBindings> {
+        let caller = Caller {
+            actor: Actor::Deployment {
+                id: deployment_id,
+                owner_id,
+            },
+            origin: Origin::default(),
+        };
+        let mut tx = self.begin_as(&caller).await?;
+        let name = sqlx::query_scalar!(
+            "select d.name from deployments d join releases r on r.deployment_id = d.id \
+             where d.id = $1 and d.owner_id = $2 and r.number = $3",
+            deployment_id,
+            owner_id,
+            number,
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Refusal::not_found("release"))?;
+        let rows = bound(&mut tx, deployment_id, number).await?;
+        let lacking: Vec<&BoundRow> = rows.iter().filter(|row| row.lack().is_some()).collect();
+        if !lacking.is_empty() {
+            tx.rollback().await?;
+            return Err(self
+                .refuse_bindings(&caller, owner_id, &name, number, &lacking)
+                .await?);
+        }
+        let mut opened = OpenedBindings {
+            environment: Vec::with_capacity(rows.len()),
+            secrets: Vec::new(),
+        };
+        for row in rows {
+            let env = EnvName::parse(&row.env)?;
+            let value = match &row.text {
+                Some(text) => SecretString::from(text.clone()),
+                None => {
+                    let value = self
+                        .open_bound(&mut tx, &caller, &name, deployment_id, number, &row)
+                        .await?;
+                    opened.secrets.push(value.clone());
+                    value
+                }
+            };
+            opened.environment.push((env, value));
+        }
+        // No record, no value: what is opened leaves only after this.
+        tx.commit().await?;
+        Ok(opened)
+    }
+
+    /// Opens a fetch key with the rights of `user_id` (a draft's user or a deployment's owner), on record.
+    /// `for_what` is the deployment's name, or its source as text; anything else counts as an inspection.
+    /// Errors: `NotFound` or `Denied` as for a binding.
+    pub async fn fetch_key_open(
+        &self,
+        user_id: Uuid,
+        secret_id: Uuid,
+        for_what: &str,
+    ) -> Result<SecretString> {
+        let as_user = |id| Caller {
+            actor: Actor::Deployment {
+                id,
+                owner_id: user_id,
+            },
+            origin: Origin::default(),
+        };
+        let mut tx = self.begin_as(&as_user(Uuid::nil())).await?;
+        let deployment = sqlx::query!(
+            "select id, name from deployments where (name = $1 or source = $1) and owner_id = $2 and fetch_key = $3 \
+             order by (name = $1) desc, id limit 1",
+            for_what.replace('\0', ""),
+            user_id,
+            secret_id,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let caller = as_user(deployment.as_ref().map_or(Uuid::nil(), |d| d.id));
+        let row = sqlx::query_as!(
+            BoundRow,
+            r#"select '' as "env!", null as "text?: String", s.path as secret_path, s.id as "secret_id?",
+                 s.owner_id as "secret_owner_id?", s.path as "path?", s.active as "active?",
+                 coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
+                 false as "is_recorded!"
+               from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
+               where s.id = $1 and reach(s.owner_id, 'secret', s.id) >= 1"#,
+            secret_id,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let entry = Entry {
+            owner_id: Some(user_id),
+            deployment: deployment.as_ref().map(|d| d.name.as_str()),
+            ..Entry::of(Action::SecretBind)
+        };
+        let lack = row.as_ref().map_or(Some(GONE), BoundRow::lack);
+        let (Some(row), None) = (row, lack) else {
+            tx.rollback().await?;
+            let lack = lack.unwrap_or(GONE);
+            let reason = Some(lack.reason);
+            self.record_refusal(&caller, Entry { reason, ..entry })
+                .await?;
+            return Err(Refusal::new(
+                lack.kind,
+                format!("The secret with the key to fetch {}.", lack.says),
+            )
+            .at("fetch_key")
+            .into());
+        };
+        let (place, path, sealed) = row.place()?;
+        let value = self.unseal(&mut tx, place, &sealed).await?;
+        let entry = Entry {
+            owner_id: Some(place.owner_id),
+            secret: Some((place.secret_id, &path)),
+            version: Some(place.version),
+            reason: Some("to fetch the source"),
+            ..entry
+        };
+        audit::record(&mut tx, &caller, entry).await?;
+        tx.commit().await?;
+        Ok(value)
+    }
+
+    /// Opens one bound secret, notes its version for the release and puts the access on record.
+    async fn open_bound(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        caller: &Caller,
+        name: &str,
+        deployment_id: Uuid,
+        number: i32,
+        row: &BoundRow,
+    ) -> Result<SecretString> {
+        let (place, path, sealed) = row.place()?;
+        let value = self.unseal(tx, place, &sealed).await?;
+        if !row.is_recorded {
+            sqlx::query!(
+                "insert into release_bindings (deployment_id, owner_id, number, env, secret_id, path, version) \
+                 select d.id, d.owner_id, $2, $3, $4, $5, $6 from deployments d where d.id = $1",
+                deployment_id,
+                number,
+                row.env,
+                place.secret_id,
+                path.as_str(),
+                place.version,
+            )
+            .execute(&mut **tx)
+            .await?;
+        }
+        let entry = Entry {
+            owner_id: Some(place.owner_id),
+            secret: Some((place.secret_id, &path)),
+            version: Some(place.version),
+            deployment: Some(name),
+            release: Some(number),
+            ..Entry::of(Action::SecretBind)
+        };
+        audit::record(tx, caller, entry).await?;
+        Ok(value)
+    }
+
+    /// Puts every binding that does not open on record and says them all.
+    async fn refuse_bindings(
+        &self,
+        caller: &Caller,
+        owner_id: Uuid,
+        name: &str,
+        number: i32,
+        lacking: &[&BoundRow],
+    ) -> Result<Error> {
+        let mut says = Vec::new();
+        let mut kind = RefusalKind::Denied;
+        for row in lacking {
+            let lack = row.lack().unwrap_or(GONE);
+            let path = SecretPath::parse(row.secret_path.as_deref().unwrap_or_default()).ok();
+            let entry = Entry {
+                owner_id: Some(row.secret_owner_id.unwrap_or(owner_id)),
+                secret: row.secret_id.zip(path.as_ref()),
+                deployment: Some(name),
+                release: Some(number),
+                reason: Some(lack.reason),
+                ..Entry::of(Action::SecretBind)
+            };
+            self.record_refusal(caller, entry).await?;
+            kind = lack.kind;
+            says.push(format!(
+                "{} needs the secret {}, which {}.",
+                row.env,
+                row.path
+                    .as_ref()
+                    .or(row.secret_path.as_ref())
+                    .map_or("", String::as_str),
+                lack.says
+            ));
+        }
+        Ok(Refusal::new(kind, says.join(" ")).into())
+    }
+}
+
+/// A binding with what it leads to under the owner's rights.
+struct BoundRow {
+    env: String,
+    text: Option<String>,
+    /// The path when it was bound.
+    secret_path: Option<String>,
+    secret_id: Option<Uuid>,
+    secret_owner_id: Option<Uuid>,
+    /// The path now.
+    path: Option<String>,
+    active: Option<bool>,
+    expired: bool,
+    version: Option<i32>,
+    sealed: Option<Vec<u8>>,
+    /// The release used this secret at an earlier start.
+    is_recorded: bool,
+}
+
+/// Why a binding does not open.
+#[derive(Clone, Copy)]
+struct Lack {
+    kind: RefusalKind,
+    says: &'static str,
+    reason: &'static str,
+}
+
+const GONE: Lack = Lack {
+    kind: RefusalKind::NotFound,
+    says: "is gone, or not yours to use any more",
+    reason: "the secret is gone or no longer usable",
+};
+const OFF: Lack = Lack {
+    kind: RefusalKind::Denied,
+    says: "is switched off",
+    reason: "the secret is switched off",
+};
+const EXPIRED: Lack = Lack {
+    kind: RefusalKind::Denied,
+    says: "has expired",
+    reason: "the secret has expired",
+};
+
+impl BoundRow {
+    fn lack(&self) -> Option<Lack> {
+        if self.text.is_some() {
+            None
+        } else if self.path.is_none() || self.sealed.is_none() {
+            Some(GONE)
+        } else if self.active != Some(true) {
+            Some(OFF)
+        } else if self.expired {
+            Some(EXPIRED)
+        } else {
+            None
+        }
+    }
+
+    fn place(&self) -> Result<(Place, SecretPath, Sealed)> {
+        match (
+            self.secret_owner_id,
+            self.secret_id,
+            self.version,
+            &self.path,
+            &self.sealed,
+        ) {
+            (Some(owner_id), Some(secret_id), Some(version), Some(path), Some(sealed)) => Ok((
+                Place {
+                    owner_id,
+                    secret_id,
+                    version,
+                },
+                SecretPath::parse(path)?,
+                Sealed(sealed.clone()),
+            )),
+            _ => Err(Error::broken("a binding leads to no secret")),
+        }
+    }
+}
+
+/// All bindings in one statement, so that they are of one moment. The reading itself is under Row Level Security; `reach` is
+/// asked by name as well, for what may be seen and what may be used need not stay the same.
+async fn bound(
+    tx: &mut Transaction<'_, Postgres>,
+    deployment_id: Uuid,
+    number: i32,
+) -> Result<Vec<BoundRow>> {
+    Ok(sqlx::query_as!(
+        BoundRow,
+        r#"select b.env, b.text, b.secret_path, b.secret_id,
+             s.owner_id as "secret_owner_id?", s.path as "path?", s.active as "active?",
+             coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
+             (rb.version is not null) as "is_recorded!"
+           from bindings b
+           left join secrets s on s.id = b.secret_id and reach(s.owner_id, 'secret', s.id) >= 1
+           left join release_bindings rb on rb.deployment_id = b.deployment_id and rb.number = $2
+             and rb.env = b.env and rb.secret_id = b.secret_id
+           left join secret_versions v on v.secret_id = s.id and v.version = coalesce(rb.version, s.version)
+           where b.deployment_id = $1 order by b.env"#,
+        deployment_id,
+        number,
+    )
+    .fetch_all(&mut **tx)
+    .await?)
+}

@@ -1,0 +1,288 @@
+//! The way into the database. A transaction knows its actor: there is no other entrance.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
+
+use super::audit::{self, Entry};
+pub use super::key_source::{KeySource, new_key};
+use super::keys::Keys;
+use super::{Error, Result, passwords::Passwords, roles};
+use crate::model::actors::{Actor, Caller, Job, Presented};
+use crate::model::audit::Action;
+
+/// How long a request waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections of one server, unless told otherwise.
+const MAX_CONNECTIONS: u32 = 10;
+
+/// Where the database is, and who logs in.
+pub struct DatabaseConfig {
+    /// The login of requests; it becomes the role sealport_server.
+    pub app: PgConnectOptions,
+    /// The login that owns the tables and migrates; absent: `app`, and Row Level Security then guards only against our own bugs.
+    pub owner: Option<PgConnectOptions>,
+    pub max_connections: u32,
+}
+
+impl DatabaseConfig {
+    pub fn new(app: PgConnectOptions, owner: Option<PgConnectOptions>) -> Self {
+        DatabaseConfig {
+            app: app.application_name("sealport"),
+            owner: owner.map(|owner| owner.application_name("sealport")),
+            max_connections: MAX_CONNECTIONS,
+        }
+    }
+
+    /// From `DATABASE_URL` and `DATABASE_OWNER_URL`. Errors name the variable; they never quote it, for it can hold a password.
+    pub fn from_urls(app: &str, owner: Option<&str>) -> Result<Self> {
+        let parse = |name: &str, url: &str| {
+            PgConnectOptions::from_str(url).map_err(|_| {
+                Error::broken(format!(
+                    "{name} is no address of a PostgreSQL database. It looks like postgres://user:password@host:5432/name."
+                ))
+            })
+        };
+        Ok(DatabaseConfig::new(
+            parse("DATABASE_URL", app)?,
+            owner
+                .map(|url| parse("DATABASE_OWNER_URL", url))
+                .transpose()?,
+        ))
+    }
+}
+
+/// How strongly the database guards against the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Requests log in as one that cannot become the tables' owner.
+    TwoLogins,
+    /// One login owns the tables and serves requests: `set role` guards against our own bugs, not against injected SQL.
+    SingleLogin,
+}
+
+/// The store: a pool of connections as the bound role, and the keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    keys: Keys,
+    passwords: Passwords,
+    mode: Mode,
+    new_key_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db")
+            .field("mode", &self.inner.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Makes roles and tables where they are missing, proves that requests are bound by Row Level Security, and proves the master key.
+    /// Safe when two servers start at once. Errors: a sentence that says why the server must not start.
+    pub async fn open(config: DatabaseConfig, source: KeySource) -> Result<Db> {
+        let owner = config.owner.as_ref().unwrap_or(&config.app);
+        let mut conn = roles::connect(owner).await?;
+        let prepared = async {
+            roles::prepare(&mut conn, config.app.get_username()).await?;
+            migrate(&mut conn).await
+        }
+        .await;
+        roles::close(conn).await;
+        prepared?;
+
+        // Tried by a plain login first: the pool would hide the reason behind a timeout.
+        roles::close(roles::connect(&config.app).await?).await;
+        let pool = pool(&config).await?;
+        let mode = {
+            #[allow(clippy::disallowed_methods)]
+            // Looks at roles and policies only, before anyone acts.
+            let mut conn = pool.acquire().await?;
+            roles::prove_bound(&mut conn).await?
+        };
+        let operator = Caller::job(Job::Operator);
+        let mut tx = begin(&pool, &operator).await?;
+        let (keys, new_key_file) = Keys::establish(&mut tx, source).await?;
+        if new_key_file.is_some() {
+            audit::record(&mut tx, &operator, Entry::of(Action::KeyCreate)).await?;
+        }
+        tx.commit().await?;
+        Ok(Db {
+            inner: Arc::new(Inner {
+                pool,
+                keys,
+                passwords: Passwords::new(),
+                mode,
+                new_key_file,
+            }),
+        })
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.inner.mode
+    }
+
+    /// The key file, if this start made it: whoever started the server is told, loudly, to back it up.
+    pub fn new_key_file(&self) -> Option<&Path> {
+        self.inner.new_key_file.as_deref()
+    }
+
+    /// The fingerprint of the master key in use: names it, says nothing of it.
+    pub fn key_fingerprint(&self) -> &str {
+        self.inner.keys.active_fingerprint()
+    }
+
+    /// Whether the database answers the bound role now.
+    pub async fn ready(&self) -> Result<()> {
+        let mut tx = self
+            .begin_as(&Caller {
+                actor: Actor::Anonymous(Presented::Nothing),
+                origin: Default::default(),
+            })
+            .await?;
+        let role = sqlx::query_scalar!(r#"select current_user::text as "role!""#)
+            .fetch_one(&mut *tx)
+            .await?;
+        if role == "sealport_server" {
+            Ok(())
+        } else {
+            Err(Error::broken("the database role is not sealport_server"))
+        }
+    }
+
+    /// Waits for running statements and closes all connections, at a normal stop.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// For functions that check a credential and set the actor within their one statement; nothing else goes past `begin_as`.
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    pub(super) fn passwords(&self) -> &Passwords {
+        &self.inner.passwords
+    }
+
+    /// A transaction in which the actor is known to the database, so that Row Level Security holds.
+    pub(super) async fn begin_as(&self, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
+        begin(&self.inner.pool, caller).await
+    }
+}
+
+async fn begin(pool: &PgPool, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
+    let (actor, job, presented) = match &caller.actor {
+        Actor::User(user) => (Some(user.id), None, None),
+        Actor::Deployment { owner_id, .. } => (Some(*owner_id), None, None),
+        Actor::Job(job) => (None, Some(*job), None),
+        Actor::Anonymous(shown) => match shown {
+            Presented::Nothing => (None, None, None),
+            Presented::Email(text) | Presented::Hash(text) => (None, None, Some(text.as_str())),
+        },
+    };
+    // Sent with `begin` in one round trip. Ids, our own words and hashes cannot end the quotes; anything else goes as a parameter.
+    let (inline, bound) = match presented {
+        Some(text) if text.bytes().all(|b| b.is_ascii_hexdigit()) => (text, None),
+        Some(text) => ("", Some(text)),
+        None => ("", None),
+    };
+    let begin = format!(
+        "begin; set local sealport.actor = '{}'; set local sealport.job = '{}'; set local sealport.presented = '{inline}'",
+        actor.map(|id| id.to_string()).unwrap_or_default(),
+        job.map(Job::as_str).unwrap_or_default(),
+    );
+    let mut tx = begin_on_a_live_connection(pool, begin).await?;
+    if let Some(text) = bound {
+        sqlx::query!("select set_config('sealport.presented', $1, true)", text)
+            .fetch_one(&mut *tx)
+            .await?;
+    }
+    Ok(tx)
+}
+
+/// Connections are not pinged before use; one that died meanwhile shows here, where nothing has been done yet.
+#[allow(clippy::disallowed_methods)] // The one place that may.
+async fn begin_on_a_live_connection(
+    pool: &PgPool,
+    begin: String,
+) -> Result<Transaction<'static, Postgres>> {
+    let mut tries = pool.options().get_max_connections();
+    loop {
+        match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+            Ok(tx) => return Ok(tx),
+            Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // Terminated by an administrator, or the server is shutting down.
+        sqlx::Error::Database(error) => {
+            matches!(error.code().as_deref(), Some("57P01" | "57P02"))
+        }
+        _ => false,
+    }
+}
+
+async fn migrate(owner: &mut sqlx::PgConnection) -> Result<()> {
+    use sqlx::migrate::MigrateError;
+    // sqlx takes an advisory lock, so a second server waits and then finds nothing to do.
+    sqlx::migrate!("./migrations")
+        .run_direct(None, owner, false)
+        .await
+        .map_err(|error| match error {
+            MigrateError::VersionMissing(version) => Error::broken(format!(
+                "The database was brought to step {version} by a newer Sealport; this one is too old for it."
+            )),
+            error => Error::caused("The database could not be brought up to date.", error),
+        })
+}
+
+async fn pool(config: &DatabaseConfig) -> Result<PgPool> {
+    PgPoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .after_connect(|conn, _| {
+            Box::pin(async move {
+                conn.execute(
+                    "set role sealport_server; set statement_timeout = '15s'; set lock_timeout = '10s'; \
+                     set idle_in_transaction_session_timeout = '30s'",
+                )
+                .await?;
+                Ok(())
+            })
+        })
+        .connect_with(config.app.clone())
+        .await
+        .map_err(|error| {
+            Error::caused(
+                "The database login could not become the role sealport_server.",
+                error,
+            )
+        })
+}
+
+/// For tests of what the bound role can do by SQL alone: a transaction as any caller.
+#[doc(hidden)]
+pub async fn begin_for_tests(db: &Db, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
+    db.begin_as(caller).await
+}

@@ -1,0 +1,224 @@
+//! Deployments as they are shown.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Postgres, Transaction};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::deployments::person;
+use super::{Db, Error, Result};
+use crate::model::actors::Caller;
+use crate::model::deployments::{
+    BindingSummary, DeploymentDetail, DeploymentState, DeploymentSummary, ReleaseState,
+    ReleaseSummary, Step, StepName, Target,
+};
+use crate::model::errors::Refusal;
+use crate::model::paths::{DeploymentName, EnvName, SecretPath};
+use crate::model::sources::Source;
+
+/// Rows of one list.
+const DEPLOYMENTS_LISTED: i64 = 1_000;
+/// Releases on a page.
+const RELEASES_SHOWN: i64 = 20;
+
+impl Db {
+    /// What the caller may see, by name; at most 1,000.
+    pub async fn deployments_list(&self, caller: &Caller) -> Result<Vec<DeploymentSummary>> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let rows = sqlx::query_as!(
+            SummaryRow,
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release
+               from deployments d left join owners o on o.id = d.owner_id
+               order by d.name limit $1"#,
+            DEPLOYMENTS_LISTED,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(SummaryRow::into_summary)
+            .collect())
+    }
+
+    /// Errors: `NotFound`.
+    pub async fn deployment_show(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+    ) -> Result<DeploymentDetail> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let row = sqlx::query_as!(
+            SummaryRow,
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release
+               from deployments d left join owners o on o.id = d.owner_id
+               where d.name = $1"#,
+            name.as_str(),
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Refusal::not_found("deployment"))?;
+        let id = row.id;
+        let start = sqlx::query_scalar!("select start from deployments where id = $1", id)
+            .fetch_one(&mut *tx)
+            .await?;
+        let bindings = bindings(&mut tx, id).await?;
+        let releases = releases(&mut tx, id).await?;
+        tx.commit().await?;
+        let unreadable = || Error::broken("a deployment's row does not read");
+        Ok(DeploymentDetail {
+            summary: row.into_summary().ok_or_else(unreadable)?,
+            start: serde_json::from_value(start).map_err(|_| unreadable())?,
+            target: Target::Local,
+            bindings,
+            releases,
+        })
+    }
+}
+
+struct SummaryRow {
+    id: Uuid,
+    name: String,
+    owner: String,
+    source: String,
+    state: String,
+    reason: Option<String>,
+    state_since: OffsetDateTime,
+    release: i32,
+}
+
+impl SummaryRow {
+    /// A row that does not read is left out, and said: the page lives.
+    fn into_summary(self) -> Option<DeploymentSummary> {
+        let summary = (|| {
+            Some(DeploymentSummary {
+                id: self.id,
+                name: DeploymentName::parse(&self.name).ok()?,
+                owner: self.owner,
+                source: Source::parse(&self.source).ok()?,
+                state: DeploymentState::from_name(&self.state)?,
+                reason: self.reason,
+                state_since: self.state_since,
+                release: self.release,
+            })
+        })();
+        if summary.is_none() {
+            tracing::error!(deployment = %self.id, "a deployment's row does not read");
+        }
+        summary
+    }
+}
+
+async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<BindingSummary>> {
+    let rows = sqlx::query!(
+        r#"select b.env, b.text, s.path as "path?", s.version as "current_version?", rb.version as "running_version?"
+           from bindings b
+           left join secrets s on s.id = b.secret_id
+           left join release_bindings rb on rb.deployment_id = b.deployment_id and rb.env = b.env
+             and rb.secret_id = b.secret_id
+             and rb.number = (select max(r.number) from releases r where r.deployment_id = $1 and r.state = 'live')
+           where b.deployment_id = $1 order by b.env"#,
+        id,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(BindingSummary {
+                env: EnvName::parse(&row.env)?,
+                secret: row.path.as_deref().map(SecretPath::parse).transpose()?,
+                text: row.text,
+                running_version: row.running_version,
+                current_version: row.current_version,
+            })
+        })
+        .collect()
+}
+
+async fn releases(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<ReleaseSummary>> {
+    let rows = sqlx::query!(
+        "select number, state, reason, created_at, ended_at, created_by from releases \
+         where deployment_id = $1 order by number desc limit $2",
+        id,
+        RELEASES_SHOWN,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let oldest = rows.last().map_or(0, |row| row.number);
+    let mut steps = steps(tx, id, oldest).await?;
+    let mut versions = versions(tx, id, oldest).await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(ReleaseSummary {
+                number: row.number,
+                state: ReleaseState::from_name(&row.state)
+                    .ok_or_else(|| Error::broken("a release's state does not read"))?,
+                reason: row.reason,
+                created_at: row.created_at,
+                ended_at: row.ended_at,
+                created_by: row.created_by,
+                steps: steps.remove(&row.number).unwrap_or_default(),
+                versions: versions.remove(&row.number).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The steps of the releases from `oldest` on, by release, in their order.
+async fn steps(
+    tx: &mut Transaction<'_, Postgres>,
+    id: Uuid,
+    oldest: i32,
+) -> Result<BTreeMap<i32, Vec<Step>>> {
+    let rows = sqlx::query!(
+        "select number, step, state, started_at, ended_at, detail from release_steps \
+         where deployment_id = $1 and number >= $2",
+        id,
+        oldest,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut by_release = BTreeMap::<i32, Vec<Step>>::new();
+    for row in rows {
+        let name = StepName::from_name(&row.step)
+            .ok_or_else(|| Error::broken("a step's name does not read"))?;
+        by_release.entry(row.number).or_default().push(Step {
+            name,
+            state: row.state,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            detail: row.detail,
+        });
+    }
+    for steps in by_release.values_mut() {
+        steps.sort_by_key(|step| step.name);
+    }
+    Ok(by_release)
+}
+
+/// The secret versions of the releases from `oldest` on, by release.
+async fn versions(
+    tx: &mut Transaction<'_, Postgres>,
+    id: Uuid,
+    oldest: i32,
+) -> Result<BTreeMap<i32, Vec<(EnvName, i32)>>> {
+    let rows = sqlx::query!(
+        "select number, env, version from release_bindings \
+         where deployment_id = $1 and number >= $2 order by env",
+        id,
+        oldest,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut by_release = BTreeMap::<i32, Vec<(EnvName, i32)>>::new();
+    for row in rows {
+        by_release
+            .entry(row.number)
+            .or_default()
+            .push((EnvName::parse(&row.env)?, row.version));
+    }
+    Ok(by_release)
+}

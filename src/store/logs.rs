@@ -1,0 +1,263 @@
+//! Masked lines of deployments.
+
+use std::fmt::Write;
+
+use uuid::Uuid;
+
+use super::deployments::person;
+use super::holds::held_elsewhere;
+use super::{Db, Result};
+use crate::model::actors::{Caller, Job};
+use crate::model::deployments::{LOG_LINE_LEN_BYTES, LOG_LINES_KEPT, LogLine};
+use crate::model::errors::Refusal;
+use crate::model::paths::DeploymentName;
+
+/// An append trims once in about so many lines of the installation.
+const TRIM_EVERY_LINES: i64 = 256;
+/// A reason can hold a server's last lines.
+const SENTENCE_LEN_BYTES: usize = 6 * 1024;
+/// Stands at the end of a line that was cut.
+const CUT_MARK: &str = "…";
+
+/// A line to keep; already masked.
+pub struct NewLine {
+    pub stream: &'static str,
+    pub line: String,
+}
+
+impl Db {
+    /// Appends lines; control characters but tab are escaped here, long lines cut at LOG_LINE_LEN_BYTES.
+    /// Nothing is removed from a line: what stood around a removed piece could join to a value that masking did not see.
+    /// Errors: `Conflict` when the deployment is gone.
+    pub async fn log_append(
+        &self,
+        deployment_id: Uuid,
+        owner_id: Uuid,
+        release: i32,
+        lines: &[NewLine],
+    ) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let streams: Vec<String> = lines.iter().map(|new| new.stream.to_owned()).collect();
+        let texts: Vec<String> = lines.iter().map(|new| clean_line(&new.line)).collect();
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        // One append at a time for a deployment: a reader that goes on after a number has then missed nothing below it.
+        sqlx::query!(
+            r#"select pg_advisory_xact_lock(hashtextextended($1, 7)) as "locked!: ()""#,
+            deployment_id.to_string(),
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let seqs = sqlx::query_scalar!(
+            "insert into log_lines (deployment_id, owner_id, number, stream, line) \
+             select $1, $2, $3, new.stream, new.line \
+             from unnest($4::text[], $5::text[]) with ordinality as new (stream, line, place) \
+             order by new.place returning seq",
+            deployment_id,
+            owner_id,
+            release,
+            &streams,
+            &texts,
+        )
+        .fetch_all(&mut *tx)
+        .await;
+        let seqs = match seqs {
+            // Destroyed while its last lines were on their way.
+            Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
+                return Err(held_elsewhere());
+            }
+            other => other?,
+        };
+        if let (Some(first), Some(last)) = (seqs.iter().min(), seqs.iter().max())
+            && (first - 1) / TRIM_EVERY_LINES != last / TRIM_EVERY_LINES
+        {
+            sqlx::query!(
+                "delete from log_lines where deployment_id = $1 and seq <= ( \
+                 select seq from log_lines where deployment_id = $1 order by seq desc offset $2 limit 1)",
+                deployment_id,
+                LOG_LINES_KEPT,
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Lines after `after`, oldest first, at most `limit`; with `after` none, the newest `limit`. Errors: `NotFound`.
+    pub async fn log_read(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        after: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<LogLine>> {
+        person(caller)?;
+        let limit = limit.clamp(1, LOG_LINES_KEPT);
+        let mut tx = self.begin_as(caller).await?;
+        let id = sqlx::query_scalar!(
+            "select id from deployments where name = $1 and reach(owner_id, 'deployment', id) >= 2",
+            name.as_str(),
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Refusal::not_found("deployment"))?;
+        let lines = match after {
+            Some(after) => {
+                sqlx::query_as!(
+                    LogLine,
+                    "select seq, number as release, at, stream, line from log_lines \
+                     where deployment_id = $1 and seq > $2 order by seq limit $3",
+                    id,
+                    after,
+                    limit,
+                )
+                .fetch_all(&mut *tx)
+                .await?
+            }
+            None => {
+                let mut newest = sqlx::query_as!(
+                    LogLine,
+                    "select seq, number as release, at, stream, line from log_lines \
+                     where deployment_id = $1 order by seq desc limit $2",
+                    id,
+                    limit,
+                )
+                .fetch_all(&mut *tx)
+                .await?;
+                newest.reverse();
+                newest
+            }
+        };
+        tx.commit().await?;
+        Ok(lines)
+    }
+}
+
+/// A line that shows as what it is: control characters but tab, and those that reorder text, as escapes;
+/// at most LOG_LINE_LEN_BYTES.
+pub(super) fn clean_line(raw: &str) -> String {
+    clean(raw, LOG_LINE_LEN_BYTES, &['\t'])
+}
+
+/// A reason or a step's detail, in the same way, with its line ends; at most SENTENCE_LEN_BYTES.
+pub(super) fn clean_sentence(raw: &str) -> String {
+    clean(raw, SENTENCE_LEN_BYTES, &['\t', '\n'])
+}
+
+fn clean(raw: &str, len_bytes: usize, kept: &[char]) -> String {
+    let mut clean = String::with_capacity(raw.len().min(len_bytes));
+    // Where the line would be cut to make room for the mark.
+    let mut cut_at = 0;
+    for c in raw.chars() {
+        let fits_with_mark = clean.len() <= len_bytes - CUT_MARK.len();
+        if fits_with_mark {
+            cut_at = clean.len();
+        }
+        if kept.contains(&c) || is_shown(c) {
+            clean.push(c);
+        } else if (c as u32) < 0x100 {
+            // Writing to a String does not fail.
+            let _ = write!(clean, "\\x{:02x}", c as u32);
+        } else {
+            let _ = write!(clean, "\\u{{{:x}}}", c as u32);
+        }
+        if clean.len() > len_bytes {
+            clean.truncate(cut_at);
+            clean.push_str(CUT_MARK);
+            break;
+        }
+    }
+    clean
+}
+
+fn is_shown(c: char) -> bool {
+    let reorders_or_breaks =
+        matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    !c.is_control() && !reorders_or_breaks
+}
+
+/// Removes colour and cursor sequences. For those who mask: on what is removed before masking, masking still sees what joins.
+pub fn without_ansi(raw: &str) -> std::borrow::Cow<'_, str> {
+    if !raw.contains('\x1b') {
+        return raw.into();
+    }
+    let mut plain = String::with_capacity(raw.len());
+    let mut rest = raw.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c != '\x1b' {
+            plain.push(c);
+            continue;
+        }
+        match rest.next() {
+            // CSI: parameters and intermediates, then one final byte (ECMA-48, 5.4).
+            Some('[') => {
+                while rest.next_if(|c| ('\x20'..='\x3f').contains(c)).is_some() {}
+                rest.next_if(|c| ('\x40'..='\x7e').contains(c));
+            }
+            // OSC and its kin: up to BEL or the string terminator.
+            Some(']' | 'P' | 'X' | '^' | '_') => {
+                while let Some(c) = rest.next() {
+                    if c == '\x07' || (c == '\x1b' && rest.next_if_eq(&'\\').is_some()) {
+                        break;
+                    }
+                }
+            }
+            // Two-character sequences, some with an intermediate.
+            Some('\x20'..='\x2f') => {
+                rest.next();
+            }
+            _ => {}
+        }
+    }
+    plain.into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_line_shows_as_what_it_is() {
+        assert_eq!(clean_line("a\tb"), "a\tb");
+        assert_eq!(clean_sentence("a\n\tb\r\0"), "a\n\tb\\x0d\\x00");
+        assert_eq!(
+            clean_line("a\0b\r\nc\x1b[31md\x7f\u{9b}"),
+            r"a\x00b\x0d\x0ac\x1b[31md\x7f\x9b"
+        );
+        assert_eq!(clean_line("a\u{202e}b"), r"a\u{202e}b");
+        assert_eq!(
+            clean_line("'); drop table log_lines; --"),
+            "'); drop table log_lines; --"
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_on_a_character() {
+        let exact = "x".repeat(LOG_LINE_LEN_BYTES);
+        assert_eq!(clean_line(&exact), exact);
+        for unit in ["x", "ä", "🦀", "\0"] {
+            for shift in 0..4 {
+                let long = "y".repeat(shift) + &unit.repeat(LOG_LINE_LEN_BYTES + 1);
+                let clean = clean_line(&long);
+                assert!(clean.len() <= LOG_LINE_LEN_BYTES, "{}", clean.len());
+                assert!(clean.len() > LOG_LINE_LEN_BYTES - 10, "{}", clean.len());
+                assert!(clean.ends_with(CUT_MARK));
+            }
+        }
+    }
+
+    #[test]
+    fn colours_go_and_text_stays() {
+        assert_eq!(without_ansi("plain"), "plain");
+        assert_eq!(without_ansi("\x1b[1;32minfo\x1b[0m: up"), "info: up");
+        assert_eq!(
+            without_ansi("\x1b]8;;http://x\x07link\x1b]8;;\x1b\\."),
+            "link."
+        );
+        assert_eq!(without_ansi("end\x1b"), "end");
+        assert_eq!(without_ansi("a\x1b(Bb"), "ab");
+    }
+}

@@ -1,0 +1,146 @@
+//! Values and the rules for what stands beside them, before anything is sealed.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::{Error, Result, keyring};
+use crate::model::errors::Refusal;
+use crate::model::secrets::{DESCRIPTION_LEN_CHARS, VALUE_LEN_BYTES};
+
+/// Random bytes of a generated value, as URL-safe base64 a third longer.
+const GENERATED_MIN_BYTES: usize = 16;
+const GENERATED_MAX_BYTES: usize = 4_096;
+
+/// A value that was typed, or one that Sealport makes unseen.
+pub enum NewValue {
+    Typed(SecretString),
+    /// Random bytes, as URL-safe base64 without padding.
+    Generated {
+        bytes: usize,
+    },
+}
+
+/// The value, and whether Sealport made it.
+pub(super) fn resolve(value: NewValue) -> Result<(SecretString, bool), Error> {
+    match value {
+        NewValue::Typed(value) => {
+            check_value(&value)?;
+            Ok((value, false))
+        }
+        NewValue::Generated { bytes } => Ok((generate(bytes)?, true)),
+    }
+}
+
+fn check_value(value: &SecretString) -> Result<(), Refusal> {
+    let text = value.expose_secret();
+    if text.is_empty() {
+        return Err(Refusal::invalid("value", "Give the secret a value."));
+    }
+    if text.len() > VALUE_LEN_BYTES {
+        return Err(Refusal::invalid(
+            "value",
+            format!("A value has at most {} KiB.", VALUE_LEN_BYTES / 1024),
+        ));
+    }
+    // An environment variable cannot carry one.
+    if text.contains('\0') {
+        return Err(Refusal::invalid(
+            "value",
+            "A value cannot hold a NUL character: environment variables cannot carry it. Store it as base64.",
+        ));
+    }
+    Ok(())
+}
+
+fn generate(bytes: usize) -> Result<SecretString> {
+    if !(GENERATED_MIN_BYTES..=GENERATED_MAX_BYTES).contains(&bytes) {
+        return Err(Refusal::invalid(
+            "value",
+            format!(
+                "A generated value has {GENERATED_MIN_BYTES} to {GENERATED_MAX_BYTES} random bytes."
+            ),
+        )
+        .into());
+    }
+    let mut random = Zeroizing::new(vec![0; bytes]);
+    keyring::random_bytes(&mut random)
+        .map_err(|error| Error::caused("no value could be made", error))?;
+    Ok(SecretString::from(
+        URL_SAFE_NO_PAD.encode(random.as_slice()),
+    ))
+}
+
+pub(super) fn check_description(description: &str) -> Result<(), Refusal> {
+    if description.chars().count() > DESCRIPTION_LEN_CHARS {
+        return Err(Refusal::invalid(
+            "description",
+            format!("A description has at most {DESCRIPTION_LEN_CHARS} characters."),
+        ));
+    }
+    if description
+        .chars()
+        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+    {
+        return Err(Refusal::invalid(
+            "description",
+            "A description is plain text, without control characters.",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn check_expiry(expires_at: Option<OffsetDateTime>) -> Result<(), Refusal> {
+    if expires_at.is_some_and(|at| at <= OffsetDateTime::now_utc()) {
+        return Err(Refusal::invalid(
+            "expires_at",
+            "That time is past. To stop the use of a secret now, switch it off.",
+        ));
+    }
+    Ok(())
+}
+
+/// In constant time, over digests, so that neither place nor length of a difference shows.
+pub(super) fn same(value: &SecretString, guess: &SecretString) -> bool {
+    let digest = |text: &SecretString| Sha256::digest(text.expose_secret());
+    digest(value).ct_eq(&digest(guess)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn values_are_kept_as_they_are_or_refused() {
+        for (text, fine) in [
+            (String::new(), false),
+            ("x".into(), true),
+            (" spaces kept \r\n".into(), true),
+            ("with\0nul".into(), false),
+            ("x".repeat(VALUE_LEN_BYTES), true),
+            ("x".repeat(VALUE_LEN_BYTES + 1), false),
+        ] {
+            let checked = check_value(&SecretString::from(text.clone()));
+            assert_eq!(checked.is_ok(), fine, "{} bytes", text.len());
+            if let Err(refusal) = checked {
+                assert_eq!(refusal.field.as_deref(), Some("value"));
+            }
+        }
+    }
+
+    #[test]
+    fn generated_values_differ_and_have_the_length_asked_for() {
+        let one = generate(32).unwrap();
+        let other = generate(32).unwrap();
+        assert_eq!(one.expose_secret().len(), 43);
+        assert!(!same(&one, &other));
+        assert!(same(&one, &one.clone()));
+        assert!(generate(8).is_err() && generate(1 << 20).is_err());
+    }
+}

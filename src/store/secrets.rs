@@ -1,0 +1,414 @@
+//! Secrets: sealed values under paths.
+
+use secrecy::SecretString;
+use sqlx::{Postgres, Transaction};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::audit::{self, Entry};
+use super::error::OnConstraint;
+use super::keys::{Place, Sealed};
+use super::limits::Limit;
+pub use super::secret_values::NewValue;
+use super::secret_values::{check_description, check_expiry, resolve, same};
+use super::{Db, Error, Result};
+use crate::model::actors::{Actor, Caller};
+use crate::model::audit::Action;
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::paths::SecretPath;
+use crate::model::secrets::Kind;
+
+/// What `reach` answers, as numbers: policies compare with the same.
+const READ: i32 = 2;
+const WRITE: i32 = 3;
+const ADMIN: i32 = 4;
+/// Comparisons in an hour, of one secret by one actor, over all doors.
+const COMPARES: i64 = 20;
+const HOUR_SECS: i32 = 60 * 60;
+/// What is asked when a secret is made.
+pub struct NewSecret {
+    pub path: SecretPath,
+    pub value: NewValue,
+    pub kind: Kind,
+    pub description: String,
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Metadata that can change without touching the value. `None` leaves a field as it is.
+#[derive(Default)]
+pub struct SecretEdit {
+    pub path: Option<SecretPath>,
+    pub kind: Option<Kind>,
+    pub description: Option<String>,
+    pub expires_at: Option<Option<OffsetDateTime>>,
+    pub active: Option<bool>,
+}
+
+/// A secret within reach.
+struct Found {
+    id: Uuid,
+    owner_id: Uuid,
+    path: SecretPath,
+    version: i32,
+    level: i32,
+}
+
+impl Db {
+    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value`.
+    pub async fn secret_create(&self, caller: &Caller, new: NewSecret) -> Result<Uuid> {
+        let owner_id = caller.user().map(|user| user.id).ok_or_else(|| {
+            Refusal::new(RefusalKind::Unauthenticated, "Sign in to add a secret.")
+        })?;
+        check_description(&new.description)?;
+        check_expiry(new.expires_at)?;
+        let (value, generated) = resolve(new.value)?;
+        let id = Uuid::now_v7();
+        let entry = Entry {
+            owner_id: Some(owner_id),
+            secret: Some((id, &new.path)),
+            version: Some(1),
+            ..Entry::of(Action::SecretCreate)
+        };
+
+        let mut tx = self.begin_as(caller).await?;
+        let made = sqlx::query!(
+            "insert into secrets (id, owner_id, path, kind, description, expires_at, version)
+             values ($1, $2, $3, $4, $5, $6, 1)",
+            id,
+            owner_id,
+            new.path.as_str(),
+            new.kind.as_str(),
+            new.description,
+            new.expires_at
+        )
+        .execute(&mut *tx)
+        .await
+        .on_constraint("secrets_path_key", path_taken);
+        if let Err(error) = made {
+            tx.rollback().await?;
+            return match error {
+                Error::Refused(refusal) if refusal.kind == RefusalKind::Taken => {
+                    let entry = Entry {
+                        version: None,
+                        ..entry
+                    };
+                    self.refuse_on_record(caller, entry, "path in use", refusal)
+                        .await
+                }
+                error => Err(error),
+            };
+        }
+        let place = Place {
+            owner_id,
+            secret_id: id,
+            version: 1,
+        };
+        self.add_version(&mut tx, caller, place, &value, generated)
+            .await?;
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// Makes the next version, if the newest is still `expected`. Returns its number. Errors: `Conflict`, `NotFound`, `Invalid`.
+    pub async fn secret_replace(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        expected: i32,
+        value: NewValue,
+    ) -> Result<i32> {
+        let (value, generated) = resolve(value)?;
+        let (mut tx, found) = self
+            .within_reach(caller, id, WRITE, Action::SecretReplace)
+            .await?;
+        let version = sqlx::query_scalar!(
+            "update secrets set version = version + 1, changed_at = now() where id = $1 and version = $2 returning version",
+            id,
+            expected
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(version) = version else {
+            tx.rollback().await?;
+            let refusal = Refusal::new(
+                RefusalKind::Conflict,
+                format!(
+                    "Someone replaced this secret meanwhile: it is at version {} now. Look at it again, then decide.",
+                    found.version
+                ),
+            );
+            return self
+                .refuse_on_record(
+                    caller,
+                    found.entry(Action::SecretReplace),
+                    "newer version exists",
+                    refusal,
+                )
+                .await;
+        };
+        let place = Place {
+            owner_id: found.owner_id,
+            secret_id: id,
+            version,
+        };
+        self.add_version(&mut tx, caller, place, &value, generated)
+            .await?;
+        let entry = Entry {
+            version: Some(version),
+            ..found.entry(Action::SecretReplace)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(version)
+    }
+
+    /// Whether the newest value equals `guess`; on record, 20 an hour for a secret and an actor. Errors: `TooMany`.
+    pub async fn secret_compare(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        guess: SecretString,
+    ) -> Result<bool> {
+        let (tx, found) = self
+            .within_reach(caller, id, READ, Action::SecretCompare)
+            .await?;
+        // Counting takes a transaction of its own, and nobody holds two connections.
+        drop(tx);
+        let actor = match &caller.actor {
+            Actor::User(user) => user.id.to_string(),
+            Actor::Deployment { id, .. } => id.to_string(),
+            Actor::Job(job) => job.as_str().to_owned(),
+            Actor::Anonymous(_) => String::from("anonymous"),
+        };
+        let limit = Limit::new("compare", &[&id.to_string(), &actor], HOUR_SECS, COMPARES);
+        if let Err(full) = self.limits_take(&[limit]).await? {
+            if full.on_record {
+                let reason = Some("too many comparisons");
+                let entry = found.entry(Action::SecretCompare);
+                self.record_refusal(caller, Entry { reason, ..entry })
+                    .await?;
+            }
+            return Err(full
+                .refusal("This secret was compared 20 times within an hour.")
+                .into());
+        }
+
+        let mut tx = self.begin_as(caller).await?;
+        // Looked at again in the statement of the access: what was revoked since does not hold.
+        let newest = sqlx::query!(
+            "select s.owner_id, s.version, v.sealed
+             from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
+             where s.id = $1 and reach(s.owner_id, 'secret', s.id) >= $2",
+            id,
+            READ
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Refusal::not_found("secret"))?;
+        let place = Place {
+            owner_id: newest.owner_id,
+            secret_id: id,
+            version: newest.version,
+        };
+        let value = self.unseal(&mut tx, place, &Sealed(newest.sealed)).await?;
+        let entry = Entry {
+            version: Some(newest.version),
+            ..found.entry(Action::SecretCompare)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(same(&value, &guess))
+    }
+
+    /// Changes metadata; a rename asks for `admin`, all else for `write`. Errors: `NotFound`, `Taken` at `path`, `Invalid` at `description` or
+    /// `expires_at`.
+    pub async fn secret_edit(&self, caller: &Caller, id: Uuid, edit: SecretEdit) -> Result<()> {
+        if let Some(description) = &edit.description {
+            check_description(description)?;
+        }
+        check_expiry(edit.expires_at.flatten())?;
+        let needed = if edit.path.is_some() { ADMIN } else { WRITE };
+        let (mut tx, found) = self
+            .within_reach(caller, id, needed, Action::SecretEdit)
+            .await?;
+        let changed = sqlx::query!(
+            "update secrets set
+                 path = coalesce($2, path), kind = coalesce($3, kind), description = coalesce($4, description),
+                 expires_at = case when $5 then $6 else expires_at end, active = coalesce($7, active), changed_at = now()
+             where id = $1",
+            id,
+            edit.path.as_ref().map(SecretPath::as_str),
+            edit.kind.map(Kind::as_str),
+            edit.description,
+            edit.expires_at.is_some(),
+            edit.expires_at.flatten(),
+            edit.active
+        )
+        .execute(&mut *tx)
+        .await
+        .on_constraint("secrets_path_key", path_taken);
+        let changed = match changed {
+            Ok(changed) => changed,
+            Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::Taken => {
+                tx.rollback().await?;
+                return self
+                    .refuse_on_record(
+                        caller,
+                        found.entry(Action::SecretEdit),
+                        "path in use",
+                        refusal,
+                    )
+                    .await;
+            }
+            Err(error) => return Err(error),
+        };
+        if changed.rows_affected() != 1 {
+            return Err(Refusal::not_found("secret").into());
+        }
+        record_edit(&mut tx, caller, &found, &edit).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes a secret with all its versions; deployments that bind it keep the name and say so at their next start.
+    pub async fn secret_delete(&self, caller: &Caller, id: Uuid) -> Result<()> {
+        let (mut tx, found) = self
+            .within_reach(caller, id, ADMIN, Action::SecretDelete)
+            .await?;
+        let deleted = sqlx::query!("delete from secrets where id = $1", id)
+            .execute(&mut *tx)
+            .await?;
+        if deleted.rows_affected() != 1 {
+            return Err(Refusal::not_found("secret").into());
+        }
+        let entry = Entry {
+            version: Some(found.version),
+            ..found.entry(Action::SecretDelete)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A transaction and the secret in it, if the caller reaches `needed` on it; otherwise the refusal, on record.
+    async fn within_reach(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        needed: i32,
+        action: Action,
+    ) -> Result<(Transaction<'static, Postgres>, Found)> {
+        let mut tx = self.begin_as(caller).await?;
+        let row = sqlx::query!(
+            r#"select owner_id, path, version, reach(owner_id, 'secret', id) as "level!" from secrets where id = $1"#,
+            id
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            // Not there or not theirs to see: the record does not tell the two apart either.
+            return self
+                .refuse_on_record(
+                    caller,
+                    Entry::of(action),
+                    "no such secret in sight",
+                    Refusal::not_found("secret"),
+                )
+                .await;
+        };
+        let found = Found {
+            id,
+            owner_id: row.owner_id,
+            path: SecretPath::parse(&row.path)?,
+            version: row.version,
+            level: row.level,
+        };
+        if found.level < needed {
+            tx.rollback().await?;
+            let refusal = Refusal::new(
+                RefusalKind::Denied,
+                "You may see this secret, but not do this with it.",
+            );
+            return self
+                .refuse_on_record(caller, found.entry(action), "level too low", refusal)
+                .await;
+        }
+        Ok((tx, found))
+    }
+
+    async fn add_version(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        caller: &Caller,
+        place: Place,
+        value: &SecretString,
+        generated: bool,
+    ) -> Result<()> {
+        let (data_key_id, sealed) = self.seal(tx, place, value).await?;
+        sqlx::query!(
+            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, created_by)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            place.secret_id,
+            place.owner_id,
+            place.version,
+            data_key_id,
+            sealed.0,
+            generated,
+            audit::name_of(caller)
+        )
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Found {
+    fn entry(&self, action: Action) -> Entry<'_> {
+        Entry {
+            owner_id: Some(self.owner_id),
+            secret: Some((self.id, &self.path)),
+            ..Entry::of(action)
+        }
+    }
+}
+
+/// A rename stands in the record under both names.
+async fn record_edit(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    found: &Found,
+    edit: &SecretEdit,
+) -> Result<()> {
+    let entry = found.entry(Action::SecretEdit);
+    if let Some(path) = edit.path.as_ref().filter(|path| **path != found.path) {
+        let before = Entry {
+            reason: Some("renamed from"),
+            ..entry.clone()
+        };
+        audit::record(tx, caller, before).await?;
+        let after = Entry {
+            secret: Some((found.id, path)),
+            reason: Some("renamed to"),
+            ..entry
+        };
+        return audit::record(tx, caller, after).await;
+    }
+    let reason = edit.active.map(|active| {
+        if active {
+            "switched on"
+        } else {
+            "switched off"
+        }
+    });
+    audit::record(tx, caller, Entry { reason, ..entry }).await
+}
+
+fn path_taken() -> Refusal {
+    Refusal::new(
+        RefusalKind::Taken,
+        "There is a secret with this path already, perhaps in another case. Replace its value, or take another path.",
+    )
+    .at("path")
+}

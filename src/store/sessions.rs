@@ -1,0 +1,146 @@
+//! The session store: rows keyed by the SHA-256 of the session id, so that a dump signs nobody in.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::types::Json;
+use time::{Duration, OffsetDateTime};
+use tower_sessions::SessionStore;
+use tower_sessions::session::{Id, Record};
+use tower_sessions::session_store;
+use uuid::Uuid;
+
+use super::{Db, Error, Result};
+use crate::model::actors::{Actor, Caller, Origin, Presented};
+
+/// A session that nobody used for so long is over.
+pub const SESSION_IDLE_DAYS: i64 = 14;
+
+/// Where axum-login keeps who is signed in (its default `data_key`).
+const SIGNED_IN_KEY: &str = "axum-login.data";
+/// How often another id is drawn when one is in use: with 128 random bits, never.
+const ID_TRIES: usize = 3;
+
+/// What tower-sessions keeps its sessions in.
+#[derive(Clone, Debug)]
+pub struct Sessions(pub Db);
+
+/// The SHA-256 of a session id in hex: what stands in the database, and what `password_change` keeps.
+pub fn id_hash(id: &Id) -> String {
+    hex::encode(Sha256::digest(id.0.to_le_bytes()))
+}
+
+#[async_trait]
+impl SessionStore for Sessions {
+    async fn create(&self, record: &mut Record) -> session_store::Result<()> {
+        for _ in 0..ID_TRIES {
+            if self.insert(record).await.map_err(told)? {
+                return Ok(());
+            }
+            record.id = Id::default();
+        }
+        Err(session_store::Error::Backend(
+            "no free session id was found".into(),
+        ))
+    }
+
+    async fn save(&self, record: &Record) -> session_store::Result<()> {
+        self.update(record).await.map_err(told)
+    }
+
+    async fn load(&self, session_id: &Id) -> session_store::Result<Option<Record>> {
+        self.select(session_id).await.map_err(told)
+    }
+
+    async fn delete(&self, session_id: &Id) -> session_store::Result<()> {
+        self.remove(session_id).await.map_err(told)
+    }
+}
+
+impl Sessions {
+    async fn insert(&self, record: &Record) -> Result<bool> {
+        let hash = id_hash(&record.id);
+        let mut tx = self.0.begin_as(&presenting(&hash)).await?;
+        let made = sqlx::query!(
+            "insert into sessions (id_hash, user_id, data, expires_at) values ($1, $2, $3, $4) on conflict do nothing",
+            hash,
+            signed_in(record),
+            Json(&record.data) as _,
+            expiry(record)
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(made.rows_affected() == 1)
+    }
+
+    /// Changes a session that is there. One that was signed out meanwhile stays gone: a request that began before
+    /// does not bring it back.
+    async fn update(&self, record: &Record) -> Result<()> {
+        let hash = id_hash(&record.id);
+        let mut tx = self.0.begin_as(&presenting(&hash)).await?;
+        sqlx::query!(
+            "update sessions set user_id = $2, data = $3, expires_at = $4 where id_hash = $1",
+            hash,
+            signed_in(record),
+            Json(&record.data) as _,
+            expiry(record)
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn select(&self, id: &Id) -> Result<Option<Record>> {
+        let hash = id_hash(id);
+        let mut tx = self.0.begin_as(&presenting(&hash)).await?;
+        let row = sqlx::query!(
+            r#"select data as "data: Json<HashMap<String, Value>>", expires_at
+               from sessions where id_hash = $1 and expires_at > now()"#,
+            hash
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        Ok(row.map(|row| Record {
+            id: *id,
+            data: row.data.0,
+            expiry_date: row.expires_at,
+        }))
+    }
+
+    async fn remove(&self, id: &Id) -> Result<()> {
+        let hash = id_hash(id);
+        let mut tx = self.0.begin_as(&presenting(&hash)).await?;
+        sqlx::query!("delete from sessions where id_hash = $1", hash)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Who is signed in, so that a change of the password can end the sessions.
+fn signed_in(record: &Record) -> Option<Uuid> {
+    let id = record.data.get(SIGNED_IN_KEY)?.get("user_id")?.as_str()?;
+    Uuid::parse_str(id).ok()
+}
+
+fn expiry(record: &Record) -> OffsetDateTime {
+    let latest = OffsetDateTime::now_utc() + Duration::days(SESSION_IDLE_DAYS);
+    record.expiry_date.min(latest)
+}
+
+fn presenting(hash: &str) -> Caller {
+    Caller {
+        actor: Actor::Anonymous(Presented::Hash(hash.to_owned())),
+        origin: Origin::default(),
+    }
+}
+
+/// The cause goes to the log; the session's layer hears only that it failed.
+fn told(error: Error) -> session_store::Error {
+    session_store::Error::Backend(error.into_refusal().detail)
+}

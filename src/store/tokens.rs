@@ -1,0 +1,412 @@
+//! Tokens: machines' credentials, kept as hashes.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::audit::{self, Entry};
+use super::db::is_lost_connection;
+use super::deployments::person;
+use super::{Db, Error, Result};
+use crate::model::actors::{Actor, Caller, Origin, Presented};
+use crate::model::audit::Action;
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::paths::DeploymentName;
+use crate::model::tokens::{NewToken, TokenSummary};
+
+/// A token lives this long at most, and this long when nothing is said.
+pub const TOKEN_MAX_AGE_DAYS: i64 = 365;
+/// The longest name of a token, in characters.
+pub const TOKEN_NAME_LEN_CHARS: usize = 100;
+/// Rows of one list.
+const TOKENS_LISTED: i64 = 1_000;
+
+/// What every token begins with, so that a person and a scanner know one.
+const PREFIX: &str = "sp_";
+/// Random characters: 43 of 62 make just over 256 bits.
+const RANDOM_LEN_CHARS: usize = 43;
+/// Check characters: four bytes of SHA-256 in base 62.
+const CHECK_LEN_CHARS: usize = 6;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Malformed credentials put on record in a minute; more are counted in the log, so that nobody fills the record for nothing.
+const MALFORMED_RECORDED_PER_MINUTE: u32 = 20;
+
+/// A token as its bearer has it: `sp_`, 43 random letters and digits, 6 that check the others.
+pub struct PlainToken(SecretString);
+
+/// A token as it is stored: SHA-256 in hex. It carries 256 random bits, so a slow hash would add nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashedToken(String);
+
+impl PlainToken {
+    /// Errors: `Broken` when the system has no randomness.
+    pub fn generate() -> Result<(PlainToken, HashedToken)> {
+        let mut token = Zeroizing::new(String::with_capacity(
+            PREFIX.len() + RANDOM_LEN_CHARS + CHECK_LEN_CHARS,
+        ));
+        token.push_str(PREFIX);
+        let mut bytes = Zeroizing::new([0_u8; 64]);
+        while token.len() < PREFIX.len() + RANDOM_LEN_CHARS {
+            SysRng
+                .try_fill_bytes(bytes.as_mut_slice())
+                .map_err(|error| Error::caused("the system gave no random bytes", error))?;
+            let missing = PREFIX.len() + RANDOM_LEN_CHARS - token.len();
+            // 248 is the largest multiple of 62 in a byte: what is above would make some letters likelier.
+            let letters = bytes.iter().filter(|byte| **byte < 248).take(missing);
+            token.extend(letters.map(|byte| char::from(ALPHABET[usize::from(byte % 62)])));
+        }
+        let check = check_of(&token);
+        token.push_str(&check);
+        let plain = PlainToken(SecretString::from(token.as_str()));
+        let hashed = plain.hashed();
+        Ok((plain, hashed))
+    }
+
+    /// A token of the right form and check; nothing is looked up.
+    pub fn parse(presented: &SecretString) -> Option<PlainToken> {
+        let token = presented.expose_secret();
+        let right_form = token.len() == PREFIX.len() + RANDOM_LEN_CHARS + CHECK_LEN_CHARS
+            && token.starts_with(PREFIX)
+            && token[PREFIX.len()..]
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric());
+        if !right_form {
+            return None;
+        }
+        let (body, check) = token.split_at(token.len() - CHECK_LEN_CHARS);
+        (check_of(body) == check).then(|| PlainToken(presented.clone()))
+    }
+
+    pub fn hashed(&self) -> HashedToken {
+        HashedToken(hex::encode(Sha256::digest(
+            self.0.expose_secret().as_bytes(),
+        )))
+    }
+}
+
+/// Tells a typo from a token without asking the database; it protects nothing.
+fn check_of(body: &str) -> String {
+    let digest = Sha256::digest(body.as_bytes());
+    let mut rest = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let mut check = ['0'; CHECK_LEN_CHARS];
+    for place in check.iter_mut().rev() {
+        *place = char::from(ALPHABET[(rest % 62) as usize]);
+        rest /= 62;
+    }
+    check.iter().collect()
+}
+
+/// A gateway call that may go on.
+#[derive(Clone, Debug)]
+pub struct GatewayPass {
+    pub token_id: Uuid,
+    pub deployment_id: Uuid,
+}
+
+impl Db {
+    /// A token for one deployment's gateway, with the caller as maker. Shown once; without an end it lives a year, the most.
+    /// Errors: `NotFound`, `Invalid` at `name` or `expires_at`.
+    pub async fn gateway_token_create(
+        &self,
+        caller: &Caller,
+        deployment: &DeploymentName,
+        name: &str,
+        expires_at: Option<OffsetDateTime>,
+    ) -> Result<NewToken> {
+        let user = person(caller)?;
+        let name = name.trim();
+        let name_len_chars = name.chars().count();
+        if name_len_chars == 0
+            || name_len_chars > TOKEN_NAME_LEN_CHARS
+            || name.chars().any(char::is_control)
+        {
+            return Err(Refusal::invalid(
+                "name",
+                "Give the token a name of 1 to 100 characters, such as the program that will use it.",
+            )
+            .into());
+        }
+        let now = OffsetDateTime::now_utc();
+        let latest = now + time::Duration::days(TOKEN_MAX_AGE_DAYS);
+        let expires_at = expires_at.unwrap_or(latest);
+        // A minute of grace: the form that asked for a year was sent a moment ago.
+        if expires_at <= now || expires_at > latest + time::Duration::minutes(1) {
+            return Err(Refusal::invalid(
+                "expires_at",
+                "A token ends in the future, in a year at the latest.",
+            )
+            .into());
+        }
+        let mut tx = self.begin_as(caller).await?;
+        let found = sqlx::query!(
+            "select id, owner_id from deployments where name = $1 and reach(owner_id, 'deployment', id) >= 1",
+            deployment.as_str(),
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(found) = found else {
+            tx.rollback().await?;
+            let entry = Entry {
+                deployment: Some(deployment.as_str()),
+                reason: Some("no right to the deployment"),
+                ..Entry::of(Action::TokenCreate)
+            };
+            self.record_refusal(caller, entry).await?;
+            return Err(Refusal::not_found("deployment").into());
+        };
+        let (plain, hashed) = PlainToken::generate()?;
+        let id = Uuid::now_v7();
+        sqlx::query!(
+            "insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name, expires_at) \
+             values ($1, $2, $3, $4, 'gateway', $5, $6, $7)",
+            id,
+            hashed.0,
+            user.id,
+            found.owner_id,
+            found.id,
+            name,
+            expires_at,
+        )
+        .execute(&mut *tx)
+        .await?;
+        let entry = Entry {
+            owner_id: Some(found.owner_id),
+            deployment: Some(deployment.as_str()),
+            ..Entry::of(Action::TokenCreate)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(NewToken {
+            id,
+            token: plain.0.expose_secret().to_owned(),
+        })
+    }
+
+    /// The caller's tokens, and those of their deployments, newest first; at most 1,000.
+    pub async fn tokens_list(&self, caller: &Caller) -> Result<Vec<TokenSummary>> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let tokens = sqlx::query_as!(
+            TokenSummary,
+            r#"select t.id, t.name, coalesce(d.name, '') as "deployment!", coalesce(o.handle, '') as "maker!",
+                 t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+               from tokens t
+               left join deployments d on d.id = t.deployment_id
+               left join owners o on o.id = t.maker_id
+               order by t.created_at desc, t.id desc limit $1"#,
+            TOKENS_LISTED,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(tokens)
+    }
+
+    /// Ends a token from the next request on; one that is revoked stays so. Errors: `NotFound`.
+    pub async fn token_revoke(&self, caller: &Caller, id: Uuid) -> Result<()> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let token = sqlx::query!(
+            r#"select t.owner_id, t.revoked_at is not null as "revoked!", d.name as "deployment?"
+               from tokens t left join deployments d on d.id = t.deployment_id
+               where t.id = $1 for update of t"#,
+            id,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(token) = token else {
+            tx.rollback().await?;
+            let entry = Entry {
+                reason: Some("no right to the token"),
+                ..Entry::of(Action::TokenRevoke)
+            };
+            self.record_refusal(caller, entry).await?;
+            return Err(Refusal::not_found("token").into());
+        };
+        if token.revoked {
+            return Ok(());
+        }
+        sqlx::query!("update tokens set revoked_at = now() where id = $1", id)
+            .execute(&mut *tx)
+            .await?;
+        let entry = Entry {
+            owner_id: Some(token.owner_id),
+            deployment: token.deployment.as_deref(),
+            ..Entry::of(Action::TokenRevoke)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Checks a gateway token for a deployment in one statement; `record` puts the access on record too (refusals always are;
+    /// of malformed tokens 20 a minute, the others are counted in the log).
+    /// Errors: `Unauthenticated`, the same for every cause and every name.
+    pub async fn gateway_open(
+        &self,
+        token: &SecretString,
+        deployment: &str,
+        origin: &Origin,
+        record: bool,
+    ) -> Result<GatewayPass> {
+        let Some(token) = PlainToken::parse(token) else {
+            self.record_malformed(origin).await?;
+            return Err(refused());
+        };
+        // What is no name is no deployment's, and does not come near the database.
+        let name = DeploymentName::parse(deployment).map(String::from);
+        let opened = || {
+            sqlx::query!(
+                "select token_id, deployment_id, refused from gateway_open($1, $2, $3, $4, $5, $6, $7)",
+                token.hashed().0,
+                name.as_deref().unwrap_or_default(),
+                Uuid::now_v7(),
+                record,
+                origin.address.map(IpNet::from) as _,
+                short(&origin.agent),
+                short(&origin.request_id),
+            )
+            .fetch_one(self.pool())
+        };
+        // Connections are not pinged before use: one that died meanwhile shows here, and another is taken.
+        let mut tries = self.pool().options().get_max_connections();
+        let row = loop {
+            match opened().await {
+                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
+                other => break other?,
+            }
+        };
+        match (row.token_id, row.deployment_id, row.refused) {
+            (Some(token_id), Some(deployment_id), None) => Ok(GatewayPass {
+                token_id,
+                deployment_id,
+            }),
+            _ => Err(refused()),
+        }
+    }
+
+    async fn record_malformed(&self, origin: &Origin) -> Result<()> {
+        let reason = match MALFORMED.note() {
+            Noted::Record => "malformed token",
+            Noted::RecordLast => "malformed tokens, more of them in this minute",
+            Noted::Count(count) => {
+                tracing::warn!(count, "malformed tokens that are not on record one by one");
+                return Ok(());
+            }
+            Noted::Pass => return Ok(()),
+        };
+        let caller = Caller {
+            actor: Actor::Anonymous(Presented::Nothing),
+            origin: origin.clone(),
+        };
+        let entry = Entry {
+            reason: Some(reason),
+            ..Entry::of(Action::GatewayConnect)
+        };
+        self.record_refusal(&caller, entry).await
+    }
+}
+
+/// One sentence for every cause and every name: which names there are is not for strangers.
+fn refused() -> Error {
+    Refusal::new(
+        RefusalKind::Unauthenticated,
+        "This needs a gateway token of this deployment: Authorization: Bearer sp_… . Make one on the deployment's page.",
+    )
+    .into()
+}
+
+/// For the record: no control characters, at most 200 characters.
+fn short(text: &Option<String>) -> Option<String> {
+    let text = text.as_ref()?;
+    Some(text.chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
+/// Counts malformed tokens of this server by the minute.
+struct Malformed(Mutex<Option<(Instant, u32)>>);
+
+static MALFORMED: Malformed = Malformed(Mutex::new(None));
+
+#[derive(Debug, PartialEq, Eq)]
+enum Noted {
+    Record,
+    /// Stands for all that follow in this minute.
+    RecordLast,
+    /// Said in the log at each power of two.
+    Count(u32),
+    Pass,
+}
+
+impl Malformed {
+    fn note(&self) -> Noted {
+        // A poisoned counter counts on: nothing here can be half-done.
+        let mut window = self.0.lock().unwrap_or_else(|poison| poison.into_inner());
+        let (start, count) = match *window {
+            Some((start, count)) if start.elapsed() < Duration::from_secs(60) => (start, count),
+            _ => (Instant::now(), 0),
+        };
+        let count = count.saturating_add(1);
+        *window = Some((start, count));
+        match count {
+            ..MALFORMED_RECORDED_PER_MINUTE => Noted::Record,
+            MALFORMED_RECORDED_PER_MINUTE => Noted::RecordLast,
+            _ if count.is_power_of_two() => Noted::Count(count),
+            _ => Noted::Pass,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_token_is_known_by_its_form_and_check() {
+        let (plain, hashed) = PlainToken::generate().unwrap();
+        let text = plain.0.expose_secret().to_owned();
+        assert_eq!(text.len(), 52);
+        assert!(text.starts_with("sp_"));
+        assert_eq!(PlainToken::parse(&plain.0).unwrap().hashed(), hashed);
+        assert!(!hashed.0.contains(&text[3..11]));
+        for at in 0..text.len() {
+            let mut typo = text.clone().into_bytes();
+            typo[at] = if typo[at] == b'x' { b'y' } else { b'x' };
+            let typo = SecretString::from(String::from_utf8(typo).unwrap());
+            assert!(PlainToken::parse(&typo).is_none(), "at {at}");
+        }
+        for wrong in [
+            "",
+            "sp_",
+            "ü",
+            &text[..51],
+            &format!("{text}0"),
+            &text.replace("sp_", "sp-"),
+        ] {
+            assert!(
+                PlainToken::parse(&SecretString::from(wrong)).is_none(),
+                "{wrong}"
+            );
+        }
+        let (other, _) = PlainToken::generate().unwrap();
+        assert_ne!(other.0.expose_secret(), text);
+    }
+
+    #[test]
+    fn malformed_tokens_do_not_fill_the_record() {
+        let counter = Malformed(Mutex::new(None));
+        let recorded = (0..10_000)
+            .filter(|_| matches!(counter.note(), Noted::Record | Noted::RecordLast))
+            .count();
+        assert_eq!(recorded, MALFORMED_RECORDED_PER_MINUTE as usize);
+    }
+}

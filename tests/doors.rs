@@ -1,0 +1,524 @@
+//! Who gets what at every door, against the real server: the table of `doors/table.rs`, walked from the router,
+//! so that a new page, server function or route without a row fails.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod common;
+#[path = "store_deployments/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+#[path = "doors/table.rs"]
+mod table;
+#[path = "doors/walk.rs"]
+mod walk;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use futures::StreamExt;
+use leptos::prelude::LeptosOptions;
+use sealport::app::wire::Flash;
+use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
+use sealport::deploy::sources::SourceHosts;
+use sealport::deploy::{Deployer, DeployerConfig};
+use sealport::doors::web::{AppState, WebConfig};
+use sealport::model::actors::{Actor, Caller, Origin};
+use sealport::model::drafts::DraftForm;
+use sealport::model::paths::DeploymentName;
+use sealport::model::users::Email;
+use secrecy::SecretString;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use table::Row;
+use world::World;
+
+const HOST: &str = "127.0.0.1:3000";
+const OURS: &str = "http://127.0.0.1:3000";
+const PASSWORD: &str = "correct horse battery";
+/// What the page of nothing and every "not found" says.
+const NOT_YOURS: &str = "not yours to see";
+
+/// An installation with its real doors, and nothing that runs in the background.
+struct Installation {
+    world: World,
+    router: axum::Router,
+    _place: tempfile::TempDir,
+}
+
+/// A browser, by its session's cookie; nobody has none.
+#[derive(Clone, Default)]
+struct Browser {
+    cookie: String,
+}
+
+/// What the owner made for one row, each named like nothing else.
+struct Things {
+    handle: String,
+    path: String,
+    secret: Uuid,
+    free: Uuid,
+    draft: Uuid,
+    name: String,
+    token_id: Uuid,
+    token: String,
+    /// Words that tell of these things wherever they appear.
+    marks: Vec<String>,
+}
+
+struct Answer {
+    status: StatusCode,
+    location: String,
+    text: String,
+}
+
+impl Installation {
+    async fn new() -> Installation {
+        let world = World::new().await;
+        let place = tempfile::tempdir().unwrap();
+        let guests_dir = place.path().join("guests");
+        let sandbox = Sandbox::probe(SandboxConfig {
+            allow_unsandboxed: false,
+            private_networks: Vec::new(),
+            runtime_dir: place.path().join("run"),
+            guests_dir: guests_dir.clone(),
+            launcher: env!("CARGO_BIN_EXE_sealport").into(),
+        })
+        .await
+        .unwrap();
+        let source_hosts = SourceHosts::new([]);
+        let config = DeployerConfig {
+            guests_dir,
+            dir_roots: Vec::new(),
+            source_hosts,
+        };
+        let router = sealport::doors::router(AppState {
+            options: LeptosOptions::builder()
+                .output_name("sealport")
+                .site_root("public")
+                .build(),
+            deployer: Deployer::new(world.db.clone(), sandbox, config),
+            db: world.db.clone(),
+            config: Arc::new(WebConfig {
+                public_url: OURS.parse().unwrap(),
+                trusted_proxies: Vec::new(),
+            }),
+        });
+        Installation {
+            world,
+            router,
+            _place: place,
+        }
+    }
+
+    async fn person(&self, name: &str) -> Caller {
+        let email = Email::parse(&format!("{name}@example.org")).unwrap();
+        let password = SecretString::from(PASSWORD);
+        let user = self.world.db.user_add(&email, &password, false).await;
+        Caller {
+            actor: Actor::User(user.unwrap()),
+            origin: Origin::default(),
+        }
+    }
+
+    async fn signed_in(&self, caller: &Caller) -> Browser {
+        let mut browser = Browser::default();
+        let form = format!("email={}&password={PASSWORD}", caller.user().unwrap().email);
+        let answer = self
+            .send(&mut browser, "POST", "/sign-in", &form, &[])
+            .await;
+        assert_eq!(answer.location, "/secrets", "signing in");
+        browser
+    }
+
+    /// One request as a browser sends it from our own pages, unless `headers` say otherwise.
+    async fn send(
+        &self,
+        browser: &mut Browser,
+        method: &str,
+        path: &str,
+        form: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, HOST)
+            .header(header::COOKIE, &browser.cookie)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if headers.is_empty() {
+            request = request.header(header::ORIGIN, OURS);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(form.to_owned())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        for cookie in response.headers().get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
+            if cookie.starts_with("sealport=") {
+                browser.cookie = cookie.to_owned();
+            }
+        }
+        let of = |name| match response.headers().get(name) {
+            Some(value) => value.to_str().unwrap().to_owned(),
+            None => String::new(),
+        };
+        let (status, location) = (response.status(), of(header::LOCATION));
+        let endless = of(header::CONTENT_TYPE).starts_with("text/event-stream");
+        let mut text = String::new();
+        let mut body = response.into_body().into_data_stream();
+        while let Some(piece) = body.next().await {
+            text.push_str(&String::from_utf8_lossy(&piece.unwrap()));
+            if endless {
+                break;
+            }
+        }
+        Answer {
+            status,
+            location,
+            text,
+        }
+    }
+
+    /// A secret that is bound, one that is free, a draft, a deployment and a token of its gateway.
+    async fn things(&self, owner: &Caller, number: usize) -> Things {
+        let db = &self.world.db;
+        let path = format!("OWNERS_KEY_{number}_X");
+        let name = format!("owners-server-{number}-x");
+        let secret = self.world.secret(owner, &path, "a value to keep").await;
+        let free_path = format!("{path}_FREE");
+        let free = self.world.secret(owner, &free_path, "another value").await;
+        let binding = world::secret(&format!("OWNERS_ENV_{number}_X"), secret);
+        self.world.deployment(owner, &name, vec![binding]).await;
+        let deployment = DeploymentName::parse(&name).unwrap();
+        let label = format!("owners-client-{number}-x");
+        let token = db.gateway_token_create(owner, &deployment, &label, None);
+        let token = token.await.unwrap();
+        let draft = db.draft_create(owner).await.unwrap();
+        let form = DraftForm {
+            source_kind: "npm".into(),
+            source: format!("owners-package-{number}-x"),
+            name: format!("owners-draft-{number}-x"),
+            ..DraftForm::default()
+        };
+        db.draft_save(owner, draft, &form, &Default::default(), false)
+            .await
+            .unwrap();
+        let ids = [secret, free, draft, token.id].map(|id| id.to_string());
+        let mut marks = vec![
+            path.clone(),
+            name.clone(),
+            format!("OWNERS_ENV_{number}_X"),
+            label,
+            form.source,
+            form.name,
+            token.token.clone(),
+        ];
+        marks.extend(ids);
+        Things {
+            handle: owner.user().unwrap().handle.clone(),
+            path,
+            secret,
+            free,
+            draft,
+            name,
+            token_id: token.id,
+            token: token.token,
+            marks,
+        }
+    }
+
+    /// Every row with the id of the owner or of one of these things: names alone are anybody's to use.
+    async fn rows_of(&self, owner: &Caller, things: &Things) -> BTreeSet<String> {
+        let mut ids = vec![world::id(owner)];
+        ids.extend([things.secret, things.free, things.draft, things.token_id]);
+        let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+        let mut rows = BTreeSet::new();
+        for table in walk::TABLES_OF_AN_OWNER {
+            let dump = self.world.dump_of(table).await.unwrap_or_default();
+            let named = dump
+                .lines()
+                .filter(|row| ids.iter().any(|id| row.contains(id)));
+            rows.extend(named.map(|row| format!("{table} {row}")));
+        }
+        rows
+    }
+
+    /// Sends a row's call and says in one word what came of it.
+    async fn outcome(
+        &self,
+        browser: &mut Browser,
+        row: &Row,
+        things: &Things,
+        guess: Option<&Things>,
+        headers: &[(&str, &str)],
+    ) -> (&'static str, Answer) {
+        let named = guess.unwrap_or(things);
+        let (path, form) = (named.fill(row.route), named.fill(row.form));
+        let method = row.method.replace("ANY", "POST");
+        let answer = self.send(browser, &method, &path, &form, headers).await;
+        let sent = format!("{path} {form}");
+        let said = format!("{} {}", answer.text, answer.location);
+        let tells = things
+            .marks
+            .iter()
+            .any(|mark| !sent.contains(mark) && said.contains(mark));
+        let mut flash = Flash::default();
+        if answer.status.is_success() || answer.status.is_redirection() {
+            let taken = self.send(browser, "POST", "/_fn/flash_take", "", &[]).await;
+            flash = serde_json::from_str(&taken.text).unwrap_or_default();
+        }
+        let errors: Vec<&String> = flash.errors.values().collect();
+        let word = if tells || answer.text.starts_with("event: state") {
+            "shown"
+        } else if answer.status == 401 || answer.location.starts_with("/sign-in?next=") {
+            "sign-in"
+        } else if answer.status == 404 || errors.iter().any(|why| why.contains(NOT_YOURS)) {
+            "not-found"
+        } else if !errors.is_empty() || answer.status.is_client_error() {
+            "refused"
+        } else if answer.status.is_server_error() {
+            "broken"
+        } else if answer.location.starts_with("/welcome/") {
+            "refused"
+        } else if flash.notice.is_some() || !answer.location.is_empty() {
+            "done"
+        } else {
+            "own"
+        };
+        (word, answer)
+    }
+}
+
+impl Things {
+    /// What somebody may guess: of the right form, and nobody's.
+    fn guessed() -> Things {
+        Things {
+            handle: "somebody".into(),
+            path: "GUESSED_KEY".into(),
+            secret: Uuid::now_v7(),
+            free: Uuid::now_v7(),
+            draft: Uuid::now_v7(),
+            name: "guessed-server".into(),
+            token_id: Uuid::now_v7(),
+            token: String::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        [
+            ("{handle}", self.handle.clone()),
+            ("{*path}", self.path.clone()),
+            ("{path}", self.path.clone()),
+            ("{secret}", self.secret.to_string()),
+            ("{free}", self.free.to_string()),
+            ("{id}", self.draft.to_string()),
+            ("{name}", self.name.clone()),
+            ("{token}", self.token_id.to_string()),
+            ("{link}", "guess".into()),
+        ]
+        .into_iter()
+        .fold(text.to_owned(), |text, (word, with)| {
+            text.replace(word, &with)
+        })
+    }
+}
+
+#[tokio::test]
+async fn every_door_gives_each_caller_what_the_table_says() {
+    let all = table::rows(table::TABLE);
+    let told: BTreeSet<String> = all.iter().map(Row::name).collect();
+    assert_eq!(told.len(), all.len(), "a route has two rows");
+    let real = walk::routes();
+    let without_row: Vec<_> = real.difference(&told).collect();
+    let of_nothing: Vec<_> = told.difference(&real).collect();
+    assert!(
+        without_row.is_empty() && of_nothing.is_empty(),
+        "routes without a row: {without_row:?}; rows without a route: {of_nothing:?}"
+    );
+
+    let house = Installation::new().await;
+    let (owner, another) = (
+        house.person("ownera").await,
+        house.person("strangerb").await,
+    );
+    let mut wrong = Vec::new();
+    println!(
+        "{:42} {:10} {:10} {:10} {:10}",
+        "call", "owner", "real ids", "guessed", "nobody"
+    );
+    let (mut owners, mut others) = (
+        house.signed_in(&owner).await,
+        house.signed_in(&another).await,
+    );
+    let rows = all.into_iter().chain(table::rows(table::BESIDE_ROUTES));
+    for (number, row) in rows.enumerate() {
+        let things = house.things(&owner, number).await;
+        let guess = Things::guessed();
+        let before = house.rows_of(&owner, &things).await;
+        assert!(before.len() >= 8, "the owner has rows: {before:#?}");
+        let mut got = [""; 4];
+
+        // Strangers first: what they leave is what the owner then finds.
+        for (place, guess) in [(1, None), (2, Some(&guess)), (3, None)] {
+            let mut fresh = Browser::default();
+            let browser = match place {
+                3 => &mut fresh,
+                // Signing out ends a session for good; each column gets one of its own.
+                _ if row.route == "/sign-out" => {
+                    fresh = house.signed_in(&another).await;
+                    &mut fresh
+                }
+                _ => &mut others,
+            };
+            let (word, answer) = house.outcome(browser, &row, &things, guess, &[]).await;
+            got[place] = word;
+            if answer.text.contains("ownera@") {
+                wrong.push(format!("{}: tells the owner's e-mail", row.name()));
+            }
+        }
+        wrong.extend(house.by_other_doors(&row, &things, &owners).await);
+        let after = house.rows_of(&owner, &things).await;
+        if after != before {
+            let changed: Vec<_> = before.symmetric_difference(&after).collect();
+            wrong.push(format!("{}: changed {changed:#?}", row.name()));
+        }
+
+        let (word, _) = house.outcome(&mut owners, &row, &things, None, &[]).await;
+        got[0] = word;
+        if row.route == "/sign-out" {
+            owners = house.signed_in(&owner).await;
+        }
+        let changed = house.rows_of(&owner, &things).await != before;
+        // Comparing, signing out and preferences leave no row of the owner's.
+        let leaves_none = ["/_fn/secret_compare", "/sign-out", "/_fn/preferences_set"];
+        if (got[0] == "done") != changed && !leaves_none.contains(&row.route) {
+            wrong.push(format!(
+                "{}: {}, rows changed: {changed}",
+                row.name(),
+                got[0]
+            ));
+        }
+        let [a, b, c, d] = got;
+        println!("{:42} {a:10} {b:10} {c:10} {d:10}", row.name());
+        if got != row.expected {
+            wrong.push(format!("{}: {got:?}, not {:?}", row.name(), row.expected));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+impl Installation {
+    /// The same call from another site with the owner's cookie, and with the owner's bearer in the cookie's place.
+    async fn by_other_doors(&self, row: &Row, things: &Things, owners: &Browser) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let (path, form) = (things.fill(row.route), things.fill(row.form));
+        let foreign: [&[(&str, &str)]; 3] = [
+            &[("origin", "https://evil.example")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("origin", OURS), ("sec-fetch-site", "same-site")],
+        ];
+        for headers in foreign.iter().filter(|_| row.method == "POST") {
+            let mut browser = owners.clone();
+            let answer = self.send(&mut browser, "POST", &path, &form, headers).await;
+            if answer.status != 403 {
+                wrong.push(format!(
+                    "{}: {} with {headers:?}",
+                    row.name(),
+                    answer.status
+                ));
+            }
+        }
+        // The gateway is the one door that a bearer opens; it has a test of its own.
+        if row.method != "ANY" {
+            let bearer = format!("Bearer {}", things.token);
+            let headers = [("authorization", bearer.as_str()), ("origin", OURS)];
+            let mut nobody = Browser::default();
+            let (word, _) = self.outcome(&mut nobody, row, things, None, &headers).await;
+            if word != row.expected[3] {
+                wrong.push(format!("{}: {word} by a bearer", row.name()));
+            }
+        }
+        wrong
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_opens_to_a_token_of_its_own_and_says_the_same_to_all_else() {
+    let house = Installation::new().await;
+    let (owner, another) = (
+        house.person("ownera").await,
+        house.person("strangerb").await,
+    );
+    let (theirs, others) = (
+        house.things(&owner, 1).await,
+        house.things(&another, 2).await,
+    );
+    let revoked = house.things(&owner, 3).await;
+    let db = &house.world.db;
+    db.token_revoke(&owner, revoked.token_id).await.unwrap();
+    let cookie = house.signed_in(&owner).await;
+
+    let call = async |name: &str, browser: &Browser, headers: &[(&str, &str)]| {
+        let mut browser = browser.clone();
+        let path = format!("/s/{name}/mcp");
+        let answer = house.send(&mut browser, "POST", &path, "{}", headers).await;
+        (answer.status.as_u16(), answer.text)
+    };
+    let nobody = Browser::default();
+    let bearer = |token: &str| format!("Bearer {token}");
+    let own = bearer(&theirs.token);
+    let (status, text) = call(&theirs.name, &nobody, &[("authorization", &own)]).await;
+    // Nothing runs in this test: past the lock, the gateway says that.
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("not running"), "{text}");
+    let foreign = [
+        ("authorization", own.as_str()),
+        ("origin", "https://evil.example"),
+    ];
+    assert_eq!(call(&theirs.name, &nobody, &foreign).await.0, 403);
+
+    let refused = call("no-such-server", &nobody, &[("accept", "*/*")]).await;
+    assert_eq!(refused.0, 401);
+    let shown = [
+        ("another's", bearer(&others.token), theirs.name.as_str()),
+        ("one's own elsewhere", own.clone(), others.name.as_str()),
+        ("one's own nowhere", own.clone(), "no-such-server"),
+        ("revoked", bearer(&revoked.token), revoked.name.as_str()),
+        ("garbage", bearer("sp_garbage"), theirs.name.as_str()),
+        (
+            "no bearer",
+            format!("Basic {}", theirs.token),
+            theirs.name.as_str(),
+        ),
+        ("empty", "Bearer ".into(), theirs.name.as_str()),
+    ];
+    for (what, authorization, name) in &shown {
+        let headers = [("authorization", authorization.as_str())];
+        assert_eq!(call(name, &nobody, &headers).await, refused, "{what}");
+        println!("{what:22} 401");
+    }
+    // A token is shown once, to its maker; another's asking neither shows nor burns it.
+    let form = format!("name={}&label=once", theirs.name);
+    let mut maker = cookie.clone();
+    let made = house
+        .send(&mut maker, "POST", "/_fn/gateway_token_new", &form, &[])
+        .await;
+    let (_, shown) = made.location.split_once("shown=").unwrap();
+    let form = format!("id={}", shown.split('#').next().unwrap());
+    let mut stranger = house.signed_in(&another).await;
+    for (browser, sees) in [(&mut stranger, false), (&mut maker, true)] {
+        let once = house.send(browser, "POST", "/_fn/token_shown_once", &form, &[]);
+        let text = once.await.text;
+        assert_eq!(text.contains("sp_"), sees, "{text}");
+    }
+    // The owner's cookie alone, for a name that is and one that is not.
+    for name in [theirs.name.as_str(), "no-such-server"] {
+        assert_eq!(call(name, &cookie, &[]).await, refused, "a cookie");
+    }
+}

@@ -1,0 +1,1172 @@
+//! A hostile server in the sandbox: everything that it tries against the host, against Sealport
+//! and against another guest fails, by name; what it may do works, so that these tests can fail.
+//! Run as root they are run once more as a normal user.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use sealport::deploy::sandbox::{
+    FIRST_GUEST_ID, Guest, GuestNetwork, GuestSpec, Isolation, Limits, Outside, Sandbox,
+    SandboxConfig, SandboxError,
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+
+const PORT: u16 = 4000;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a condition, so that looking does not hold up what is waited for.
+const BETWEEN: Duration = Duration::from_millis(5);
+/// A variable that names the helper's place when a test runs itself again.
+const AGAIN: &str = "GUEST_TEST_PLACE";
+const LAUNCHER: &str = "GUEST_TEST_LAUNCHER";
+
+// ---- What a guest may do
+
+#[tokio::test]
+async fn a_guest_has_its_environment_its_files_its_port_and_nothing_more() {
+    let house = House::new(&[]).await;
+    let report = house.sandbox.report();
+    println!("{report}");
+    assert_eq!(report.isolation, Isolation::Bubblewrap, "{report}");
+    assert_eq!(report.network, Outside::UserMode, "{report}");
+    assert!(report.landlock, "{report}");
+
+    let server = house.server("own", &[("TOKEN", "canary-of-its-own")]).await;
+    std::fs::write(server.home.join("note"), "mine").unwrap();
+    assert_eq!(
+        server.does(json!({"what": "env"})).await,
+        json!({"HOME": "/srv", "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin",
+               "PORT": "4000", "TOKEN": "canary-of-its-own"}),
+        "exactly its environment"
+    );
+    assert_eq!(server.does(json!({"what": "cwd"})).await, "/srv");
+    assert_eq!(
+        server
+            .does(json!({"what": "read", "path": "/srv/note"}))
+            .await,
+        "mine"
+    );
+    server
+        .does(json!({"what": "write", "path": "/srv/own"}))
+        .await;
+    server
+        .does(json!({"what": "write", "path": "/tmp/own"}))
+        .await;
+    assert!(server.home.join("own").is_file(), "a home is on the host");
+    assert!(!Path::new("/tmp/own").exists(), "a /tmp is the guest's own");
+}
+
+#[tokio::test]
+async fn a_stdio_guest_is_joined_to_its_streams_and_its_status_is_told() {
+    let house = House::new(&[]).await;
+    let mut guest = house
+        .guest(
+            "stdio",
+            &["sh", "-c", "cat; echo over >/dev/stderr; exit 7"],
+        )
+        .await;
+    let mut stdin = guest.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\n").await.unwrap();
+    drop(stdin);
+    let (mut said, mut complained) = (String::new(), String::new());
+    guest
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .await
+        .unwrap();
+    guest
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complained)
+        .await
+        .unwrap();
+    assert_eq!(
+        (said.as_str(), complained.as_str()),
+        ("one\ntwo\n", "over\n")
+    );
+    assert_eq!(guest.wait().await.code, 7);
+
+    let mut guest = house.guest("stdio", &["/srv/is-not-there"]).await;
+    let mut complained = String::new();
+    guest
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complained)
+        .await
+        .unwrap();
+    assert!(
+        complained.contains("/srv/is-not-there could not be started"),
+        "{complained}"
+    );
+    assert_eq!(guest.wait().await.code, 127);
+}
+
+#[tokio::test]
+async fn a_guest_reaches_the_outside_where_there_is_one() {
+    let registry = std::process::Command::new("npm")
+        .args(["config", "get", "registry"])
+        .output()
+        .expect("install node and npm");
+    let registry = String::from_utf8(registry.stdout)
+        .unwrap()
+        .trim()
+        .to_owned();
+    let host = registry
+        .split('/')
+        .nth(2)
+        .unwrap()
+        .split(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let reachable = tokio::net::TcpStream::connect((host.as_str(), 443));
+    if !matches!(
+        tokio::time::timeout(Duration::from_secs(5), reachable).await,
+        Ok(Ok(_))
+    ) {
+        println!("no registry is reachable from here, so a guest could not reach one either");
+        return;
+    }
+    let house = House::new(&[]).await;
+    let mut spec = house.spec("out", &["node", "server.mjs"]).await;
+    let certificates = "/etc/ssl/certs/ca-certificates.crt";
+    if Path::new(certificates).exists() {
+        spec.env
+            .push(("NODE_EXTRA_CA_CERTS".into(), certificates.into()));
+    }
+    let server = house.serve(spec).await;
+    assert_eq!(
+        server.does(json!({"what": "fetch", "url": registry})).await,
+        200
+    );
+
+    let mut spec = house.spec("in", &["node", "server.mjs"]).await;
+    spec.network = GuestNetwork::None;
+    let alone = house.serve(spec).await;
+    alone.fails(json!({"what": "fetch", "url": registry})).await;
+}
+
+#[tokio::test]
+async fn a_server_that_listens_on_localhost_is_reached_wherever_that_is() {
+    let house = House::new(&[]).await;
+    let mut spec = house.spec("six", &["node", "server.mjs"]).await;
+    spec.env.push(("LISTEN".into(), "::1".into()));
+    let server = house.serve(spec).await;
+    assert_eq!(server.does(json!({"what": "cwd"})).await, "/srv");
+}
+
+// ---- What a guest must not do
+
+#[tokio::test]
+async fn a_guest_reads_neither_keys_nor_data_nor_the_database() {
+    let house = House::new(&[]).await;
+    let server = house.server("reader", &[]).await;
+    let data = house.place.path().join("data");
+    for path in [
+        data.join("master.key"),
+        data.join("../data/master.key"),
+        PathBuf::from("/proc/1/root")
+            .join(data.strip_prefix("/").unwrap())
+            .join("master.key"),
+        PathBuf::from("/proc/1/cwd").join("master.key"),
+        "/etc/shadow".into(),
+        "/root/.ssh/id_ed25519".into(),
+    ] {
+        server.fails(json!({"what": "read", "path": path})).await;
+    }
+    for path in [
+        &data,
+        &house.place.path().to_owned(),
+        &PathBuf::from("/root"),
+        &"/home".into(),
+    ] {
+        server.fails(json!({"what": "list", "path": path})).await;
+    }
+    // The second wall alone: nothing but Landlock keeps a guest from these.
+    server.fails(json!({"what": "list", "path": "/"})).await;
+    server
+        .fails(json!({"what": "read", "path": "/.sealport"}))
+        .await;
+    let database = data.join("database.sock");
+    UnixStream::connect(&database)
+        .await
+        .expect("control: the socket answers us");
+    server
+        .fails(json!({"what": "connect", "path": database}))
+        .await;
+}
+
+#[tokio::test]
+async fn a_guest_inherits_nothing_that_sealport_holds_open() {
+    let house = House::new(&[]).await;
+    let key = std::fs::File::open(house.place.path().join("data/master.key")).unwrap();
+    rustix::io::fcntl_setfd(&key, rustix::io::FdFlags::empty()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&key);
+    let path = format!("/proc/self/fd/{number}");
+    let inherited = std::process::Command::new("cat").arg(&path).output();
+    assert_eq!(inherited.unwrap().stdout, b"canary-of-the-key", "control");
+    let argv = [
+        "sh",
+        "-c",
+        "ls /proc/self/fd; cat <&$0",
+        &number.to_string(),
+    ];
+    let said = output(house.guest("heir", &argv).await).await;
+    assert_eq!(said, "0\n1\n2\n3\n", "the third is the listing itself");
+}
+
+#[tokio::test]
+async fn a_guest_reads_no_other_guests_files() {
+    let house = House::new(&[]).await;
+    let one = house.server("one", &[]).await;
+    let other = house.server("other", &[]).await;
+    one.does(json!({"what": "write", "path": "/srv/private"}))
+        .await;
+    assert_eq!(
+        one.does(json!({"what": "read", "path": "/srv/private"}))
+            .await,
+        "hostile"
+    );
+    other
+        .fails(json!({"what": "read", "path": "/srv/private"}))
+        .await;
+    other
+        .fails(json!({"what": "read", "path": one.home.join("private")}))
+        .await;
+    other
+        .fails(json!({"what": "list", "path": house.place.path().join("guests")}))
+        .await;
+    other
+        .fails(json!({"what": "read", "path": "/srv/../one/private"}))
+        .await;
+}
+
+#[tokio::test]
+async fn a_guest_sees_no_process_but_its_own_and_no_environment_of_sealport() {
+    let house = House::new(&[]).await;
+    let mut sealport = tokio::process::Command::new("sleep")
+        .arg("600")
+        .env("SEALPORT_MASTER_KEY", "canary-of-the-key")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = sealport.id().unwrap();
+    until("the stand-in for Sealport shows its environment", || {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environ).contains("canary-of-the-key")
+    })
+    .await;
+
+    let server = house
+        .server("watcher", &[("TOKEN", "canary-of-its-own")])
+        .await;
+    let seen = server.does(json!({"what": "processes"})).await;
+    let text = seen.to_string();
+    assert!(
+        text.contains("canary-of-its-own"),
+        "control: it sees its own: {text}"
+    );
+    assert!(!text.contains("canary-of-the-key"), "{text}");
+    assert!(seen.as_array().unwrap().len() < 6, "only its own: {text}");
+    server
+        .fails(json!({"what": "read", "path": format!("/proc/{pid}/environ")}))
+        .await;
+    server
+        .fails(json!({"what": "signal", "pid": pid, "signal": "SIGKILL"}))
+        .await;
+    server
+        .fails(json!({"what": "signal", "pid": std::process::id(), "signal": "SIGKILL"}))
+        .await;
+    assert!(sealport.try_wait().unwrap().is_none(), "nobody was killed");
+}
+
+#[tokio::test]
+async fn a_guest_connects_neither_to_the_host_nor_to_another_guest() {
+    let house = House::new(&[]).await;
+    let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let dashboard = everywhere.local_addr().unwrap().port();
+    let server = house.server("caller", &[]).await;
+    let other = house.server_on("other", 4001).await;
+
+    let own = json!({"what": "connect", "host": "127.0.0.1", "port": PORT});
+    server.does(own).await;
+    other
+        .does(json!({"what": "connect", "host": "127.0.0.1", "port": 4001}))
+        .await;
+    let mut hosts: Vec<String> = [
+        "127.0.0.1",
+        "10.0.2.2",
+        "10.0.2.100",
+        "0.0.0.0",
+        "::1",
+        "localhost",
+    ]
+    .map(String::from)
+    .into();
+    hosts.extend(addresses_of_this_host());
+    for host in &hosts {
+        server
+            .fails(json!({"what": "connect", "host": host, "port": dashboard}))
+            .await;
+        server
+            .fails(json!({"what": "connect", "host": host, "port": 4001}))
+            .await;
+        other
+            .fails(json!({"what": "connect", "host": host, "port": PORT}))
+            .await;
+    }
+    for private in [
+        "10.1.2.3",
+        "192.168.1.1",
+        "172.16.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+    ] {
+        let no = server
+            .fails(json!({"what": "connect", "host": private, "port": 80}))
+            .await;
+        assert!(
+            no.contains("EACCES"),
+            "{private} is forbidden, not only silent: {no}"
+        );
+    }
+    server
+        .fails(json!({"what": "run", "argv": ["ip", "route", "flush", "table", "main"]}))
+        .await;
+    // The way in is a file that only we can open.
+    let socket = server.guest.http_socket.clone().unwrap();
+    other
+        .fails(json!({"what": "connect", "path": socket}))
+        .await;
+}
+
+#[tokio::test]
+async fn a_listed_loopback_is_the_hosts_by_the_gateways_address_only() {
+    let house = House::new(&["127.0.0.0/8"]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = house.server("listed", &[]).await;
+    server
+        .does(json!({"what": "connect", "host": "10.0.2.2", "port": port}))
+        .await;
+    let named = json!({"what": "connect", "host": "host.sealport.internal", "port": port});
+    server.does(named).await;
+    server
+        .fails(json!({"what": "connect", "host": "127.0.0.1", "port": port}))
+        .await;
+    server
+        .fails(json!({"what": "connect", "host": "10.1.2.3", "port": port}))
+        .await;
+}
+
+#[tokio::test]
+async fn a_guest_does_not_become_root() {
+    let house = House::new(&[]).await;
+    let server = house.server("climber", &[]).await;
+    let ids = server.does(json!({"what": "ids"})).await;
+    assert!(ids.as_array().unwrap().iter().all(|id| id == 1000), "{ids}");
+    server.fails(json!({"what": "setuid"})).await;
+    for argv in [
+        json!(["su", "-c", "true"]),
+        json!(["setpriv", "--reuid", "0", "true"]),
+        json!(["unshare", "--user", "true"]),
+        json!(["mount", "-t", "tmpfs", "none", "/tmp"]),
+        json!(["chroot", "/", "true"]),
+    ] {
+        server.fails(json!({"what": "run", "argv": argv})).await;
+    }
+    let status = server
+        .does(json!({"what": "read", "path": "/proc/self/status"}))
+        .await;
+    let status = status.as_str().unwrap();
+    for line in [
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.contains(line), "{status}");
+    }
+    // And outside it is nobody either.
+    let marker = house.marker("outside");
+    let spec = house
+        .spec("outside", &["node", "server.mjs", &marker])
+        .await;
+    let expected = if rustix::process::geteuid().is_root() {
+        spec.uid
+    } else {
+        rustix::process::geteuid().as_raw()
+    };
+    let _server = house.serve(spec).await;
+    let [pid] = processes_with(&marker)[..] else {
+        panic!("the guest is one process");
+    };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in ["Uid", "Gid"] {
+        let ids = format!("{line}:\t{expected}\t{expected}\t{expected}\t{expected}\n");
+        assert!(status.contains(&ids), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_writes_only_in_its_home() {
+    let house = House::new(&[]).await;
+    let shown = house.place.path().join("shown");
+    std::fs::create_dir(&shown).unwrap();
+    std::fs::set_permissions(&shown, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(shown.join("file"), "shown").unwrap();
+    let mut spec = house.spec("writer", &["node", "server.mjs"]).await;
+    spec.read_only.push((shown.clone(), "/opt/shown".into()));
+    let server = house.serve(spec).await;
+
+    server
+        .does(json!({"what": "write", "path": "/srv/file"}))
+        .await;
+    assert_eq!(
+        server
+            .does(json!({"what": "read", "path": "/opt/shown/file"}))
+            .await,
+        "shown"
+    );
+    for path in [
+        "/opt/shown/file",
+        "/opt/shown/new",
+        "/usr/bin/node",
+        "/etc/hosts",
+        "/etc/new",
+        "/new",
+        "/.sealport",
+        "/proc/sys/kernel/core_pattern",
+        "/sys/new",
+    ] {
+        server.fails(json!({"what": "write", "path": path})).await;
+    }
+    assert!(!shown.join("new").exists());
+}
+
+#[tokio::test]
+async fn a_guest_leaves_nothing_behind() {
+    let house = House::new(&[]).await;
+    let mut server = house.server("stayer", &[]).await;
+    let marker = house.marker("stays");
+    server.does(json!({"what": "stay", "marker": marker})).await;
+    assert_eq!(processes_with(&marker).len(), 1, "control: it is there");
+    let socket = server.guest.http_socket.clone().unwrap();
+    server.guest.stop(Duration::from_secs(5)).await;
+    assert!(processes_with(&marker).is_empty(), "gone when stop returns");
+    assert!(!socket.exists(), "and so is the way in");
+
+    // Dropped without a word.
+    let server = house.server("dropped", &[]).await;
+    server.does(json!({"what": "stay", "marker": marker})).await;
+    assert_eq!(processes_with(&marker).len(), 1, "control: it is there");
+    drop(server);
+    until("a dropped guest is gone", || {
+        processes_with(&marker).is_empty()
+    })
+    .await;
+    let place = house.place.path().to_str().unwrap().to_owned();
+    until("its helpers are gone", || processes_with(&place).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_deaf_guest_is_killed_after_its_grace() {
+    let house = House::new(&[]).await;
+    let spec = house.spec("deaf", &["node", "server.mjs", "--deaf"]).await;
+    let mut server = house.serve(spec).await;
+    let exit = server.guest.stop(Duration::from_millis(300)).await;
+    assert_eq!(exit.code, 137, "killed: {exit}");
+
+    let mut polite = house.server("polite", &[]).await;
+    let exit = polite.guest.stop(PATIENCE).await;
+    assert_eq!(exit.code, 143, "asked: {exit}");
+
+    let mut reader = house.guest("reader", &["cat"]).await;
+    let exit = reader.stop(PATIENCE).await;
+    assert_eq!(exit.code, 0, "its input ended: {exit}");
+}
+
+#[tokio::test]
+async fn values_stand_in_no_command_line_and_in_no_other_environment() {
+    let house = House::new(&[]).await;
+    let value = house.marker("canary-of-a-value");
+    let server = house.server("sealed", &[("TOKEN", &value)]).await;
+    assert_eq!(
+        server.does(json!({"what": "env"})).await["TOKEN"],
+        value.as_str()
+    );
+    assert!(processes_with(&value).is_empty(), "in a command line");
+    let mut holders = Vec::new();
+    for pid in pids() {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if String::from_utf8_lossy(&environ).contains(&value) {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            holders.push(name.trim().to_owned());
+        }
+    }
+    // Only root can look into a guest at all.
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(holders, ["node"]);
+    } else {
+        assert!(holders.iter().all(|name| name == "node"), "{holders:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_is_limited() {
+    let house = House::new(&[]).await;
+    let script = "ulimit -n; ulimit -c; ulimit -d; ulimit -f; cat /proc/self/oom_score_adj";
+    let mut spec = house.spec("limits", &["bash", "-c", script]).await;
+    spec.limits = Limits {
+        memory_bytes: 64 << 20,
+        open_files: 77,
+        processes: 40,
+        file_bytes: 1 << 20,
+    };
+    let limits = spec.limits;
+    let said = output(house.sandbox.spawn(spec).await.unwrap()).await;
+    assert_eq!(said, "77\n0\n65536\n1024\n500\n");
+
+    // Memory of one process, and wasm under the limits that servers get.
+    let hungry = "const all = []; for (;;) all.push(Buffer.alloc(16 << 20, 1))";
+    let mut spec = house.spec("hungry", &["node", "-e", hungry]).await;
+    spec.limits.memory_bytes = 512 << 20;
+    let exit = house.sandbox.spawn(spec).await.unwrap().wait().await;
+    assert!(!exit.success(), "{exit}");
+    // Together, where none of them alone takes too much.
+    let many = "const all = Buffer.alloc(150 << 20, 1); setInterval(() => all.length, 1000)";
+    let many = format!("for i in 1 2 3 4; do node -e '{many}' & done; wait");
+    let mut spec = house.spec("many", &["sh", "-c", &many]).await;
+    spec.limits.memory_bytes = 512 << 20;
+    let mut guest = house.sandbox.spawn(spec).await.unwrap();
+    let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
+    assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
+    // What lies in memory as files.
+    let fill =
+        "head -c 600M /dev/zero >/dev/shm/fill || head -c 600M /dev/zero >/tmp/fill || echo full";
+    let guest = house.guest("files", &["sh", "-c", fill]).await;
+    assert_eq!(output(guest).await, "full\n");
+    let wasm = "new WebAssembly.Memory({initial: 100, maximum: 65536}); console.log('grew')";
+    let guest = house.guest("wasm", &["node", "-e", wasm]).await;
+    assert_eq!(output(guest).await, "grew\n");
+
+    let bomb = "for i in $(seq 200); do sleep 30 & done; echo all";
+    let mut spec = house.spec("bomb", &["sh", "-c", bomb]).await;
+    spec.limits = limits;
+    spec.limits.memory_bytes = Limits::default().memory_bytes;
+    let said = output(house.sandbox.spawn(spec).await.unwrap()).await;
+    assert_eq!(said, "", "it did not get to its end");
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_is_refused() {
+    let house = House::new(&[]).await;
+    let root = GuestSpec {
+        uid: 0,
+        ..house.spec("refused", &["true"]).await
+    };
+    let nul = GuestSpec {
+        env: vec![("TOKEN".into(), "with\0nul".into())],
+        ..house.spec("refused", &["true"]).await
+    };
+    let nothing = house.spec("refused", &[]).await;
+    for spec in [root, nul, nothing] {
+        let refused = house.sandbox.spawn(spec).await;
+        assert!(
+            matches!(refused, Err(SandboxError::Invalid(_))),
+            "{refused:?}"
+        );
+    }
+}
+
+// ---- Sealport's own end, and hosts that have less
+
+#[tokio::test]
+async fn nothing_survives_a_killed_sealport() {
+    let place = open_place();
+    let mut sealport = again("helper_runs_a_guest_until_killed", place.path(), &[]);
+    let up = place.path().join("up");
+    until("the other Sealport runs a guest", || up.exists()).await;
+    let found = place.path().to_str().unwrap();
+    assert!(
+        processes_with("guest-forward").len() + processes_with(found).len() > 2,
+        "control"
+    );
+    let marker = std::fs::read_to_string(&up).unwrap();
+    assert_eq!(
+        processes_with(&marker).len(),
+        1,
+        "control: its guest keeps a process"
+    );
+    let family = descendants(sealport.0.id());
+    for name in ["bwrap", "slirp4netns", "sealport", "node"] {
+        let there = family.iter().any(|process| process.1 == name);
+        assert!(there, "control: {name} is in {family:?}");
+    }
+
+    sealport.0.kill().unwrap();
+    sealport.0.wait().unwrap();
+    until("its guest is gone", || processes_with(&marker).is_empty()).await;
+    until("its sandbox and forwarder are gone", || {
+        processes_with(found).is_empty()
+    })
+    .await;
+    until("its stack and all else are gone", || {
+        family.iter().all(|process| !is_running(process))
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "run by nothing_survives_a_killed_sealport"]
+async fn helper_runs_a_guest_until_killed() {
+    let place = std::env::var(AGAIN).expect("run by another test");
+    let house = House::at(Place::Given(place.into()), &[]).await;
+    let server = house.server("orphan", &[]).await;
+    let marker = house.marker("orphan");
+    server.does(json!({"what": "stay", "marker": marker})).await;
+    std::fs::write(house.place.path().join("half"), marker).unwrap();
+    std::fs::rename(
+        house.place.path().join("half"),
+        house.place.path().join("up"),
+    )
+    .unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_launcher_that_guests_cannot_reach_is_copied_for_them() {
+    let place = open_place();
+    let hidden = place.path().join("hidden");
+    std::fs::create_dir(&hidden).unwrap();
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut config = config(place.path(), &[]);
+    config.launcher = hidden.join("sealport");
+    std::fs::copy(launcher(), &config.launcher).unwrap();
+    let shelf = config.guests_dir.join(".launcher");
+    for _ in 0..2 {
+        let report = Sandbox::probe(config.clone()).await.unwrap().report();
+        assert_eq!(report.isolation, Isolation::Bubblewrap, "{report}");
+        let copies = std::fs::read_dir(&shelf).map_or(0, Iterator::count);
+        // A normal user's guests have that user's rights outside, and need no copy.
+        let expected = usize::from(rustix::process::geteuid().is_root());
+        assert_eq!(copies, expected);
+        // Another version comes: its copy takes the place of the first.
+        std::fs::copy(launcher(), hidden.join("next")).unwrap();
+        std::fs::rename(hidden.join("next"), &config.launcher).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sealports_own_process_is_closed_to_its_own_user() {
+    let harden = || {
+        sealport::deploy::sandbox::harden_self().unwrap();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        assert!(
+            core.unwrap()
+                .split_whitespace()
+                .filter(|word| *word == "0")
+                .count()
+                == 2
+        );
+    };
+    harden();
+    let mut other = tokio::process::Command::new("sleep")
+        .arg("600")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let reads = |pid: u32| {
+        let path = format!("/proc/{pid}/environ");
+        let ran = std::process::Command::new("cat")
+            .arg(path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        ran.unwrap().success()
+    };
+    let pid = other.id().unwrap();
+    until("control: another process of ours can be read", || {
+        reads(pid)
+    })
+    .await;
+    if !rustix::process::geteuid().is_root() {
+        assert!(!reads(std::process::id()), "ours after hardening");
+    }
+    // And guests still start.
+    let house = House::new(&[]).await;
+    house.server("after", &[]).await;
+    other.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_bubblewrap_nothing_runs_unless_it_is_allowed() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Hiding a program of the host takes root; the other run has shown it.
+    }
+    let place = open_place();
+    let mut ran = again("helper_has_no_bubblewrap", place.path(), &["bwrap"]);
+    assert!(ran.0.wait().unwrap().success());
+}
+
+#[tokio::test]
+#[ignore = "run by without_bubblewrap_nothing_runs_unless_it_is_allowed"]
+async fn helper_has_no_bubblewrap() {
+    let place = PathBuf::from(std::env::var(AGAIN).expect("run by another test"));
+    let mut config = config(&place, &[]);
+    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
+    let report = sandbox.report();
+    assert!(!report.runs_guests, "{report}");
+    let said = report.to_string();
+    assert!(said.starts_with("No servers run here"), "{said}");
+    assert!(
+        said.contains("bubblewrap") && said.contains("network is open"),
+        "{said}"
+    );
+    let home = place.join("guests/one");
+    sandbox.prepare_home(FIRST_GUEST_ID, &home).await.unwrap();
+    let refused = sandbox
+        .spawn(spec(&home, FIRST_GUEST_ID, &["id", "-u"]))
+        .await;
+    assert!(
+        matches!(refused, Err(SandboxError::Unsandboxed(_))),
+        "{refused:?}"
+    );
+
+    config.allow_unsandboxed = true;
+    let sandbox = Sandbox::probe(config).await.unwrap();
+    std::fs::create_dir(place.join("data")).unwrap();
+    std::fs::write(place.join("data/readable"), "by everyone\n").unwrap();
+    let left = format!("guest-was-here-{}", place.file_name().unwrap().display());
+    let script = "id -u; cat $HOME/note $TMPDIR/note; cat $HOME/../../data/readable /etc/shadow; \
+                  ls /tmp /etc; touch /tmp/$0 /dev/shm/$0; pwd";
+    std::fs::write(home.join("note"), "mine\n").unwrap();
+    let guest = sandbox
+        .spawn(spec(&home, FIRST_GUEST_ID, &["sh", "-c", script, &left]))
+        .await
+        .unwrap();
+    let said = output(guest).await;
+    let expected = format!("{FIRST_GUEST_ID}\nmine\nmine\n{}\n", home.display());
+    assert_eq!(said, expected, "not root, and no more than its home");
+    assert!(!Path::new("/tmp").join(&left).exists());
+    assert!(!Path::new("/dev/shm").join(&left).exists());
+}
+
+#[tokio::test]
+async fn without_a_stack_the_open_network_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Hiding a program of the host takes root; the other run has shown it.
+    }
+    let place = open_place();
+    let mut ran = again("helper_has_no_stack", place.path(), &["slirp4netns"]);
+    assert!(ran.0.wait().unwrap().success());
+}
+
+#[tokio::test]
+#[ignore = "run by without_a_stack_the_open_network_is_said"]
+async fn helper_has_no_stack() {
+    let place = std::env::var(AGAIN).expect("run by another test");
+    let house = House::at(Place::Given(place.into()), &[]).await;
+    let report = house.sandbox.report();
+    assert_eq!(report.isolation, Isolation::Bubblewrap, "{report}");
+    assert_eq!(report.network, Outside::Open, "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("network is open (not installed: slirp4netns)")
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().port();
+    let host = json!({"what": "connect", "host": "127.0.0.1", "port": host});
+    let open = house.server_on("open", 41_234).await;
+    open.does(host.clone()).await;
+    let key = house.place.path().join("data/master.key");
+    open.fails(json!({"what": "read", "path": key})).await;
+    // One that wants no network is given none even so.
+    let mut spec = house.spec("closed", &["node", "server.mjs"]).await;
+    spec.network = GuestNetwork::None;
+    house.serve(spec).await.fails(host).await;
+}
+
+#[test]
+fn all_of_it_holds_for_a_normal_user_too() {
+    if !rustix::process::geteuid().is_root() {
+        return; // This is that run.
+    }
+    let place = open_place();
+    let copy = |from: &Path, name: &str| {
+        let to = place.path().join(name);
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    let fixture = place.path().join("tests/fixtures/hostile-server");
+    std::fs::create_dir_all(&fixture).unwrap();
+    let tests = copy(&std::env::current_exe().unwrap(), "guest-tests");
+    let launcher = copy(&launcher(), "sealport");
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    copy(&fixture_file(), "tests/fixtures/hostile-server/server.mjs");
+    let home = place.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(61_234), Some(61_234)).unwrap();
+    let ran = std::process::Command::new("setpriv")
+        .args([
+            "--reuid",
+            "61234",
+            "--regid",
+            "61234",
+            "--clear-groups",
+            "--",
+        ])
+        .arg(tests)
+        .env(LAUNCHER, launcher)
+        .env("HOME", &home)
+        .env("TMPDIR", &home)
+        .current_dir(place.path())
+        .status()
+        .unwrap();
+    assert!(ran.success());
+}
+
+// ---- The house in which guests are tried
+
+/// A host of our own making: data with a key and a database socket, and a sandbox.
+struct House {
+    place: Place,
+    sandbox: Sandbox,
+    _database: std::os::unix::net::UnixListener,
+}
+
+enum Place {
+    Ours(tempfile::TempDir),
+    Given(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Place::Ours(place) => place.path(),
+            Place::Given(place) => place,
+        }
+    }
+}
+
+impl House {
+    async fn new(listed: &[&str]) -> House {
+        Self::at(Place::Ours(open_place()), listed).await
+    }
+
+    async fn at(place: Place, listed: &[&str]) -> House {
+        for (program, package) in [
+            ("bwrap --version", "bubblewrap"),
+            ("node --version", "nodejs (in /usr)"),
+            ("setpriv --version", "util-linux"),
+        ] {
+            let mut words = program.split(' ');
+            let ran = std::process::Command::new(words.next().unwrap())
+                .args(words)
+                .stdout(Stdio::null())
+                .status();
+            assert!(
+                ran.is_ok_and(|ran| ran.success()),
+                "install {package} to run this test"
+            );
+        }
+        let data = place.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        // As a normal user the guest has our id: then only its walls keep it out.
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(data.join("master.key"), "canary-of-the-key").unwrap();
+        let database = data.join("database.sock");
+        let _database = std::os::unix::net::UnixListener::bind(&database).unwrap();
+        let sandbox = Sandbox::probe(config(place.path(), listed)).await.unwrap();
+        if let Some(why) = sandbox.report().why_none {
+            panic!("no sandbox here: {why}");
+        }
+        House {
+            place,
+            sandbox,
+            _database,
+        }
+    }
+
+    /// A guest to be, in a home that holds the hostile server, with PORT and a way in.
+    async fn spec(&self, name: &str, argv: &[&str]) -> GuestSpec {
+        static NEXT_ID: AtomicU32 = AtomicU32::new(FIRST_GUEST_ID + 7000);
+        let uid = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let home = self.place.path().join("guests").join(name);
+        if home.exists() {
+            std::fs::remove_dir_all(&home).unwrap();
+        }
+        std::fs::create_dir(&home).unwrap();
+        std::fs::copy(fixture_file(), home.join("server.mjs")).unwrap();
+        self.sandbox.prepare_home(uid, &home).await.unwrap();
+        let mut spec = spec(&home, uid, argv);
+        spec.env = vec![("PORT".into(), PORT.to_string().into())];
+        spec.listen = Some(PORT);
+        spec
+    }
+
+    async fn guest(&self, name: &str, argv: &[&str]) -> Guest {
+        let mut spec = self.spec(name, argv).await;
+        spec.listen = None;
+        self.sandbox.spawn(spec).await.unwrap()
+    }
+
+    async fn server(&self, name: &str, env: &[(&str, &str)]) -> Server {
+        let mut spec = self.spec(name, &["node", "server.mjs"]).await;
+        spec.env.extend(
+            env.iter()
+                .map(|(name, value)| ((*name).into(), SecretString::from(*value))),
+        );
+        self.serve(spec).await
+    }
+
+    async fn server_on(&self, name: &str, port: u16) -> Server {
+        let mut spec = self.spec(name, &["node", "server.mjs"]).await;
+        spec.env = vec![("PORT".into(), port.to_string().into())];
+        spec.listen = Some(port);
+        self.serve(spec).await
+    }
+
+    async fn serve(&self, spec: GuestSpec) -> Server {
+        let home = spec.home.clone();
+        let guest = self.sandbox.spawn(spec).await.unwrap();
+        let mut server = Server { home, guest };
+        let deadline = Instant::now() + PATIENCE;
+        while server.ask(&json!({"what": "cwd"})).await.is_none() {
+            if Instant::now() > deadline {
+                let _ = server.guest.stop(Duration::ZERO).await;
+                let mut said = String::new();
+                let _ = server
+                    .guest
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut said)
+                    .await;
+                panic!("the hostile server does not answer: {said}");
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+        server
+    }
+
+    /// Text that occurs nowhere else on this machine.
+    fn marker(&self, what: &str) -> String {
+        let place = self.place.path().file_name().unwrap().to_str().unwrap();
+        format!("{what}-{}", place.trim_start_matches('.'))
+    }
+}
+
+struct Server {
+    home: PathBuf,
+    guest: Guest,
+}
+
+impl Server {
+    /// The try works, and this came of it.
+    async fn does(&self, what: Value) -> Value {
+        let answer = self.ask(&what).await.expect("the hostile server answers");
+        assert!(answer.get("ok").is_some(), "{what} should work: {answer}");
+        answer["ok"].clone()
+    }
+
+    /// The try fails, and this was the reason.
+    async fn fails(&self, what: Value) -> String {
+        let answer = self.ask(&what).await.expect("the hostile server answers");
+        assert!(answer.get("no").is_some(), "{what} should fail: {answer}");
+        answer["no"].as_str().unwrap().to_owned()
+    }
+
+    async fn ask(&self, what: &Value) -> Option<Value> {
+        let socket = self.guest.http_socket.as_ref()?;
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        let body = what.to_string();
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: guest\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .ok()?
+            .ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+}
+
+fn config(place: &Path, listed: &[&str]) -> SandboxConfig {
+    SandboxConfig {
+        allow_unsandboxed: false,
+        private_networks: listed
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect(),
+        runtime_dir: place.join("run"),
+        guests_dir: place.join("guests"),
+        launcher: launcher(),
+    }
+}
+
+fn spec(home: &Path, uid: u32, argv: &[&str]) -> GuestSpec {
+    GuestSpec {
+        uid,
+        home: home.to_owned(),
+        cwd: None,
+        read_only: Vec::new(),
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        env: Vec::new(),
+        network: GuestNetwork::Outgoing,
+        listen: None,
+        limits: Limits::default(),
+    }
+}
+
+fn launcher() -> PathBuf {
+    std::env::var_os(LAUNCHER)
+        .unwrap_or(env!("CARGO_BIN_EXE_sealport").into())
+        .into()
+}
+
+fn fixture_file() -> PathBuf {
+    PathBuf::from("tests/fixtures/hostile-server/server.mjs")
+}
+
+/// A place that guests' ids can pass through.
+fn open_place() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    place
+}
+
+/// Runs one of this binary's ignored tests as a process of its own; `hidden` programs are not
+/// there for it.
+fn again(test: &str, place: &Path, hidden: &[&str]) -> Again {
+    let mut script = String::new();
+    for program in hidden {
+        script.push_str(&format!(
+            "mount --bind /dev/null \"$(command -v {program})\" && "
+        ));
+    }
+    script.push_str("exec \"$0\" --exact --ignored --nocapture \"$1\"");
+    let mut command = if hidden.is_empty() {
+        std::process::Command::new("sh")
+    } else {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--", "sh"]);
+        command
+    };
+    let child = command
+        .args(["-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(test)
+        .env(AGAIN, place)
+        .spawn()
+        .unwrap();
+    Again(child)
+}
+
+/// A failed test leaves no second Sealport behind.
+struct Again(std::process::Child);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn output(mut guest: Guest) -> String {
+    let mut said = String::new();
+    let read = guest.stdout.take().unwrap();
+    let mut read = tokio::io::BufReader::new(read);
+    tokio::time::timeout(PATIENCE, read.read_to_string(&mut said))
+        .await
+        .unwrap()
+        .unwrap();
+    guest.wait().await;
+    said
+}
+
+async fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !met() {
+        assert!(Instant::now() < deadline, "not met in time: {what}");
+        tokio::time::sleep(BETWEEN).await;
+    }
+}
+
+fn pids() -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The processes of this host with this text in their command line, ourselves left out.
+fn processes_with(text: &str) -> Vec<u32> {
+    let mut found = pids();
+    found.retain(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != std::process::id() && String::from_utf8_lossy(&line).contains(text)
+    });
+    found
+}
+
+/// All processes below this one, with their names.
+fn descendants(of: u32) -> Vec<(u32, String)> {
+    let mut found: Vec<(u32, String)> = Vec::new();
+    let mut parents = vec![of];
+    while let Some(parent) = parents.pop() {
+        let line = format!("PPid:\t{parent}\n");
+        for pid in pids() {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            if status.contains(&line) {
+                let name = status.lines().next().unwrap().trim_start_matches("Name:\t");
+                found.push((pid, name.to_owned()));
+                parents.push(pid);
+            }
+        }
+    }
+    found
+}
+
+/// A zombie runs no more; who has to collect it is not our matter.
+fn is_running((pid, name): &(u32, String)) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.starts_with(&format!("Name:\t{name}\n")) && !status.contains("State:\tZ")
+}
+
+fn addresses_of_this_host() -> Vec<String> {
+    let shown = std::process::Command::new("ip")
+        .args(["-4", "-o", "addr", "show", "scope", "global"])
+        .output()
+        .expect("install iproute2 to run this test");
+    String::from_utf8(shown.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            line.split_whitespace()
+                .nth(3)?
+                .split('/')
+                .next()
+                .map(String::from)
+        })
+        .inspect(|address| assert!(address.parse::<Ipv4Addr>().is_ok()))
+        .collect()
+}

@@ -1,0 +1,21 @@
+//! Drafts, deployments, releases, logs and tokens against a real PostgreSQL, as the bound role.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+#[path = "store_deployments/world.rs"]
+mod world;
+
+#[path = "store_deployments/binding.rs"]
+mod binding;
+#[path = "store_deployments/creating.rs"]
+mod creating;
+#[path = "store_deployments/drafts.rs"]
+mod drafts;
+#[path = "store_deployments/logs.rs"]
+mod logs;
+#[path = "store_deployments/running.rs"]
+mod running;
+#[path = "store_deployments/tokens.rs"]
+mod tokens;
