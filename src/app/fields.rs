@@ -6,7 +6,8 @@ use leptos::prelude::*;
 #[component]
 pub fn TextField(
     /// The name that the form sends.
-    name: &'static str,
+    #[prop(into)]
+    name: String,
     #[prop(into)] label: String,
     /// What stands in it now; never a value of a secret or a password.
     #[prop(optional, into)]
@@ -29,7 +30,7 @@ pub fn TextField(
     #[prop(optional)] maxlength: Option<usize>,
     #[prop(optional)] autofocus: bool,
 ) -> impl IntoView {
-    let id = if id.is_empty() { name.to_owned() } else { id };
+    let id = if id.is_empty() { name.clone() } else { id };
     let described = described_by(&id, &hint, &error);
     let class = match (code, error.is_some()) {
         (true, true) => "input input-error w-full font-mono",

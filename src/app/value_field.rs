@@ -10,30 +10,34 @@ const HINT: &str = "Up to 64 KiB, as many lines as it has. It is sealed when it 
 #[component]
 pub fn ValueField(
     /// Unique on the page.
-    #[prop(default = "value")]
-    id: &'static str,
+    #[prop(default = "value".into(), into)]
+    id: String,
+    /// The name that the form sends.
+    #[prop(default = "value".into(), into)]
+    name: String,
     #[prop(default = "Value")] label: &'static str,
     #[prop(optional_no_strip, into)] error: Option<String>,
     #[prop(default = HINT)] hint: &'static str,
+    #[prop(default = true)] required: bool,
     /// Offers to fill it at random, in the browser.
     #[prop(optional)]
     generate: bool,
 ) -> impl IntoView {
-    let described = described_by(id, hint, &error);
+    let described = described_by(&id, hint, &error);
     let class = if error.is_some() {
         "textarea textarea-error field-sizing-content max-h-80 min-h-20 w-full break-all font-mono"
     } else {
         "textarea field-sizing-content max-h-80 min-h-20 w-full break-all font-mono"
     };
     view! {
-        <FieldAround id label hint error=error.clone() required=true>
+        <FieldAround id=id.clone() label hint error=error.clone() required=true>
             <div class="flex flex-col gap-2" data-value=if generate { "generate" } else { "" }>
                 <textarea
                     class=class
                     id=id
-                    name="value"
+                    name=name
                     rows="3"
-                    required
+                    required=required
                     autocomplete="off"
                     autocapitalize="off"
                     spellcheck="false"

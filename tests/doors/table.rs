@@ -50,8 +50,7 @@ POST /_fn/drafts                      | | shown | own | own | sign-in
 POST /_fn/draft_new                   | | done | done | done | sign-in
 POST /_fn/draft_load                  | id={id} | shown | not-found | not-found | sign-in
 POST /_fn/draft_source                | id={id}&source_kind=npm&source=left-pad | done | not-found | not-found | sign-in
-POST /_fn/draft_secrets               | id={id}&plain_env[k0]=A&plain_text[k0]=b | done | not-found | not-found | sign-in
-POST /_fn/draft_add_secret            | id={id}&env=ADDED&path={path}_ADDED&value=v | done | not-found | not-found | sign-in
+POST /_fn/draft_secrets               | id={id}&plain_env[k0]=A&plain_text[k0]=b&add_path[B]={path}_B&add_value[B]=v | done | not-found | not-found | sign-in
 POST /_fn/draft_target                | id={id}&target=local&name={name}-t | done | not-found | not-found | sign-in
 POST /_fn/draft_deploy                | id={id} | done | not-found | not-found | sign-in
 POST /_fn/draft_delete                | id={id} | done | not-found | not-found | sign-in

@@ -1,6 +1,7 @@
 //! Which routes there are: asked of Leptos where it knows them, read from the doors' own lines where only axum does.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Where rows are somebody's. The record is not: it grows with every refusal.
 pub const TABLES_OF_AN_OWNER: [&str; 13] = [
@@ -21,38 +22,51 @@ pub const TABLES_OF_AN_OWNER: [&str; 13] = [
 
 /// Pages, server functions and the doors' own routes, as `METHOD /path`.
 pub fn routes() -> BTreeSet<String> {
-    let mut routes = own_routes(include_str!("../../src/doors/mod.rs"));
-    routes.extend(own_routes(include_str!("../../src/doors/web/mod.rs")));
+    let mut routes = BTreeSet::new();
+    own_routes(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/doors"),
+        &mut routes,
+    );
+    assert!(routes.len() > 8, "the doors were not read: {routes:?}");
+    let doors = routes.len();
     for page in leptos_axum::generate_route_list(sealport::app::App) {
         routes.insert(format!("GET {}", page.path()));
     }
+    assert!(routes.len() > doors, "the pages were not read");
     for (path, method) in server_fn::axum::server_fn_paths() {
         routes.insert(format!("{method} {path}"));
     }
     routes
 }
 
-/// The `.route("/path", method(…))` and `.nest_service("/path", …)` of a file, however they are wrapped.
-fn own_routes(file: &str) -> BTreeSet<String> {
-    let text: String = file.split_whitespace().collect();
-    let route = |piece: &str| {
-        let (path, rest) = piece.split_once("\",")?;
-        let (method, _) = rest.split_once('(')?;
-        Some(match method {
-            "get" | "post" | "put" | "patch" | "delete" => {
-                format!("{} {path}", method.to_uppercase())
-            }
-            _ => format!("ANY {path}"),
-        })
-    };
-    let mut routes: BTreeSet<String> = text.split(".route(\"").skip(1).filter_map(route).collect();
-    for piece in text.split(".nest_service(\"").skip(1) {
-        let path = piece.split('"').next().unwrap_or_default();
-        routes.insert(format!("GET {path}"));
+/// The `.route("/path", method(…))` and `.nest_service("/path", …)` of each file of the doors, however they are wrapped.
+fn own_routes(dir: &Path, routes: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            own_routes(&path, routes);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text: String = text.split_whitespace().collect();
+        let literal = |rest: &'_ str| -> (String, String) {
+            rest.strip_prefix('"')
+                .and_then(|rest| rest.split_once("\","))
+                .map(|(path, rest)| (path.to_owned(), rest.to_owned()))
+                .unwrap_or_else(|| {
+                    panic!("{}: write a route's address as a literal", path.display())
+                })
+        };
+        for piece in text.split(".route(").skip(1) {
+            let (address, rest) = literal(piece);
+            let method = match rest.split('(').next().unwrap_or_default() {
+                one @ ("get" | "post" | "put" | "patch" | "delete") => one.to_uppercase(),
+                _ => "ANY".into(),
+            };
+            routes.insert(format!("{method} {address}"));
+        }
+        for piece in text.split(".nest_service(").skip(1) {
+            routes.insert(format!("GET {}", literal(piece).0));
+        }
     }
-    assert!(
-        routes.len() >= 3,
-        "this reading finds the routes: {routes:?}"
-    );
-    routes
 }

@@ -14,11 +14,15 @@ pub fn ReviewPage() -> impl IntoView {
         let id = draft.draft.id;
         let form = &draft.draft.form;
         let errors: Vec<String> = draft.draft.errors.values().cloned().collect();
-        let missing: Vec<String> = draft
-            .missing
-            .iter()
-            .map(|wanted| wanted.name.clone())
-            .collect();
+        let missing = |suggested: bool| {
+            let of_it = draft
+                .missing
+                .iter()
+                .filter(|wanted| wanted.suggested == suggested);
+            let names: Vec<_> = of_it.map(|wanted| wanted.name.as_str()).collect();
+            names.join(", ")
+        };
+        let (missing, doubtful) = (missing(false), missing(true));
         let mut rows: Vec<(String, String)> = draft
             .secrets
             .iter()
@@ -46,10 +50,21 @@ pub fn ReviewPage() -> impl IntoView {
                 .then(|| {
                     view! {
                         <p class="text-amber">
-                            "Still missing: " <span class="font-mono">{missing.join(", ")}</span> ". "
+                            "Still missing: " <span class="font-mono">{missing}</span> ". "
                             <a class="link" href=format!("/deploy/{id}/secrets")>
                                 "Add them"
                             </a>
+                        </p>
+                    }
+                })}
+            {(!doubtful.is_empty())
+                .then(|| {
+                    view! {
+                        <p class="text-amber">
+                            "Its code seems to stop without " <span class="font-mono">{doubtful}</span> ". "
+                            <a class="link" href=format!("/deploy/{id}/secrets")>
+                                "Add them"
+                            </a> ", or deploy and see."
                         </p>
                     }
                 })}

@@ -2,14 +2,14 @@
 
 use leptos::prelude::*;
 
-use super::steps::{DraftAddSecret, DraftSecrets, DraftView, SecretRow};
+use super::steps::{DraftSecrets, DraftView, SECRETS_FORM as FORM, SecretRow};
 use super::{alert, step_page, wrong};
 use crate::app::fields::TextField;
-use crate::app::frame::Section;
+use crate::app::frame::{Folding, Section};
 use crate::app::icons::Icon;
+use crate::app::value_field::ValueField;
 use crate::app::wire::{Flash, Opened};
 use crate::model::drafts::DraftPlain;
-use crate::model::sources::WantedVariable;
 
 /// Empty rows for plain variables beyond those that are filled.
 const SPARE_ROWS: usize = 2;
@@ -19,79 +19,14 @@ pub fn SecretsStepPage() -> impl IntoView {
     step_page("secrets", |draft, opened| {
         view! {
             {alert(draft)}
-            {missing(draft, opened)}
-            {form(draft)}
+            {form(draft, opened)}
         }
     })
 }
 
-/// What the source requires and nothing is bound to: each can be added on the spot, sealed at once.
-fn missing(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
-    let id = draft.draft.id.to_string();
-    draft
-        .missing
-        .iter()
-        .filter(|wanted| wanted.secret)
-        .map(|wanted| {
-            add_form(
-                id.clone(),
-                wanted,
-                opened.flash_of(&format!("add.{}", wanted.name)),
-            )
-        })
-        .collect_view()
-}
-
-fn add_form(id: String, wanted: &WantedVariable, flash: Flash) -> impl IntoView + use<> {
-    let action = ServerAction::<DraftAddSecret>::new();
-    let name = wanted.name.clone();
-    let (path_id, value_id) = (format!("path-{name}"), format!("value-{name}"));
-    let label = format!("{name} is missing");
-    let typed = match flash.typed("path") {
-        path if path.is_empty() => name.clone(),
-        path => path,
-    };
-    let path_error = flash.error("path");
-    let other = flash.error("value").or_else(|| flash.error(""));
-    view! {
-        <section class="rounded-box border-2 border-warning p-4" aria-label=label>
-            <h2 class="flex items-center gap-2">
-                <Icon name="alert" />
-                <span class="break-all font-mono">{name.clone()}</span>
-                <span class="badge badge-warning badge-sm">"required"</span>
-            </h2>
-            <p class="py-2 text-dim break-words">
-                {wanted.description.clone()} " The server asks for it, and no secret of yours has this name. Tick another one below, or add it here."
-            </p>
-            <ActionForm action attr:class="flex flex-col gap-3">
-                <input type="hidden" name="id" value=id />
-                <input type="hidden" name="env" value=name.clone() />
-                <TextField name="path" label="Path of the new secret" value=typed error=path_error id=path_id required=true code=true />
-                <label class="font-medium" for=value_id.clone()>
-                    "Value"
-                </label>
-                <textarea
-                    class="textarea w-full font-mono"
-                    id=value_id
-                    name="value"
-                    rows="2"
-                    required
-                    autocomplete="off"
-                    spellcheck="false"
-                ></textarea>
-                {other.map(|error| view! { <p class="text-sm text-error">{error}</p> })}
-                <div>
-                    <button class="btn">
-                        <Icon name="lock" />
-                        "Seal and tick"
-                    </button>
-                </div>
-            </ActionForm>
-        </section>
-    }
-}
-
-fn form(draft: &DraftView) -> impl IntoView + use<> {
+/// One form for the whole step: whichever button is pressed, ticks, names and texts are kept, and what was typed as
+/// the value of a new secret is sealed.
+fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
     let action = ServerAction::<DraftSecrets>::new();
     // What the source asks for stands first.
     let mut rows = draft.secrets.clone();
@@ -104,11 +39,16 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
             secret_row(row, error)
         })
         .collect_view();
-    let plain = plain_rows(draft);
+    let flash = opened.flash_of(FORM);
+    let plain = plain_rows(draft, &flash);
+    let (missing, optional) = (missing(draft, &flash), optional(draft, &flash));
     let id = draft.draft.id.to_string();
     view! {
         <ActionForm action attr:class="flex flex-col gap-5">
             <input type="hidden" name="id" value=id />
+            // The first button is the one that Enter presses.
+            <button class="hidden" tabindex="-1"></button>
+            {missing}
             <Section title="Secrets" id="secrets">
                 <p class="text-dim">
                     "The server reads each ticked secret as an environment variable. Nobody sees the value, here or in its log."
@@ -126,6 +66,7 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                     })}
                 <ul class="flex flex-col divide-y divide-base-300">{secrets}</ul>
             </Section>
+            {optional}
             <Section title="Plain variables" id="plain">
                 <p class="text-dim">
                     "Whoever sees the deployment can read these. Keys and passwords belong among the secrets."
@@ -146,6 +87,109 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
             </div>
         </ActionForm>
     }
+}
+
+/// What the source requires and nothing is bound to: each can be added on the spot.
+fn missing(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
+    draft
+        .missing
+        .iter()
+        .filter(|wanted| wanted.secret)
+        .map(|wanted| {
+            let name = wanted.name.clone();
+            let label = format!("{name} is missing");
+            let says = if wanted.suggested {
+                "Its code seems to stop without this, and no secret of yours has the name. Tick another one below, or add it here."
+            } else {
+                "The server asks for it, and no secret of yours has this name. Tick another one below, or add it here."
+            };
+            view! {
+                <section class="flex flex-col gap-3 rounded-box border-2 border-warning p-4" aria-label=label>
+                    <h2 class="flex items-center gap-2">
+                        <Icon name="alert" />
+                        <span class="break-all font-mono">{name}</span>
+                        <span class="badge badge-warning badge-sm">"required"</span>
+                    </h2>
+                    <p class="text-dim break-words">{wanted.description.clone()} " " {says}</p>
+                    {new_secret(&wanted.name, flash)}
+                </section>
+            }
+        })
+        .collect_view()
+}
+
+/// Further keys that the source would use and nothing is bound to.
+fn optional(draft: &DraftView, flash: &Flash) -> Option<impl IntoView + use<>> {
+    let wanted: Vec<_> = draft
+        .unbound()
+        .into_iter()
+        .filter(|wanted| wanted.secret && !wanted.required)
+        .collect();
+    let open = wanted
+        .iter()
+        .any(|wanted| add_error(flash, &wanted.name).is_some());
+    let keys = wanted
+        .iter()
+        .map(|wanted| {
+            view! {
+                <li class="flex flex-col gap-3 py-4 first:pt-0 last:pb-0">
+                    <h3 class="break-all font-mono font-semibold">{wanted.name.clone()}</h3>
+                    {(!wanted.description.is_empty())
+                        .then(|| view! { <p class="text-dim break-words">{wanted.description.clone()}</p> })}
+                    {new_secret(&wanted.name, flash)}
+                </li>
+            }
+        })
+        .collect_view();
+    (!wanted.is_empty()).then(|| {
+        view! {
+            <Folding title=format!("Other keys that it can use ({})", wanted.len()) id="optional" icon="lock" open>
+                <ul class="flex flex-col divide-y divide-base-300">{keys}</ul>
+            </Folding>
+        }
+    })
+}
+
+fn new_secret(name: &str, flash: &Flash) -> impl IntoView + use<> {
+    let typed = match flash.typed(&format!("add.{name}.path")) {
+        path if path.is_empty() => name.to_owned(),
+        path => path,
+    };
+    let path_error = flash.error(&format!("add.{name}.path"));
+    let value_error = flash
+        .error(&format!("add.{name}.value"))
+        .or_else(|| flash.error(&format!("add.{name}.")));
+    view! {
+        <TextField
+            name=format!("add_path[{name}]")
+            label="Path of the new secret"
+            value=typed
+            error=path_error
+            id=format!("path-{name}")
+            required=true
+            code=true
+        />
+        <ValueField
+            name=format!("add_value[{name}]")
+            id=format!("value-{name}")
+            error=value_error
+            hint="Sealed with the next button that you press, and not shown here again."
+            required=false
+        />
+        <div>
+            <button class="btn" name="then" value="stay">
+                <Icon name="lock" />
+                "Seal and tick"
+                <span class="sr-only">{format!(" {name}")}</span>
+            </button>
+        </div>
+    }
+}
+
+fn add_error(flash: &Flash, name: &str) -> Option<String> {
+    ["path", "value", ""]
+        .iter()
+        .find_map(|field| flash.error(&format!("add.{name}.{field}")))
 }
 
 fn secret_row(row: SecretRow, error: Option<String>) -> impl IntoView {
@@ -194,21 +238,22 @@ fn secret_row(row: SecretRow, error: Option<String>) -> impl IntoView {
 }
 
 /// The rows that are filled, one for each plain variable that the source asks for, and some spare.
-fn plain_rows(draft: &DraftView) -> impl IntoView + use<> {
+fn plain_rows(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
     let mut rows: Vec<DraftPlain> = draft.draft.form.plain.clone();
-    if let Some(found) = &draft.draft.inspection {
-        for wanted in found
-            .variables
-            .iter()
-            .filter(|wanted| !wanted.secret && !wanted.suggested)
-        {
-            if !rows.iter().any(|row| row.env == wanted.name) && !draft.draft.form.ticked {
-                rows.push(DraftPlain {
-                    env: wanted.name.clone(),
-                    text: wanted.default.clone().unwrap_or_default(),
-                    kept_plain: false,
-                });
-            }
+    let wanted = draft.wanted();
+    for wanted in wanted.iter().filter(|wanted| !wanted.secret) {
+        // Those that it needs stand here until they are given; the others are offered once.
+        let offered = if wanted.required {
+            draft.missing.contains(wanted)
+        } else {
+            !wanted.suggested && !draft.draft.form.ticked
+        };
+        if offered && !rows.iter().any(|row| row.env == wanted.name) {
+            rows.push(DraftPlain {
+                env: wanted.name.clone(),
+                text: wanted.default.clone().unwrap_or_default(),
+                kept_plain: false,
+            });
         }
     }
     rows.extend(std::iter::repeat_n(DraftPlain::default(), SPARE_ROWS));
@@ -223,6 +268,10 @@ fn plain_rows(draft: &DraftView) -> impl IntoView + use<> {
                 format!("plain-keep-{i}"),
             );
             let doubted = text_error.is_some() || row.kept_plain;
+            // Where it is in no list above, this is the place to store it as a secret.
+            let stored = (text_error.is_some() && row.text.is_empty() && !wanted.iter().any(|wanted| wanted.name == row.env))
+                .then(|| new_secret(&row.env, flash));
+            let asked = wanted.iter().find(|wanted| wanted.name == row.env).cloned();
             let error = env_error.or(text_error);
             let described = error.is_some().then(|| format!("{env}-error"));
             view! {
@@ -264,6 +313,15 @@ fn plain_rows(draft: &DraftView) -> impl IntoView + use<> {
                                 </p>
                             }
                         })}
+                    {asked
+                        .map(|asked| {
+                            view! {
+                                <p class="flex items-start gap-2 text-sm text-dim break-words">
+                                    {asked.required.then(|| view! { <span class="badge badge-warning badge-sm">"required"</span> })}
+                                    {asked.description}
+                                </p>
+                            }
+                        })}
                     {doubted
                         .then(|| {
                             view! {
@@ -279,6 +337,10 @@ fn plain_rows(draft: &DraftView) -> impl IntoView + use<> {
                                     "Keep it plain: it is no secret"
                                 </label>
                             }
+                        })}
+                    {stored
+                        .map(|stored| {
+                            view! { <div class="flex flex-col gap-3 rounded-box border-2 border-warning p-4">{stored}</div> }
                         })}
                 </div>
             }

@@ -7,7 +7,7 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::app::wire::Typed;
+use crate::app::wire::{Flash, Typed};
 use crate::model::drafts::{Draft, InspectState};
 use crate::model::errors::Refusal;
 use crate::model::sources::WantedVariable;
@@ -24,6 +24,9 @@ pub struct DraftView {
     /// How servers are confined here, and whether that is as it should be.
     pub confinement: Vec<(bool, String)>,
 }
+
+/// Names the secrets step's form in a flash.
+pub const SECRETS_FORM: &str = "draft-secrets";
 
 /// A secret that may be ticked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +51,32 @@ impl DraftView {
     pub fn is_inspected(&self) -> bool {
         self.draft.inspecting == InspectState::Done && self.draft.inspection.is_some()
     }
+
+    /// What the source asks for.
+    pub fn wanted(&self) -> &[WantedVariable] {
+        match &self.draft.inspection {
+            Some(found) => &found.variables,
+            None => &[],
+        }
+    }
+
+    /// What the source asks for and nothing is bound to.
+    pub fn unbound(&self) -> Vec<WantedVariable> {
+        let bound = |name: &str| {
+            self.secrets.iter().any(|row| row.ticked && row.env == name)
+                || self
+                    .draft
+                    .form
+                    .plain
+                    .iter()
+                    .any(|plain| plain.env == name && !plain.text.is_empty())
+        };
+        self.wanted()
+            .iter()
+            .filter(|wanted| !bound(&wanted.name))
+            .cloned()
+            .collect()
+    }
 }
 
 #[cfg(feature = "ssr")]
@@ -62,12 +91,15 @@ mod server {
     use crate::model::actors::Caller;
     use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
     use crate::model::drafts::{DraftForm, DraftPlain, DraftSecret};
-    use crate::model::paths::{DeploymentName, EnvName, SecretPath};
-    use crate::model::secrets::SecretSort;
+    use crate::model::paths::{DeploymentName, EnvName, PATH_LEN_BYTES, SecretPath};
+    use crate::model::secrets::{Kind, SecretSort};
+    use crate::store::secrets::{NewSecret, NewValue};
     use crate::store::{Db, Error};
 
     /// Secrets that a wizard lists.
     const SECRETS_MAX: i64 = 2_000;
+    /// Secrets that are made on the spot at once.
+    const NEW_SECRETS_MAX: usize = 60;
 
     pub type FieldErrors = BTreeMap<String, String>;
 
@@ -139,26 +171,74 @@ mod server {
                 }
             })
             .collect();
-        let bound = |name: &str| {
-            secrets.iter().any(|row| row.ticked && row.env == name)
-                || draft
-                    .form
-                    .plain
-                    .iter()
-                    .any(|plain| plain.env == name && !plain.text.is_empty())
-        };
-        let missing = wanted
-            .iter()
-            .filter(|wanted| wanted.required && wanted.default.is_none() && !bound(&wanted.name))
-            .cloned()
-            .collect();
-        Ok(DraftView {
-            missing,
+        let mut view = DraftView {
+            missing: Vec::new(),
             secrets,
             is_admin: caller.user().is_some_and(|user| user.is_admin),
             confinement: expect_context::<Deployer>().confinement(),
             draft,
-        })
+        };
+        view.missing = view.unbound();
+        view.missing
+            .retain(|wanted| wanted.required && wanted.default.is_none());
+        Ok(view)
+    }
+
+    /// Seals what was typed as the value of a new secret, for one variable each. An empty value asks for nothing.
+    /// Returns the rows of what was made, and what the page is to say.
+    pub async fn seal_new(
+        db: &Db,
+        caller: &Caller,
+        paths: &BTreeMap<String, String>,
+        values: BTreeMap<String, Typed>,
+    ) -> (Vec<SecretRow>, Flash) {
+        let mut made = Vec::new();
+        let mut flash = Flash {
+            form: SECRETS_FORM.into(),
+            ..Flash::default()
+        };
+        for (env, path) in paths.iter().take(NEW_SECRETS_MAX) {
+            let path = path.chars().take(PATH_LEN_BYTES).collect();
+            flash.typed.insert(format!("add.{env}.path"), path);
+        }
+        let typed = values.into_iter().filter(|(_, value)| !value.is_empty());
+        for (env, value) in typed.take(NEW_SECRETS_MAX) {
+            let path = paths.get(&env).map_or("", |path| path.trim());
+            let path = if path.is_empty() { &env } else { path };
+            let sealed = async {
+                EnvName::parse(&env)?;
+                let new = NewSecret {
+                    path: SecretPath::parse(path)?,
+                    value: NewValue::Typed(value.into_value()),
+                    kind: Kind::ApiKey,
+                    description: String::new(),
+                    expires_at: None,
+                };
+                db.secret_create(caller, new)
+                    .await
+                    .map_err(Error::into_refusal)
+            };
+            match sealed.await {
+                Ok(id) => made.push(SecretRow {
+                    id,
+                    path: path.to_owned(),
+                    env,
+                    ticked: true,
+                    asked: None,
+                }),
+                Err(refusal) => {
+                    let field = refusal.field.unwrap_or_default();
+                    flash
+                        .errors
+                        .insert(format!("add.{env}.{field}"), refusal.detail);
+                }
+            }
+        }
+        if !made.is_empty() {
+            let paths: Vec<&str> = made.iter().map(|row| row.path.as_str()).collect();
+            flash.notice = Some(format!("Sealed and ticked: {}.", paths.join(", ")));
+        }
+        (made, flash)
     }
 
     /// Reads the secrets step: ticks and env names by secret id, plain variables by their row.
@@ -257,7 +337,7 @@ mod server {
                     format!("plain.{i}.text"),
                     format!(
                         "{name} looks like a secret, so its text was not kept: plain text can be read by whoever sees the deployment. \
-                         Store it as a secret above, or type it again and choose to keep it plain."
+                         Store it as a secret, or type it again and choose to keep it plain."
                     ),
                 );
                 rows.push(DraftPlain {
@@ -300,7 +380,8 @@ mod server {
                 "The source has not been inspected yet.".into(),
             );
         }
-        for wanted in &view.missing {
+        // A guess from the code is said, and does not stand in the way.
+        for wanted in view.missing.iter().filter(|wanted| !wanted.suggested) {
             errors.insert(
                 format!("missing.{}", wanted.name),
                 format!(
@@ -384,12 +465,6 @@ mod server {
             Err(refusal) => crate::app::wire::back("/deploy", "draft", refusal, &[]).await,
             done => done,
         }
-    }
-
-    /// A path for a secret made on the spot.
-    pub fn path_for(env: &str, typed: &str) -> Result<SecretPath, Refusal> {
-        let typed = typed.trim();
-        SecretPath::parse(if typed.is_empty() { env } else { typed })
     }
 }
 #[cfg(feature = "ssr")]
@@ -520,8 +595,9 @@ pub fn suggested_name(source: &str) -> String {
         .collect()
 }
 
-/// The secrets step: ticks, env names, plain variables.
+/// The secrets step: ticks, env names, plain variables, and new secrets, which are sealed at once and ticked.
 #[server(prefix = "/_fn", endpoint = "draft_secrets")]
+#[allow(clippy::too_many_arguments)] // One argument a field of the form.
 pub async fn draft_secrets(
     id: Uuid,
     #[server(default)] ticked: BTreeMap<String, String>,
@@ -529,93 +605,37 @@ pub async fn draft_secrets(
     #[server(default)] plain_env: BTreeMap<String, String>,
     #[server(default)] plain_text: BTreeMap<String, Typed>,
     #[server(default)] plain_keep: BTreeMap<String, String>,
+    #[server(default)] add_path: BTreeMap<String, String>,
+    #[server(default)] add_value: BTreeMap<String, Typed>,
     #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
-        let seen = view(id).await?;
+        let mut seen = view(id).await?;
         let (db, caller, mut draft) = open(id).await?;
-        let wanted = draft
-            .inspection
-            .as_ref()
-            .map(|found| found.variables.clone())
-            .unwrap_or_default();
+        let (made, flash) = seal_new(&db, &caller, &add_path, add_value).await;
+        // What was just sealed does not stand among the plain ones any more, unless with a text of its own.
+        let mut plain_env = plain_env;
+        plain_env.retain(|row, name| {
+            let is_made = made.iter().any(|made| made.env == name.trim());
+            !is_made || plain_text.get(row).is_some_and(|text| !text.is_empty())
+        });
         let (plain, plain_errors) = read_plain(
             &plain_env,
             &plain_text,
             &plain_keep,
-            &wanted,
+            seen.wanted(),
             &draft.form.plain,
         );
         draft.form.plain = plain;
+        let mut ticked = ticked;
+        ticked.extend(made.iter().map(|row| (row.key(), "on".to_owned())));
+        seen.secrets.extend(made);
         let mut errors = read_secrets(&mut draft.form, &seen.secrets, &ticked, &env);
         errors.extend(plain_errors);
         save(&db, &caller, &draft, &errors, false).await?;
-        let stay = !errors.is_empty() || then == "stay";
+        let stay = !errors.is_empty() || !flash.errors.is_empty() || then == "stay";
         let step = if stay { "secrets" } else { "target" };
-        leptos_axum::redirect(&format!("/deploy/{id}/{step}"));
-        Ok(())
-    })
-    .await
-}
-
-/// Adds a secret on the spot, sealed at once, and ticks it.
-#[server(prefix = "/_fn", endpoint = "draft_add_secret")]
-pub async fn draft_add_secret(
-    id: Uuid,
-    env: String,
-    #[server(default)] path: String,
-    #[server(default)] value: Typed,
-) -> Result<(), Refusal> {
-    told(async move {
-        use crate::model::drafts::DraftSecret;
-        use crate::model::secrets::Kind;
-        use crate::store::secrets::{NewSecret, NewValue};
-        let seen = view(id).await?;
-        let (db, caller, mut draft) = open(id).await?;
-        let here = format!("/deploy/{id}/secrets");
-        let made = async {
-            let path = path_for(&env, &path)?;
-            let new = NewSecret {
-                path: path.clone(),
-                value: NewValue::Typed(value.into_value()),
-                kind: Kind::ApiKey,
-                description: String::new(),
-                expires_at: None,
-            };
-            let made = db
-                .secret_create(&caller, new)
-                .await
-                .map_err(crate::store::Error::into_refusal)?;
-            Ok::<_, Refusal>((made, path))
-        };
-        match made.await {
-            Ok((secret_id, path)) => {
-                // The ticks that are shown now are kept with the new one.
-                draft.form.secrets = seen
-                    .secrets
-                    .iter()
-                    .map(|row| DraftSecret {
-                        id: row.id,
-                        path: row.path.clone(),
-                        env: row.env.clone(),
-                        ticked: row.ticked,
-                    })
-                    .collect();
-                draft.form.ticked = true;
-                draft.form.secrets.push(DraftSecret {
-                    id: secret_id,
-                    path: path.to_string(),
-                    env,
-                    ticked: true,
-                });
-                save(&db, &caller, &draft, &BTreeMap::new(), false).await?;
-                done(&here, format!("Sealed {path} and ticked it.")).await
-            }
-            Err(refusal) => {
-                crate::app::wire::back(&here, &format!("add.{env}"), refusal, &[("path", &path)])
-                    .await
-            }
-        }
+        go(&format!("/deploy/{id}/{step}"), flash).await
     })
     .await
 }
@@ -683,11 +703,7 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
                     refusal,
                 );
                 save(&db, &caller, &draft, &errors, false).await?;
-                go(
-                    &format!("/deploy/{id}/review"),
-                    crate::app::wire::Flash::default(),
-                )
-                .await
+                go(&format!("/deploy/{id}/review"), Flash::default()).await
             }
         }
     })

@@ -188,14 +188,17 @@ mod tests {
         let plain = npmrc("");
         assert_eq!(
             env(&plain, "x"),
-            [(
-                "npm_config_//registry.npmjs.org/:_authToken".to_owned(),
-                "hunter2".to_owned()
-            )]
+            [
+                ("npm_config_allow_git".to_owned(), "none".to_owned()),
+                (
+                    "npm_config_//registry.npmjs.org/:_authToken".to_owned(),
+                    "hunter2".to_owned()
+                )
+            ]
         );
         let scoped = npmrc("@acme:registry=https://npm.acme.example:8443/r");
         assert_eq!(
-            env(&scoped, "@acme/x")[0].0,
+            env(&scoped, "@acme/x")[1].0,
             "npm_config_//npm.acme.example:8443/r/:_authToken"
         );
         let open = npmrc("registry=http://npm.example/");
