@@ -147,6 +147,10 @@ create table releases (
     ended_at timestamptz,
     -- The deployment's fence when a server claimed it: another fence now means that the claim is void.
     fence bigint,
+    -- How often a server has begun it.
+    tries integer not null default 0,
+    -- What has no version, a directory, is copied anew.
+    anew boolean not null default true,
     primary key (deployment_id, number),
     constraint releases_owner_key unique (deployment_id, number, owner_id),
     foreign key (deployment_id, owner_id) references deployments (id, owner_id) on delete cascade

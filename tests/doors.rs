@@ -94,6 +94,7 @@ impl Installation {
             guests_dir,
             dir_roots: Vec::new(),
             source_hosts,
+            restart_after: std::time::Duration::from_secs(1),
         };
         let router = sealport::doors::router(AppState {
             options: LeptosOptions::builder()

@@ -23,6 +23,8 @@ use crate::store::data_dir::DataDir;
 
 /// How long requests under way may take to end at a stop.
 const DRAIN_SECS: u64 = 10;
+/// The first wait before a server that crashed is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often what is past its age is removed.
 const RETENTION_EVERY_SECS: u64 = 600;
 
@@ -64,6 +66,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             guests_dir: data.guests_dir(),
             dir_roots: args.dir_roots.clone(),
             source_hosts,
+            restart_after: RESTART_AFTER,
         },
     );
 

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::io::AsyncRead;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Deployer;
 use super::log::{LastLines, Log};
 use super::masks::Masks;
 use super::relay::{HttpRelay, Options, Relay, StdioRelay};
-use super::sandbox::{FIRST_GUEST_ID, Guest, GuestNetwork, GuestSpec, Limits};
+use super::sandbox::{FIRST_GUEST_ID, Guest, GuestExit, GuestNetwork, GuestSpec, Limits};
 use super::sources::Installed;
 use crate::model::sources::{StartPlan, Transport};
 use crate::store;
@@ -25,6 +27,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// What an HTTP server listens on, in a network of its own.
 const GUEST_PORT: u16 = 8080;
+/// How long a server may take to end by itself once its output has: its status says more.
+const EXIT_AFTER_OUTPUT: Duration = Duration::from_secs(2);
+/// How long what a server said last may take to arrive through its pipes, once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Names that a failure lists of what the source asks for and is not bound.
+const MISSING_MAX: usize = 8;
 /// Lines of a stdio server that are no messages, waiting to be logged.
 const STRAY_LINES: usize = 256;
 
@@ -50,7 +58,6 @@ pub(super) struct StartFailure {
 /// A server that answered the handshake.
 pub(super) struct Instance {
     pub release: i32,
-    pub home: PathBuf,
     relay: Arc<Relay>,
     stop: CancellationToken,
     ended: Arc<Ended>,
@@ -86,6 +93,12 @@ impl Instance {
             Transport::Stdio => None,
             Transport::Http { path } => Some(path.clone()),
         };
+        let missing = not_bound(&ask.start.wants, |name| {
+            opened
+                .environment
+                .iter()
+                .any(|(bound, _)| bound.as_str() == name)
+        });
         let mut env: Vec<(String, SecretString)> = opened
             .environment
             .into_iter()
@@ -115,45 +128,43 @@ impl Instance {
             })?;
         began().await;
 
-        let last = LastLines::default();
+        let mut heard = Heard {
+            log,
+            last: LastLines::default(),
+            pumps: TaskTracker::new(),
+            missing,
+        };
         if let Some(stderr) = guest.stderr.take() {
-            let pump = log
-                .clone()
-                .pump("stderr", stderr, Arc::clone(&masks), last.clone());
-            deployer.0.tasks.spawn(pump);
+            heard.pump("stderr", stderr, &masks);
         }
         let joined = match http_path {
             Some(path) => {
                 if let Some(stdout) = guest.stdout.take() {
-                    let pump = log
-                        .clone()
-                        .pump("stdout", stdout, Arc::clone(&masks), last.clone());
-                    deployer.0.tasks.spawn(pump);
+                    heard.pump("stdout", stdout, &masks);
                 }
                 Self::join_http(&mut guest, path, &masks).await
             }
-            None => Self::join_stdio(deployer, &mut guest, &masks, &log, &last).await,
+            None => Self::join_stdio(&mut guest, &masks, &heard).await,
         };
         let relay = match joined {
             Ok(relay) => relay,
             Err(why) => {
                 guest.stop(Duration::ZERO).await;
-                // What it said last arrives through its pipes as they close.
-                tokio::task::yield_now().await;
                 return Err(StartFailure {
-                    reason: with_last_lines(&why, &last.joined()),
+                    reason: heard.with_last_lines(&why).await,
                     lasting: false,
                 });
             }
         };
+        // From now on it is not for want of a variable that it ends.
+        heard.missing.clear();
         let instance = Instance {
             release: ask.release,
-            home: ask.home,
             relay: Arc::new(relay),
             stop: CancellationToken::new(),
             ended: Arc::default(),
         };
-        instance.watch(deployer, guest, log, last);
+        instance.watch(deployer, guest, heard);
         Ok(instance)
     }
 
@@ -169,23 +180,21 @@ impl Instance {
         let handshake = HttpRelay::start(socket, path, Arc::clone(masks), HANDSHAKE_TIMEOUT);
         tokio::select! {
             relay = handshake => relay.map(Relay::Http).map_err(|error| error.to_string()),
-            exit = guest.wait() => Err(format!("The server {exit} before it answered the MCP handshake.")),
+            exit = guest.wait() => Err(format!("The server {} before it answered the MCP handshake.", how(guest, exit))),
         }
     }
 
     async fn join_stdio(
-        deployer: &Deployer,
         guest: &mut Guest,
         masks: &Arc<Masks>,
-        log: &Log,
-        last: &LastLines,
+        heard: &Heard,
     ) -> Result<Relay, String> {
         let (Some(stdin), Some(stdout)) = (guest.stdin.take(), guest.stdout.take()) else {
             return Err("The server's pipes are gone.".into());
         };
         let (stray, mut strays) = mpsc::channel::<String>(STRAY_LINES);
-        let (log, last) = (log.clone(), last.clone());
-        deployer.0.tasks.spawn(async move {
+        let (log, last) = (heard.log.clone(), heard.last.clone());
+        heard.pumps.spawn(async move {
             while let Some(line) = strays.recv().await {
                 last.push(&line);
                 log.push("stdout", line);
@@ -201,9 +210,12 @@ impl Instance {
             Ok(relay) => Ok(Relay::Stdio(relay)),
             Err(error) => {
                 // With the exit status where it ended by itself, which says more.
-                let exit = tokio::time::timeout(Duration::from_secs(2), guest.wait()).await;
+                let exit = tokio::time::timeout(EXIT_AFTER_OUTPUT, guest.wait()).await;
                 Err(match exit {
-                    Ok(exit) => format!("The server {exit} before it answered the MCP handshake."),
+                    Ok(exit) => format!(
+                        "The server {} before it answered the MCP handshake.",
+                        how(guest, exit)
+                    ),
                     Err(_) => error.to_string(),
                 })
             }
@@ -211,7 +223,7 @@ impl Instance {
     }
 
     /// Watches over the guest until it ends or is to stop; then nothing of it is left.
-    fn watch(&self, deployer: &Deployer, mut guest: Guest, log: Log, last: LastLines) {
+    fn watch(&self, deployer: &Deployer, mut guest: Guest, heard: Heard) {
         let (stop, ended, relay) = (
             self.stop.clone(),
             Arc::clone(&self.ended),
@@ -221,19 +233,21 @@ impl Instance {
         deployer.0.tasks.spawn(async move {
             let why = tokio::select! {
                 () = stop.cancelled() => {
+                    relay.close();
                     guest.stop(STOP_GRACE).await;
-                    log.say("The server was stopped.");
+                    heard.log.say("The server was stopped.");
                     String::new()
                 }
-                exit = guest.wait() => {
-                    let why = with_last_lines(&format!("The server {exit}."), &last.joined());
-                    log.say(format!("The server {exit}."));
-                    why
-                }
-                () = relay.closed() => {
-                    guest.stop(STOP_GRACE).await;
-                    log.say("The server closed its output and was stopped.");
-                    with_last_lines("The server closed its output.", &last.joined())
+                exit = ending(&mut guest, &relay) => {
+                    let why = match exit {
+                        Some(exit) => format!("The server {}.", how(&guest, exit)),
+                        None => {
+                            guest.stop(STOP_GRACE).await;
+                            "The server closed its output and was stopped.".to_owned()
+                        }
+                    };
+                    heard.log.say(&why);
+                    heard.with_last_lines(&why).await
                 }
             };
             drop(guest);
@@ -276,10 +290,68 @@ impl Instance {
     }
 }
 
-fn with_last_lines(why: &str, last: &str) -> String {
-    if last.is_empty() {
-        why.to_owned()
+/// What a guest says, on its way into the log.
+struct Heard {
+    log: Log,
+    last: LastLines,
+    /// What reads its pipes.
+    pumps: TaskTracker,
+    /// Variables that the source asks for and nothing is bound to.
+    missing: Vec<String>,
+}
+
+impl Heard {
+    fn pump(
+        &self,
+        stream: &'static str,
+        pipe: impl AsyncRead + Send + Unpin + 'static,
+        masks: &Arc<Masks>,
+    ) {
+        let log = self.log.clone();
+        self.pumps
+            .spawn(log.pump(stream, pipe, Arc::clone(masks), self.last.clone()));
+    }
+
+    /// The reason with what was missing and the last lines, which arrive as the pipes of an ended server close.
+    async fn with_last_lines(&self, why: &str) -> String {
+        self.pumps.close();
+        let _ = tokio::time::timeout(LAST_WORDS, self.pumps.wait()).await;
+        let mut said = why.to_owned();
+        if !self.missing.is_empty() {
+            said.push_str(&format!(
+                " Its source asks for {}, which nothing is bound to.",
+                self.missing.join(", ")
+            ));
+        }
+        match self.last.joined() {
+            last if last.is_empty() => said,
+            last => format!("{said} Its last lines: {last}"),
+        }
+    }
+}
+
+/// Waits until a guest ends by itself; none when only its output has ended.
+async fn ending(guest: &mut Guest, relay: &Relay) -> Option<GuestExit> {
+    tokio::select! {
+        exit = guest.wait() => return Some(exit),
+        () = relay.closed() => {}
+    }
+    tokio::time::timeout(EXIT_AFTER_OUTPUT, guest.wait())
+        .await
+        .ok()
+}
+
+/// Of the variables that a source asks for, those without a binding.
+fn not_bound(wants: &[String], is_bound: impl Fn(&str) -> bool) -> Vec<String> {
+    let missing = wants.iter().filter(|name| !is_bound(name));
+    missing.take(MISSING_MAX).cloned().collect()
+}
+
+/// How a guest ended, in words that follow "the server".
+fn how(guest: &Guest, exit: GuestExit) -> String {
+    if guest.took_too_much_memory() {
+        "took more memory than a server may have and was ended".to_owned()
     } else {
-        format!("{why} Its last lines: {last}")
+        exit.to_string()
     }
 }

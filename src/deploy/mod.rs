@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,8 @@ pub struct DeployerConfig {
     pub dir_roots: Vec<PathBuf>,
     /// Hosts that sources may be fetched from although they are private.
     pub source_hosts: SourceHosts,
+    /// A server that crashed waits so long before it is started again, and twice as long each time after.
+    pub restart_after: Duration,
 }
 
 /// The deploy room as the dashboard and the gateway see it. Cheap to clone.
@@ -50,6 +53,7 @@ struct Inner {
     sandbox: Sandbox,
     workshop: Workshop,
     guests_dir: PathBuf,
+    restart_after: Duration,
     /// New with each start of the server: holds of an earlier process are another's.
     holder: Uuid,
     /// There is work.
@@ -69,6 +73,14 @@ struct Inner {
 struct Running {
     instance: Arc<Instance>,
     backoff: Backoff,
+    /// It is being ended. It stays here until nothing of it is left, so that it is not started again before.
+    stopping: bool,
+}
+
+impl Running {
+    fn is_up(&self) -> bool {
+        !self.stopping && !self.instance.has_ended()
+    }
 }
 
 impl Deployer {
@@ -84,6 +96,7 @@ impl Deployer {
             sandbox,
             workshop,
             guests_dir: config.guests_dir,
+            restart_after: config.restart_after,
             holder: Uuid::now_v7(),
             wake: Notify::new(),
             changed: Notify::new(),
@@ -111,7 +124,7 @@ impl Deployer {
     pub async fn relay(&self, deployment_id: Uuid) -> Result<Arc<Relay>, String> {
         let running = self.0.running.lock().await;
         match running.get(&deployment_id) {
-            Some(running) if !running.instance.has_ended() => Ok(running.instance.relay()),
+            Some(running) if running.is_up() => Ok(running.instance.relay()),
             _ => Err("This server is not running now. Its page in Sealport says why; if it crashed, it is being started again.".into()),
         }
     }

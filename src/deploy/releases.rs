@@ -26,7 +26,8 @@ const WANTED_POLL: Duration = Duration::from_secs(2);
 /// Lines of the installers that wait to be logged.
 const INSTALL_LINES: usize = 256;
 
-/// What stands installed for a deployment: read again at each start, so that nothing is installed twice.
+/// What one release installed: read again at each start, so that nothing is installed twice. The note of it lies beside
+/// the guest's home, out of its reach.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Standing {
     pub source: Source,
@@ -79,6 +80,7 @@ impl Deployer {
                 }
                 self.end(&task, ReleaseState::Failed, Some(&reason)).await;
                 self.keep_older(&task, &reason).await;
+                self.sweep(&task).await;
             }
         }
     }
@@ -114,10 +116,10 @@ impl Deployer {
 
     /// Fetches and installs, unless just that stands there already.
     async fn install(&self, task: &ReleaseTask, log: &Log) -> Result<Standing, String> {
-        if let Some(standing) = self.standing(task.deployment_id).await
+        if let Some(standing) = self.standing(task.deployment_id, task.number).await
             && standing.source == task.source
             // A directory has no version, so what stands here may be older than what lies there.
-            && !matches!(task.source, Source::Dir { .. })
+            && !(task.anew && matches!(task.source, Source::Dir { .. }))
         {
             for step in [StepName::Fetch, StepName::Install] {
                 self.step(task, step, "done", "Already here from an earlier release.")
@@ -137,11 +139,11 @@ impl Deployer {
             }
             None => None,
         };
-        let dir = format!("r{}", task.number);
+        let dir = directory_of(task.number);
         let home = self.deployment_dir(task.deployment_id).join(&dir);
         let uid = FIRST_GUEST_ID + task.ordinal.unsigned_abs();
         // What an earlier try left half-done.
-        remove_dir(&home).await;
+        self.remove_install(task.deployment_id, task.number).await;
         self.make_deployment_dir(task.deployment_id)
             .await
             .map_err(|error| format!("The deployment's directory cannot be made: {error}"))?;
@@ -184,7 +186,13 @@ impl Deployer {
             }
         };
         let _ = writing.await;
-        let installed = installed.map_err(|failure| Refusal::from(failure).detail)?;
+        let installed = match installed {
+            Ok(installed) => installed,
+            Err(failure) => {
+                self.remove_install(task.deployment_id, task.number).await;
+                return Err(Refusal::from(failure).detail);
+            }
+        };
         for step in [StepName::Fetch, StepName::Install] {
             self.step(task, step, "done", "").await;
         }
@@ -194,7 +202,7 @@ impl Deployer {
             dir,
             installed,
         };
-        self.keep_standing(task.deployment_id, &standing)
+        self.keep_standing(task, &standing)
             .await
             .map_err(|error| format!("What was installed could not be noted: {error}"))?;
         Ok(standing)
@@ -211,14 +219,15 @@ impl Deployer {
         let older = self.0.running.lock().await.insert(
             task.deployment_id,
             Running {
-                instance: Arc::clone(&instance),
+                instance,
                 backoff: Backoff::default(),
+                stopping: false,
             },
         );
         if let Some(older) = older {
             older.instance.stop().await;
         }
-        self.sweep(task.deployment_id, &instance.home).await;
+        self.sweep(task).await;
     }
 
     /// A failed release leaves an older one running, and says so.
@@ -227,7 +236,7 @@ impl Deployer {
             let running = self.0.running.lock().await;
             running
                 .get(&task.deployment_id)
-                .filter(|running| !running.instance.has_ended())
+                .filter(|running| running.is_up())
                 .map(|running| running.instance.release)
         };
         if let Some(older) = older {
@@ -241,6 +250,7 @@ impl Deployer {
                 .deployment_state(
                     task.deployment_id,
                     task.fence,
+                    Some(older),
                     DeploymentState::Running,
                     Some(&reason),
                 )
@@ -290,36 +300,83 @@ impl Deployer {
         tokio::fs::set_permissions(&dir, Permissions::from_mode(0o711)).await
     }
 
-    /// What stands installed, as we noted it: the note lies beside the guest's home, out of its reach.
-    pub(super) async fn standing(&self, deployment_id: Uuid) -> Option<Standing> {
-        let dir = self.deployment_dir(deployment_id);
-        let note = tokio::fs::read(dir.join("installed.json")).await.ok()?;
-        let standing: Standing = serde_json::from_slice(&note).ok()?;
-        tokio::fs::try_exists(dir.join(&standing.dir))
-            .await
-            .ok()?
-            .then_some(standing)
+    /// The newest install that a release may use: its own or one before it.
+    pub(super) async fn standing(&self, deployment_id: Uuid, release: i32) -> Option<Standing> {
+        let installs = self.installs(deployment_id).await;
+        let newest = installs.into_iter().filter(|of| *of <= release).max()?;
+        let note = self.note(deployment_id, newest);
+        let standing = serde_json::from_slice(&tokio::fs::read(note).await.ok()?);
+        standing
+            .map_err(|error| tracing::warn!(%error, "the note of an install does not read"))
+            .ok()
     }
 
-    async fn keep_standing(&self, deployment_id: Uuid, standing: &Standing) -> std::io::Result<()> {
-        let dir = self.deployment_dir(deployment_id);
-        let (new, note) = (dir.join("installed.json.new"), dir.join("installed.json"));
+    /// Written when all is installed: an install without a note is half-done.
+    async fn keep_standing(&self, task: &ReleaseTask, standing: &Standing) -> std::io::Result<()> {
+        let note = self.note(task.deployment_id, task.number);
+        let new = note.with_extension("new");
         tokio::fs::write(&new, serde_json::to_vec(standing)?).await?;
         tokio::fs::rename(&new, &note).await
     }
 
-    /// Removes older installs of a deployment.
-    async fn sweep(&self, deployment_id: Uuid, keep: &std::path::Path) {
+    fn note(&self, deployment_id: Uuid, release: i32) -> PathBuf {
+        let name = format!("{}.json", directory_of(release));
+        self.deployment_dir(deployment_id).join(name)
+    }
+
+    /// The releases whose install stands complete.
+    async fn installs(&self, deployment_id: Uuid) -> Vec<i32> {
+        let mut found = Vec::new();
         let Ok(mut entries) = tokio::fs::read_dir(self.deployment_dir(deployment_id)).await else {
-            return;
+            return found;
         };
         while let Ok(Some(entry)) = entries.next_entry().await {
-            let is_dir = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
-            if is_dir && entry.path() != keep {
-                remove_dir(&entry.path()).await;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let release: Option<i32> = name
+                .strip_prefix('r')
+                .and_then(|rest| rest.strip_suffix(".json"))
+                .and_then(|number| number.parse().ok());
+            found.extend(release);
+        }
+        found
+    }
+
+    /// Keeps the install of this release and that of what runs, and removes the others.
+    async fn sweep(&self, task: &ReleaseTask) {
+        let id = task.deployment_id;
+        let runs = {
+            let running = self.0.running.lock().await;
+            running.get(&id).map(|running| running.instance.release)
+        };
+        let installs = self.installs(id).await;
+        let used_by = |release: i32| installs.iter().copied().filter(|of| *of <= release).max();
+        let kept = [used_by(task.number), runs.and_then(used_by)];
+        for old in installs.iter().copied() {
+            if !kept.contains(&Some(old)) {
+                self.remove_install(id, old).await;
             }
         }
     }
+
+    /// The note goes first: what is removed half-way is no install.
+    async fn remove_install(&self, deployment_id: Uuid, release: i32) {
+        let note = self.note(deployment_id, release);
+        match tokio::fs::remove_file(&note).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the note of an install could not be removed");
+            }
+            _ => {}
+        }
+        let dir = self
+            .deployment_dir(deployment_id)
+            .join(directory_of(release));
+        remove_dir(&dir).await;
+    }
+}
+
+/// The directory that a release installs into, below the deployment's.
+fn directory_of(release: i32) -> String {
+    format!("r{release}")
 }
 
 pub(super) async fn remove_dir(dir: &std::path::Path) {

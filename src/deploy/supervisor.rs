@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,12 +19,19 @@ use crate::store::deployments::Held;
 
 /// A hold on deployments lasts so long; it is renewed at each poll.
 const HOLD_SECS: i32 = 30;
-/// Without a renewal for so long everything stops, well before another server may take it.
-const HOLD_LOST_AFTER: Duration = Duration::from_secs(20);
+/// A renewal that takes longer has failed.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Without a renewal for so long everything stops: with a poll, a time-out and the grace of a stop, that is done before
+/// another server may take it.
+const HOLD_LOST_AFTER: Duration = Duration::from_secs(15);
 /// The slow poll that is relied on; a wake only hastens it.
 const POLL: Duration = Duration::from_secs(2);
+/// How often files of what was destroyed are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Starts in a row that may fail before someone must act.
 const STARTS_MAX: u32 = 6;
+/// Each wait is twice the one before, up to this many times.
+const WAITS_DOUBLED: u32 = 5;
 /// A server that ran so long has recovered.
 const RECOVERED_AFTER: Duration = Duration::from_secs(300);
 
@@ -46,14 +54,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// After a failure: waits 1, 2, 4 … 32 seconds. False when it was the last that is forgiven.
-    fn failed(&mut self) -> bool {
+    /// After a failure: waits `first`, then twice as long, and so on. False when it was the last that is forgiven.
+    fn failed(&mut self, first: Duration) -> bool {
         if self.since.elapsed() > RECOVERED_AFTER {
             self.failures = 0;
         }
         self.failures += 1;
         self.since = Instant::now();
-        self.next = Instant::now() + Duration::from_secs(1 << (self.failures - 1).min(5));
+        self.next = Instant::now() + first * (1 << (self.failures - 1).min(WAITS_DOUBLED));
         self.failures < STARTS_MAX
     }
 }
@@ -68,11 +76,34 @@ pub(super) struct Waiting {
 impl Deployer {
     /// Runs until cancelled; then every guest is stopped and every hold given up.
     pub async fn run(self, cancel: CancellationToken) {
-        self.sweep_left().await;
+        self.sweep_inspections().await;
+        let (held, fresh) = watch::channel(Vec::new());
+        tokio::join!(
+            self.keep_hold(&cancel, held),
+            self.rounds(&cancel, fresh),
+            self.sweeps(&cancel),
+        );
+        self.stop_all().await;
+        if let Err(error) = self.0.db.deployments_release_holds(self.0.holder).await {
+            error.into_refusal();
+        }
+    }
+
+    /// Renews the hold, whatever else is going on, and stops everything when that fails for too long.
+    async fn keep_hold(&self, cancel: &CancellationToken, held: watch::Sender<Vec<Held>>) {
         let mut held_at = Instant::now();
         while !cancel.is_cancelled() {
-            if let Err(error) = self.round(&mut held_at).await {
-                error.into_refusal();
+            let asked_at = Instant::now();
+            let hold = self.0.db.deployments_hold(self.0.holder, HOLD_SECS);
+            match tokio::time::timeout(HOLD_TIMEOUT, hold).await {
+                Ok(Ok(now)) => {
+                    held_at = asked_at;
+                    held.send_replace(now);
+                }
+                Ok(Err(error)) => {
+                    error.into_refusal();
+                }
+                Err(_) => tracing::warn!("the database does not answer"),
             }
             if held_at.elapsed() > HOLD_LOST_AFTER {
                 tracing::error!(
@@ -86,18 +117,27 @@ impl Deployer {
                 () = tokio::time::sleep(POLL) => {}
             }
         }
-        self.stop_all().await;
-        if let Err(error) = self.0.db.deployments_release_holds(self.0.holder).await {
-            error.into_refusal();
+    }
+
+    async fn rounds(&self, cancel: &CancellationToken, mut held: watch::Receiver<Vec<Held>>) {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                renewed = held.changed() => if renewed.is_err() {
+                    return;
+                },
+            }
+            let held = held.borrow_and_update().clone();
+            if let Err(error) = self.round(&held).await {
+                error.into_refusal();
+            }
         }
     }
 
-    /// One round: hold, stop, start, release, inspect.
-    async fn round(&self, held_at: &mut Instant) -> crate::store::Result<()> {
-        let held = self.0.db.deployments_hold(self.0.holder, HOLD_SECS).await?;
-        *held_at = Instant::now();
-        self.stop_unheld(&held).await;
-        for deployment in &held {
+    /// One round: stop, start, release, inspect. What takes long goes on beside it.
+    async fn round(&self, held: &[Held]) -> crate::store::Result<()> {
+        self.stop_unheld(held).await;
+        for deployment in held {
             // One that another server took, or that was just destroyed, does not hold up the others.
             if let Err(error) = self.look_after(deployment).await {
                 error.into_refusal();
@@ -112,40 +152,29 @@ impl Deployer {
     async fn stop_unheld(&self, held: &[Held]) {
         let ids: HashSet<Uuid> = held.iter().map(|held| held.id).collect();
         self.0.waiting.lock().await.retain(|id, _| ids.contains(id));
-        let gone: Vec<(Uuid, Running)> = {
-            let mut running = self.0.running.lock().await;
-            let gone: Vec<Uuid> = running
-                .keys()
-                .filter(|id| !ids.contains(id))
-                .copied()
-                .collect();
-            gone.into_iter()
-                .filter_map(|id| running.remove(&id).map(|found| (id, found)))
-                .collect()
-        };
-        for (id, running) in gone {
-            running.instance.stop().await;
-            if self.0.db.deployment_is_gone(id).await.unwrap_or(false) {
-                remove_dir(&self.deployment_dir(id)).await;
-            }
+        let running: Vec<Uuid> = self.0.running.lock().await.keys().copied().collect();
+        for id in running.into_iter().filter(|id| !ids.contains(id)) {
+            self.begin_stop(id).await;
         }
     }
 
     async fn look_after(&self, held: &Held) -> crate::store::Result<()> {
         if !held.wanted {
-            let running = self.0.running.lock().await.remove(&held.id);
-            if let Some(running) = running {
-                running.instance.stop().await;
+            if self.begin_stop(held.id).await {
+                return Ok(());
             }
             self.0.waiting.lock().await.remove(&held.id);
             return self
                 .0
                 .db
-                .deployment_state(held.id, held.fence, DeploymentState::Stopped, None)
+                .deployment_state(held.id, held.fence, None, DeploymentState::Stopped, None)
                 .await;
         }
+        let Some(live) = held.live_release else {
+            return Ok(());
+        };
         if let Some((why, backoff)) = self.take_ended(held.id).await {
-            self.after_failure(held, backoff, &why).await;
+            self.after_failure(held, live, backoff, &why).await;
             return Ok(());
         }
         let is_running = self.0.running.lock().await.contains_key(&held.id);
@@ -153,16 +182,41 @@ impl Deployer {
             held.state,
             DeploymentState::Running | DeploymentState::Restarting
         );
-        if !is_running && to_run && held.live_release.is_some() {
-            self.start_again(held).await;
+        if !is_running && to_run {
+            self.start_again(held, live).await;
         }
         Ok(())
+    }
+
+    /// Ends what runs of a deployment, beside the rounds. Returns whether anything of it is still there.
+    async fn begin_stop(&self, id: Uuid) -> bool {
+        let mut running = self.0.running.lock().await;
+        let Some(found) = running.get_mut(&id) else {
+            return false;
+        };
+        if !std::mem::replace(&mut found.stopping, true) {
+            let (deployer, instance) = (self.clone(), Arc::clone(&found.instance));
+            self.0.tasks.spawn(async move {
+                instance.stop().await;
+                let mut running = deployer.0.running.lock().await;
+                if running
+                    .get(&id)
+                    .is_some_and(|now| Arc::ptr_eq(&now.instance, &instance))
+                {
+                    running.remove(&id);
+                }
+                drop(running);
+                deployer.wake();
+            });
+        }
+        true
     }
 
     /// An instance that ended by itself, taken out: why, and how often that happened.
     async fn take_ended(&self, id: Uuid) -> Option<(String, Backoff)> {
         let mut running = self.0.running.lock().await;
-        if !running.get(&id)?.instance.has_ended() {
+        let found = running.get(&id)?;
+        if found.stopping || !found.instance.has_ended() {
             return None;
         }
         running
@@ -171,9 +225,9 @@ impl Deployer {
     }
 
     /// Says that it will be started again, or that it will not.
-    async fn after_failure(&self, held: &Held, mut backoff: Backoff, why: &str) {
+    async fn after_failure(&self, held: &Held, release: i32, mut backoff: Backoff, why: &str) {
         let mut waiting = self.0.waiting.lock().await;
-        if backoff.failed() {
+        if backoff.failed(self.0.restart_after) {
             waiting.insert(
                 held.id,
                 Waiting {
@@ -183,7 +237,7 @@ impl Deployer {
             );
             drop(waiting);
             let reason = format!("It is being started again. {why}");
-            self.set_state(held, DeploymentState::Restarting, Some(&reason))
+            self.set_state(held, release, DeploymentState::Restarting, Some(&reason))
                 .await;
         } else {
             waiting.remove(&held.id);
@@ -191,13 +245,13 @@ impl Deployer {
             let reason = format!(
                 "It ended {STARTS_MAX} times in a row and is not started again by itself. {why}"
             );
-            self.set_state(held, DeploymentState::Failed, Some(&reason))
+            self.set_state(held, release, DeploymentState::Failed, Some(&reason))
                 .await;
         }
     }
 
     /// Starts the live release once more, when its time has come; beside the rounds, for it can take a minute.
-    async fn start_again(&self, held: &Held) {
+    async fn start_again(&self, held: &Held, release: i32) {
         let backoff = {
             let mut all = self.0.waiting.lock().await;
             let waiting = all.entry(held.id).or_default();
@@ -209,7 +263,7 @@ impl Deployer {
         };
         let (deployer, held) = (self.clone(), held.clone());
         self.0.tasks.spawn(async move {
-            deployer.start_live(&held, backoff).await;
+            deployer.start_live(&held, release, backoff).await;
             if let Some(waiting) = deployer.0.waiting.lock().await.get_mut(&held.id) {
                 waiting.starting = false;
             }
@@ -217,14 +271,11 @@ impl Deployer {
         });
     }
 
-    async fn start_live(&self, held: &Held, backoff: Backoff) {
-        let Some(release) = held.live_release else {
-            return;
-        };
+    async fn start_live(&self, held: &Held, release: i32, backoff: Backoff) {
         let log = Log::open(self, held.id, held.owner_id, release);
-        let Some(standing) = self.standing(held.id).await else {
+        let Some(standing) = self.standing(held.id, release).await else {
             let why = "What was installed is not on this machine any more. Redeploy it.";
-            self.set_state(held, DeploymentState::Failed, Some(why))
+            self.set_state(held, release, DeploymentState::Failed, Some(why))
                 .await;
             return;
         };
@@ -239,37 +290,66 @@ impl Deployer {
             start: standing.start,
         };
         match Instance::start(self, ask, log.clone(), async || {}).await {
-            Ok(instance) => {
-                let instance = Arc::new(instance);
-                if !self.set_state(held, DeploymentState::Running, None).await {
-                    instance.stop().await;
-                    return;
-                }
-                let running = Running { instance, backoff };
-                let older = self.0.running.lock().await.insert(held.id, running);
-                if let Some(older) = older {
-                    older.instance.stop().await;
-                }
-                log.say("The server answered the handshake.");
-            }
+            Ok(instance) => self.put_back(held, release, backoff, instance, &log).await,
             Err(failure) => {
                 log.say(&failure.reason);
                 if failure.lasting {
-                    self.set_state(held, DeploymentState::Failed, Some(&failure.reason))
-                        .await;
+                    self.set_state(
+                        held,
+                        release,
+                        DeploymentState::Failed,
+                        Some(&failure.reason),
+                    )
+                    .await;
                 } else {
-                    self.after_failure(held, backoff, &failure.reason).await;
+                    self.after_failure(held, release, backoff, &failure.reason)
+                        .await;
                 }
             }
         }
     }
 
-    /// Returns whether it was stored, and so whether the deployment is still this server's.
-    async fn set_state(&self, held: &Held, state: DeploymentState, reason: Option<&str>) -> bool {
+    /// A release that was started again runs, unless a newer one came first.
+    async fn put_back(
+        &self,
+        held: &Held,
+        release: i32,
+        backoff: Backoff,
+        instance: Instance,
+        log: &Log,
+    ) {
+        let instance = Arc::new(instance);
+        let said = self
+            .set_state(held, release, DeploymentState::Running, None)
+            .await;
+        let mut running = self.0.running.lock().await;
+        if !said || running.contains_key(&held.id) {
+            drop(running);
+            instance.stop().await;
+            return;
+        }
+        let entry = Running {
+            instance,
+            backoff,
+            stopping: false,
+        };
+        running.insert(held.id, entry);
+        log.say("The server answered the handshake.");
+    }
+
+    /// Says where the deployment stands with its live release. Returns whether that was stored, and so whether it is still
+    /// this server's and still that release.
+    async fn set_state(
+        &self,
+        held: &Held,
+        release: i32,
+        state: DeploymentState,
+        reason: Option<&str>,
+    ) -> bool {
         let stored = self
             .0
             .db
-            .deployment_state(held.id, held.fence, state, reason)
+            .deployment_state(held.id, held.fence, Some(release), state, reason)
             .await;
         self.0.changed.notify_waiters();
         stored.map_err(crate::store::Error::into_refusal).is_ok()
@@ -287,20 +367,59 @@ impl Deployer {
         futures::future::join_all(all.iter().map(|running| running.instance.stop())).await;
     }
 
-    /// Directories that a killed server left: of inspections, and of deployments that are gone.
-    async fn sweep_left(&self) {
-        let Ok(mut entries) = tokio::fs::read_dir(&self.0.guests_dir).await else {
-            return;
-        };
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let left = match Uuid::parse_str(&name) {
-                Ok(id) => self.0.db.deployment_is_gone(id).await.unwrap_or(false),
-                Err(_) => name.starts_with("inspect-"),
-            };
-            if left {
-                remove_dir(&entry.path()).await;
+    /// Removes what destroyed deployments left, now and again.
+    async fn sweeps(&self, cancel: &CancellationToken) {
+        while !cancel.is_cancelled() {
+            self.sweep_destroyed().await;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
             }
         }
+    }
+
+    async fn sweep_destroyed(&self) {
+        let ids: Vec<Uuid> = self
+            .left_directories()
+            .await
+            .iter()
+            .filter_map(|name| Uuid::parse_str(name).ok())
+            .collect();
+        // What still runs is stopped first; its files go the next time.
+        let running: HashSet<Uuid> = self.0.running.lock().await.keys().copied().collect();
+        let ids: Vec<Uuid> = ids.into_iter().filter(|id| !running.contains(id)).collect();
+        if ids.is_empty() {
+            return;
+        }
+        match self.0.db.deployments_gone(&ids).await {
+            Ok(gone) => {
+                for id in gone {
+                    remove_dir(&self.deployment_dir(id)).await;
+                }
+            }
+            Err(error) => {
+                error.into_refusal();
+            }
+        }
+    }
+
+    /// Inspections that a killed server left half-done.
+    async fn sweep_inspections(&self) {
+        for name in self.left_directories().await {
+            if name.starts_with("inspect-") {
+                remove_dir(&self.0.guests_dir.join(name)).await;
+            }
+        }
+    }
+
+    async fn left_directories(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let Ok(mut entries) = tokio::fs::read_dir(&self.0.guests_dir).await else {
+            return names;
+        };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names
     }
 }

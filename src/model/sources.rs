@@ -271,6 +271,26 @@ pub struct StartPlan {
     pub transport: Transport,
     /// The file or rule that said so, as in `package.json (bin)`.
     pub said_by: String,
+    /// Names of variables without which it may not start, for saying so when it does not.
+    #[serde(default)]
+    pub wants: Vec<String>,
+}
+
+impl Inspection {
+    /// How the server is started, with the names that it may not start without.
+    pub fn start_plan(&self) -> StartPlan {
+        let wants = self
+            .variables
+            .iter()
+            .filter(|variable| variable.default.is_none())
+            .filter(|variable| variable.required || variable.secret)
+            .map(|variable| variable.name.clone())
+            .collect();
+        StartPlan {
+            wants,
+            ..self.start.clone()
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

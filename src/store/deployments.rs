@@ -86,7 +86,7 @@ impl Db {
     pub async fn deployment_redeploy(&self, caller: &Caller, name: &DeploymentName) -> Result<i32> {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, WRITE, action).await?;
-        let number = queue_release(&mut tx, person(caller)?, &found).await?;
+        let number = queue_release(&mut tx, person(caller)?, &found, true).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -105,7 +105,7 @@ impl Db {
             tx.rollback().await?;
             return Ok(());
         }
-        let number = queue_release(&mut tx, person(caller)?, &found).await?;
+        let number = queue_release(&mut tx, person(caller)?, &found, false).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -442,7 +442,7 @@ async fn insert_deployment(
         wanted: true,
         state: "deploying".into(),
     };
-    queue_release(tx, user, &found).await?;
+    queue_release(tx, user, &found, true).await?;
     if let Some(draft_id) = draft_id {
         sqlx::query!(
             "update drafts set deployed_as = $2 where id = $1",
@@ -496,11 +496,13 @@ async fn supersede(tx: &mut Transaction<'_, Postgres>, id: Uuid, reason: &str) -
     Ok(())
 }
 
-/// Makes the next release with four waiting steps; the deployment is wanted and deploying.
+/// Makes the next release with four waiting steps; the deployment is wanted and deploying. `anew`: a directory is copied
+/// anew; otherwise what is installed is used again.
 async fn queue_release(
     tx: &mut Transaction<'_, Postgres>,
     user: &SignedInUser,
     found: &Reached,
+    anew: bool,
 ) -> Result<i32> {
     supersede(tx, found.id, "A newer release came first.").await?;
     let number = sqlx::query_scalar!(
@@ -512,11 +514,13 @@ async fn queue_release(
     .fetch_one(&mut **tx)
     .await?;
     sqlx::query!(
-        "insert into releases (deployment_id, owner_id, number, state, created_by) values ($1, $2, $3, 'queued', $4)",
+        "insert into releases (deployment_id, owner_id, number, state, created_by, anew) \
+         values ($1, $2, $3, 'queued', $4, $5)",
         found.id,
         found.owner_id,
         number,
         user.handle,
+        anew,
     )
     .execute(&mut **tx)
     .await?;

@@ -46,17 +46,18 @@ impl Db {
         Ok(held)
     }
 
-    /// Whether a deployment was destroyed, so that its files can go.
-    pub async fn deployment_is_gone(&self, id: Uuid) -> Result<bool> {
+    /// Which of these deployments were destroyed, so that their files can go.
+    pub async fn deployments_gone(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
-        let there = sqlx::query_scalar!(
-            r#"select exists (select 1 from deployments where id = $1) as "there!""#,
-            id
+        let gone = sqlx::query_scalar!(
+            r#"select asked.id as "id!" from unnest($1::uuid[]) as asked (id)
+               where not exists (select 1 from deployments d where d.id = asked.id)"#,
+            ids
         )
-        .fetch_one(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(!there)
+        Ok(gone)
     }
 
     /// Gives up all holds of `holder`, at a normal stop.
@@ -85,12 +86,14 @@ impl Db {
         Ok(())
     }
 
-    /// Sets where a deployment stands, if `fence` still holds. While a release is open it stays `deploying`: the release's
-    /// end says how it went. Errors: `Conflict` when another server took it or it is gone.
+    /// Sets where a deployment stands, if `fence` still holds and `release`, of which it is said, is still the live one.
+    /// While a release is open it stays `deploying`: the release's end says how it went. Errors: `Conflict` when another
+    /// server took it, a newer release went live, or it is gone.
     pub async fn deployment_state(
         &self,
         id: Uuid,
         fence: i64,
+        release: Option<i32>,
         state: DeploymentState,
         reason: Option<&str>,
     ) -> Result<()> {
@@ -102,7 +105,15 @@ impl Db {
         )
         .fetch_optional(&mut *tx)
         .await?;
-        if locked.is_none() {
+        // After the lock, which every end of a release takes as well.
+        let live = sqlx::query_scalar!(
+            "select max(number) from releases where deployment_id = $1 and state = 'live'",
+            id,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        if locked.is_none() || (release.is_some() && release != live) {
+            tx.rollback().await?;
             return Err(held_elsewhere());
         }
         sqlx::query!(

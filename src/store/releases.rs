@@ -28,15 +28,34 @@ pub struct ReleaseTask {
     pub source: Source,
     pub start: StartPlan,
     pub fetch_key: Option<Uuid>,
+    /// What has no version, a directory, is to be copied anew.
+    pub anew: bool,
 }
+
+/// Times that a release is begun; a server that dies of one must not die of it for ever.
+const RELEASE_TRIES_MAX: i32 = 4;
 
 impl Db {
     /// The oldest queued release among the deployments that `holder` holds; now running. Also one that an earlier holder left
-    /// running (an earlier process of this server, say): it starts over, its steps waiting again.
+    /// running (an earlier process of this server, say): it starts over, its steps waiting again, but not for ever.
     pub async fn release_claim(&self, holder: Uuid) -> Result<Option<ReleaseTask>> {
+        while let Some((task, tries)) = self.release_claim_one(holder).await? {
+            if tries <= RELEASE_TRIES_MAX {
+                return Ok(Some(task));
+            }
+            let reason = format!(
+                "The release was begun {RELEASE_TRIES_MAX} times, and each time Sealport was interrupted before its end. Redeploy it to try again."
+            );
+            self.release_end(&task, ReleaseState::Failed, Some(&reason))
+                .await?;
+        }
+        Ok(None)
+    }
+
+    async fn release_claim_one(&self, holder: Uuid) -> Result<Option<(ReleaseTask, i32)>> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let found = sqlx::query!(
-            "select r.deployment_id, r.number, r.owner_id, d.ordinal, d.name, d.fence, d.source, d.start, d.fetch_key \
+            "select r.deployment_id, r.number, r.owner_id, r.anew, d.ordinal, d.name, d.fence, d.source, d.start, d.fetch_key \
              from releases r join deployments d on d.id = r.deployment_id \
              where d.holder = $1 and d.held_until > now() and d.wanted \
                and (r.state = 'queued' or (r.state = 'running' and r.fence is distinct from d.fence)) \
@@ -48,13 +67,14 @@ impl Db {
         let Some(row) = found else {
             return Ok(None);
         };
-        sqlx::query!(
-            "update releases set state = 'running', fence = $3 where deployment_id = $1 and number = $2",
+        let tries = sqlx::query_scalar!(
+            "update releases set state = 'running', fence = $3, tries = tries + 1 \
+             where deployment_id = $1 and number = $2 returning tries",
             row.deployment_id,
             row.number,
             row.fence,
         )
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
         sqlx::query!(
             "update release_steps set state = 'waiting', started_at = null, ended_at = null, detail = '' \
@@ -75,9 +95,10 @@ impl Db {
             source: Source::parse(&row.source)?,
             start: serde_json::from_value(row.start).map_err(unreadable)?,
             fetch_key: row.fetch_key,
+            anew: row.anew,
         };
         tx.commit().await?;
-        Ok(Some(task))
+        Ok(Some((task, tries)))
     }
 
     /// Whether the release is still wanted: not superseded, not stopped, not destroyed, the fence unchanged.

@@ -120,6 +120,7 @@ async fn a_late_servers_writes_are_refused() {
         .deployment_state(
             task.deployment_id,
             task.fence,
+            None,
             DeploymentState::Failed,
             None,
         )
@@ -149,6 +150,35 @@ async fn a_late_servers_writes_are_refused() {
         .unwrap();
     let shown = db.deployment_show(&ada, &name).await.unwrap();
     assert_eq!(shown.summary.state, DeploymentState::Running);
+}
+
+#[tokio::test]
+async fn a_release_that_is_interrupted_again_and_again_ends() {
+    let world = World::new().await;
+    let ada = world.user("ada").await;
+    let name = world.deployment(&ada, "crawl", vec![]).await;
+    let mut begun = 0;
+    loop {
+        let holder = Uuid::now_v7();
+        world.db.deployments_hold(holder, 60).await.unwrap();
+        let Some(task) = world.db.release_claim(holder).await.unwrap() else {
+            break;
+        };
+        assert_eq!(task.number, 1);
+        begun += 1;
+        world.lapse().await;
+    }
+    assert_eq!(begun, 4);
+    let shown = world.db.deployment_show(&ada, &name).await.unwrap();
+    assert_eq!(shown.summary.state, DeploymentState::Failed);
+    assert_eq!(shown.releases[0].state, ReleaseState::Failed);
+    let why = shown.releases[0].reason.clone().unwrap();
+    assert!(why.contains("begun 4 times"), "{why}");
+    // A person may try again.
+    let again = world.db.deployment_redeploy(&ada, &name).await.unwrap();
+    assert_eq!(again, 2);
+    world.lapse().await;
+    assert!(world.claim(Uuid::now_v7()).await.anew);
 }
 
 #[tokio::test]
@@ -197,11 +227,21 @@ async fn a_release_goes_live_step_by_step() {
     db.deployment_state(
         task.deployment_id,
         task.fence,
+        None,
         DeploymentState::Restarting,
         crashed,
     )
     .await
     .unwrap();
+    // What is said of another release than the live one comes too late.
+    let late = db.deployment_state(
+        task.deployment_id,
+        task.fence,
+        Some(2),
+        DeploymentState::Failed,
+        None,
+    );
+    assert_refused(late.await, RefusalKind::Conflict, None);
     let shown = db.deployments_list(&ada).await.unwrap();
     assert_eq!(
         (shown[0].state, shown[0].reason.as_deref()),
@@ -271,6 +311,7 @@ async fn a_stop_comes_before_a_release_under_way() {
     db.deployment_state(
         task.deployment_id,
         task.fence,
+        None,
         DeploymentState::Stopped,
         None,
     )
@@ -292,6 +333,7 @@ async fn a_stop_comes_before_a_release_under_way() {
     db.deployment_state(
         task.deployment_id,
         task.fence,
+        None,
         DeploymentState::Stopped,
         None,
     )

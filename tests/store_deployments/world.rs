@@ -172,6 +172,7 @@ pub fn spec(name: &str, bindings: Vec<Binding>) -> DeploymentSpec {
             command: vec!["node_modules/.bin/firecrawl-mcp".into()],
             transport: Transport::Stdio,
             said_by: "package.json (bin)".into(),
+            wants: Vec::new(),
         },
         target: Target::Local,
         fetch_key: None,

@@ -415,7 +415,7 @@ mod server {
             (Ok(name), Some(found)) if errors.is_empty() => Ok(DeploymentSpec {
                 name,
                 source: found.resolved.clone(),
-                start: found.start.clone(),
+                start: found.start_plan(),
                 target: Target::Local,
                 fetch_key: form.fetch_key,
                 bindings,

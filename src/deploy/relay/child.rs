@@ -131,6 +131,11 @@ impl Child {
         self.shared.ended.clone()
     }
 
+    /// Closes its input, for good.
+    pub fn close(&self) {
+        self.shared.end("The server was stopped.");
+    }
+
     /// Why the server is gone, once it is.
     pub fn reason(&self) -> Option<String> {
         self.shared.state().ended.clone()

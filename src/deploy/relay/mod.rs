@@ -68,6 +68,13 @@ impl Relay {
         }
     }
 
+    /// Closes the server's input, which asks a stdio server to end; one that speaks HTTP reads none.
+    pub fn close(&self) {
+        if let Self::Stdio(relay) = self {
+            relay.close();
+        }
+    }
+
     /// Returns when the server has gone.
     pub async fn closed(&self) {
         match self {

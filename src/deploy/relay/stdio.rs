@@ -108,6 +108,11 @@ impl StdioRelay {
         KeptSessions(Arc::clone(&self.sessions))
     }
 
+    /// Closes the server's input and answers whoever waits that it is gone.
+    pub fn close(&self) {
+        self.child.close();
+    }
+
     /// Returns when the server's output has ended.
     pub async fn closed(&self) {
         self.child.ended().cancelled().await;

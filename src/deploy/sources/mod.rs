@@ -177,6 +177,7 @@ impl Workshop {
                     .or(found.transport)
                     .unwrap_or(Transport::Stdio),
                 said_by: text::line(&found.said_by, text::TITLE_LEN),
+                wants: Vec::new(),
             },
             variables: found.wanted,
             notes: found
