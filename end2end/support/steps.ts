@@ -54,6 +54,10 @@ export type Wanted = {
   reference?: string;
   folder?: string;
   command?: string;
+  /** As the select says it. */
+  transport?: "HTTP";
+  /** The path of the secret to fetch with. */
+  fetchKey?: string;
   /** Variable → path of a secret that is ticked for it. */
   secrets?: Record<string, string>;
   plain?: Record<string, string>;
@@ -70,9 +74,11 @@ export async function inspect(page: Page, sealport: Sealport, wanted: Wanted): P
   if (wanted.version) await page.getByLabel("Version of a package").fill(wanted.version);
   if (wanted.reference) await page.getByLabel("Branch, tag or commit").fill(wanted.reference);
   if (wanted.folder) await page.getByLabel("Folder in the repository").fill(wanted.folder);
-  if (wanted.command) {
+  if (wanted.command || wanted.transport || wanted.fetchKey) {
     await page.getByText("Private source, other command").click();
-    await page.getByLabel("Command").fill(wanted.command);
+    if (wanted.command) await page.getByLabel("Command").fill(wanted.command);
+    if (wanted.transport) await page.getByLabel("It speaks over").selectOption({ label: wanted.transport });
+    if (wanted.fetchKey) await page.getByLabel("Fetch key").selectOption({ label: wanted.fetchKey });
   }
   await page.getByRole("button", { name: "Look at it" }).click();
   // The page asks again by itself until there is an end.

@@ -76,6 +76,40 @@ test("a server from PyPI", async () => {
   await expect(callByNode(everything.url, token, "--list")).rejects.toThrow("Send a gateway token of this deployment");
 });
 
+test("a server that speaks HTTP", async () => {
+  await deploy(page, sealport, {
+    kind: "npm package",
+    source: "@modelcontextprotocol/server-everything",
+    command: "node dist/index.js streamableHttp",
+    transport: "HTTP",
+    secrets: { PAYMENT_KEY: "project/shop/PAYMENT_KEY" },
+    name: "over-http",
+  });
+  await reaches(page, "Running");
+  const { url, token } = await connect(page);
+  for (const call of [callByNode, callByPython]) {
+    const seen = JSON.parse(textOf(await call(url, token, "get-env"))) as Record<string, string>;
+    expect(seen.PAYMENT_KEY).toBe("[sealed]");
+  }
+});
+
+test("a private repository, fetched with a key that the server does not get", async () => {
+  const source = git.repository("private-tools", "main", "server", join(ROOT, "end2end/fixtures/echo"));
+  await addSecret(page, sealport, { path: "meta/git/FETCH_KEY", value: FETCH_KEY });
+  await deploy(page, sealport, {
+    kind: "Git repository over https",
+    source,
+    folder: "server",
+    fetchKey: "meta/git/FETCH_KEY",
+    name: "from-private-git",
+  });
+  await reaches(page, "Running");
+  const { url, token } = await connect(page);
+  const said = textOf(await callByNode(url, token, "get-env"));
+  expect(said).not.toContain("FETCH_KEY");
+  expect(said).not.toContain("[sealed]");
+});
+
 test("a folder of a git repository's branch, over https", async () => {
   const source = git.repository("tools", "release", "servers/echo", join(ROOT, "end2end/fixtures/echo"));
   await deploy(page, sealport, {

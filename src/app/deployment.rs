@@ -71,7 +71,7 @@ pub fn DeploymentPage() -> impl IntoView {
                                             </noscript>
                                         }
                                     })}
-                                <div class="flex flex-col gap-5" data-follow=events data-after=last>
+                                <div class="flex flex-col gap-5" data-follow=events data-after=last data-gist=found.detail.gist()>
                                     {head(&found)}
                                     {release(&found)}
                                     {log(found.log.clone())}

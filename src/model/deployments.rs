@@ -1,5 +1,7 @@
 //! Deployments and their releases, as they are shown.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -179,6 +181,21 @@ pub struct DeploymentSummary {
     #[serde(with = "time::serde::rfc3339")]
     pub state_since: OffsetDateTime,
     pub release: i32,
+}
+
+impl DeploymentDetail {
+    /// Another text whenever state, reason or steps are other ones: a page tells by it whether it is fresh.
+    pub fn gist(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        (self.summary.state.as_str(), &self.summary.reason).hash(&mut hasher);
+        if let Some(release) = self.releases.first() {
+            (release.number, release.state.as_str()).hash(&mut hasher);
+            for step in &release.steps {
+                (step.name.as_str(), &step.state, &step.detail).hash(&mut hasher);
+            }
+        }
+        format!("{:016x}", hasher.finish())
+    }
 }
 
 /// A deployment's page.

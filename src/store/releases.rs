@@ -134,7 +134,7 @@ impl Db {
         sqlx::query!(
             "update release_steps set state = $4, detail = $5, \
              started_at = case when $4 = 'running' then now() else coalesce(started_at, now()) end, \
-             ended_at = case when $4 = 'running' then null else now() end \
+             ended_at = case when $4 = 'running' then null else coalesce(ended_at, now()) end \
              where deployment_id = $1 and number = $2 and step = $3",
             task.deployment_id,
             task.number,

@@ -196,6 +196,16 @@ async fn a_release_goes_live_step_by_step() {
             .await
             .unwrap();
     }
+    // Said twice, a step keeps the time at which it first was done.
+    let fetch = async || {
+        let shown = db.deployment_show(&ada, &name).await.unwrap();
+        shown.releases[0].steps[0].ended_at
+    };
+    let ended_at = fetch().await;
+    db.release_step(&task, StepName::Fetch, "done", "It\x1b[1m went\0 well")
+        .await
+        .unwrap();
+    assert_eq!(fetch().await, ended_at);
     let pinned = Source::parse("npm:firecrawl-mcp@1.2.4").unwrap();
     db.release_pin(&task, &pinned, &task.start).await.unwrap();
     db.release_end(&task, ReleaseState::Live, None)

@@ -66,13 +66,15 @@ fn listen(around: &Element, paused: RwSignal<bool>) {
             append(&log, &data, paused.get_untracked())
         });
     }
-    let first = StoredValue::new(true);
-    on(&source, "state", move |_| {
-        // The first says what the page shows already.
-        if !first.get_value() {
+    let shown = StoredValue::new(around.get_attribute("data-gist").unwrap_or_default());
+    on(&source, "state", move |data| {
+        // The first often says what the page shows already.
+        let gist =
+            js_sys::JSON::parse(&data).map_or_else(|_| String::new(), |data| text(&data, "gist"));
+        if gist != shown.get_value() {
             renew();
+            shown.set_value(gist);
         }
-        first.set_value(false);
     });
     let closing = source.clone();
     on(&source, "end", move |_| closing.close());
@@ -92,17 +94,15 @@ fn append(log: &Element, data: &str, paused: bool) {
     let Ok(line) = js_sys::JSON::parse(data) else {
         return;
     };
-    let get = |name: &str| {
-        js_sys::Reflect::get(&line, &JsValue::from_str(name))
-            .ok()
-            .and_then(|value| value.as_string())
-            .unwrap_or_default()
-    };
     let Ok(item) = document().create_element("li") else {
         return;
     };
     item.set_class_name("whitespace-pre-wrap break-words");
-    item.set_text_content(Some(&format!("{} {}", get("stream"), get("line"))));
+    item.set_text_content(Some(&format!(
+        "{} {}",
+        text(&line, "stream"),
+        text(&line, "line")
+    )));
     let _ = log.append_child(&item);
     if log.child_element_count() > LINES_KEPT
         && let Some(oldest) = log.first_element_child()
@@ -112,6 +112,14 @@ fn append(log: &Element, data: &str, paused: bool) {
     if !paused {
         log.set_scroll_top(log.scroll_height());
     }
+}
+
+/// A text of an object that arrived as JSON.
+fn text(of: &JsValue, name: &str) -> String {
+    js_sys::Reflect::get(of, &JsValue::from_str(name))
+        .ok()
+        .and_then(|value| value.as_string())
+        .unwrap_or_default()
 }
 
 /// Shows the lines that contain the text.

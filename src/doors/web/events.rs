@@ -155,6 +155,7 @@ fn summary(detail: &DeploymentDetail) -> String {
     json!({
         "state": detail.summary.state,
         "reason": detail.summary.reason,
+        "gist": detail.gist(),
         "release": steps,
     })
     .to_string()
