@@ -764,6 +764,16 @@ async fn helper_has_no_bubblewrap() {
     assert_eq!(said, expected, "not root, and no more than its home");
     assert!(!Path::new("/tmp").join(&left).exists());
     assert!(!Path::new("/dev/shm").join(&left).exists());
+
+    // Allowed or not, one that listens has no network of its own here.
+    let mut http = spec(&home, FIRST_GUEST_ID, &["true"]);
+    http.listen = Some(PORT);
+    let refused = sandbox.spawn(http).await.unwrap_err();
+    assert!(
+        matches!(refused, SandboxError::NoNetwork { .. })
+            && refused.to_string().contains("bubblewrap, slirp4netns"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -789,17 +799,41 @@ async fn helper_has_no_stack() {
             .to_string()
             .contains("network is open (not installed: slirp4netns)")
     );
+    assert!(
+        report.to_string().contains("speak HTTP do not run"),
+        "{report}"
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().port();
-    let host = json!({"what": "connect", "host": "127.0.0.1", "port": host});
-    let open = house.server_on("open", 41_234).await;
-    open.does(host.clone()).await;
+    let port = listener.local_addr().unwrap().port();
     let key = house.place.path().join("data/master.key");
-    open.fails(json!({"what": "read", "path": key})).await;
+    let script = "const [port, key] = process.argv.slice(1);
+        try { require('fs').readFileSync(key); console.log('read'); } catch { console.log('closed'); }
+        require('net').connect(port, '127.0.0.1')
+            .on('connect', function () { console.log('connected'); this.destroy(); })
+            .on('error', (error) => console.log(error.code));";
+    let port = port.to_string();
+    let argv = ["node", "-e", script, &port, key.to_str().unwrap()];
+    let said = output(house.guest("open", &argv).await).await;
+    assert_eq!(said, "closed\nconnected\n", "open, and walled even so");
     // One that wants no network is given none even so.
-    let mut spec = house.spec("closed", &["node", "server.mjs"]).await;
+    let mut spec = house.spec("closed", &argv).await;
+    spec.listen = None;
     spec.network = GuestNetwork::None;
-    house.serve(spec).await.fails(host).await;
+    let said = output(house.sandbox.spawn(spec).await.unwrap()).await;
+    assert_eq!(said, "closed\nECONNREFUSED\n");
+
+    // Two that listen would meet on the host's loopback.
+    let spec = house.spec("http", &["node", "server.mjs"]).await;
+    let refused = house.sandbox.spawn(spec).await.unwrap_err();
+    assert!(
+        matches!(refused, SandboxError::NoNetwork { .. }),
+        "{refused}"
+    );
+    let said = refused.to_string();
+    assert!(
+        said.contains("install slirp4netns and iproute2") && !said.contains("bubblewrap"),
+        "{said}"
+    );
 }
 
 #[test]

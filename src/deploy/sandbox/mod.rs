@@ -131,6 +131,18 @@ pub enum SandboxError {
          SEALPORT_ALLOW_UNSANDBOXED to run them without walls"
     )]
     Unsandboxed(String),
+    /// Not mended by the wish to run servers without walls, so it does not name that.
+    #[error(
+        "a server that speaks HTTP needs a network of its own, and this host gives it none \
+         ({why}); {}. SEALPORT_ALLOW_UNSANDBOXED does not change that, and a server that speaks \
+         stdio runs without",
+        report::remedy_for_network(*.walls)
+    )]
+    NoNetwork {
+        why: String,
+        /// Whether bubblewrap stands: without it nothing else helps.
+        walls: bool,
+    },
     #[error("{0}")]
     Invalid(String),
     #[error("the sandbox's place on the host cannot be used: {0}")]
@@ -215,10 +227,12 @@ impl Sandbox {
         }
         // On the host's own network two HTTP guests would meet at one port, and one would answer for the other.
         if guest.listen.is_some() && !self.0.means.own_network {
-            let why = self.0.report.why_open.clone().unwrap_or_default();
-            return Err(SandboxError::Unsandboxed(format!(
-                "an HTTP server needs a network of its own; {why}"
-            )));
+            let report = &self.0.report;
+            let why = report.why_none.as_ref().or(report.why_open.as_ref());
+            return Err(SandboxError::NoNetwork {
+                why: why.cloned().unwrap_or_default(),
+                walls: self.0.means.bubblewrap,
+            });
         }
         self.0.start(guest).await
     }

@@ -84,6 +84,15 @@ impl SandboxReport {
     }
 }
 
+/// What an operator does about an open network, as the end of a sentence.
+pub(super) fn remedy_for_network(walls: bool) -> &'static str {
+    if walls {
+        "install slirp4netns and iproute2, and in a container pass /dev/net/tun on"
+    } else {
+        "that takes bubblewrap, slirp4netns and iproute2"
+    }
+}
+
 impl fmt::Display for SandboxReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = |reason: &Option<String>| match reason {
@@ -111,8 +120,10 @@ impl fmt::Display for SandboxReport {
             )?,
             Outside::Open => write!(
                 f,
-                "Their network is open{}: they reach the host's loopback and private ranges. ",
-                why(&self.why_open)
+                "Their network is open{}: they reach the host's loopback and private ranges, and \
+                 those that speak HTTP do not run; {}. ",
+                why(&self.why_open),
+                remedy_for_network(self.isolation == Isolation::Bubblewrap)
             )?,
         }
         f.write_str(if self.landlock {
