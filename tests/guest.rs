@@ -552,6 +552,15 @@ async fn a_guest_is_limited() {
     let mut guest = house.sandbox.spawn(spec).await.unwrap();
     let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
     assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
+    // Shared with nobody but itself: no file holds it, and its limit of data does not count it.
+    let shared = "import mmap, time\nall = mmap.mmap(-1, 400 << 20)\n\
+                  for at in range(0, len(all), 4096): all[at] = 1\ntime.sleep(600)";
+    let mut spec = house.spec("shared", &["python3", "-c", shared]).await;
+    spec.listen = None;
+    spec.limits.memory_bytes = 256 << 20;
+    let mut guest = house.sandbox.spawn(spec).await.unwrap();
+    let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
+    assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
     // What lies in memory as files.
     let fill =
         "head -c 600M /dev/zero >/dev/shm/fill || head -c 600M /dev/zero >/tmp/fill || echo full";
