@@ -127,7 +127,7 @@ pub enum SandboxError {
     #[error("the sandbox needs the package {0}, which is not installed")]
     Missing(String),
     #[error(
-        "this host has no sandbox to run servers in ({0}); install bubblewrap, or set \
+        "this host has no sandbox to run servers in ({0}); mend that, or set \
          SEALPORT_ALLOW_UNSANDBOXED to run them without walls"
     )]
     Unsandboxed(String),
@@ -261,7 +261,10 @@ impl Inner {
                 self.report.why_open = Some(error.to_string());
             } else {
                 self.means.bubblewrap = false;
-                self.report.why_none = Some(error.to_string());
+                tracing::warn!(%error, "bubblewrap builds no sandbox here");
+                let closed = host::namespaces_closed(Path::new("/proc/sys"));
+                self.report.why_none = Some(closed.unwrap_or_else(|| error.to_string()));
+                self.report.why_open = None;
             }
         }
         if !self.means.bubblewrap {
