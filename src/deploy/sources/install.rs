@@ -60,7 +60,11 @@ impl Install<'_> {
                     .must(
                         Call::new(
                             "/srv/app",
-                            &[&program("npm", "npm")?, "rebuild", "--foreground-scripts"],
+                            &[
+                                &program("npm", "npm")?,
+                                "rebuild",
+                                "--foreground-scripts",
+                            ],
                         )
                         .online(),
                         |said| npm::explain(said, package, version.as_deref()),
@@ -126,12 +130,11 @@ impl Install<'_> {
         )
         .map_err(|error| broken(&error))?;
         let npm = program("npm", "npm")?;
+        let no_git = npm::no_git()?;
+        let keyed = |call| npm::with_key(call, self.job.settings, package, self.key, &no_git);
         if self.bring(home, "package-lock.json", "app/package-lock.json")? {
             let call = Call::new("/srv/app", &[&npm, "ci", "--ignore-scripts"]).online();
-            let done = self
-                .job
-                .run(npm::with_key(call, self.job.settings, package, self.key))
-                .await?;
+            let done = self.job.run(keyed(call)).await?;
             if done.success {
                 return Ok(());
             }
@@ -151,10 +154,9 @@ impl Install<'_> {
         }
         let call = Call::new("/srv/app", &[&npm, "install", "--ignore-scripts"]).online();
         self.job
-            .must(
-                npm::with_key(call, self.job.settings, package, self.key),
-                |said| npm::explain(said, package, Some(version)),
-            )
+            .must(keyed(call), |said| {
+                npm::explain(said, package, Some(version))
+            })
             .await?;
         Ok(())
     }
