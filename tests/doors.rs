@@ -85,6 +85,7 @@ impl Installation {
             private_networks: vec!["10.1.2.0/24".parse().unwrap()],
             runtime_dir: place.path().join("run"),
             guests_dir: guests_dir.clone(),
+            private: Vec::new(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await

@@ -27,6 +27,8 @@ const BETWEEN: Duration = Duration::from_millis(5);
 /// A variable that names the helper's place when a test runs itself again.
 const AGAIN: &str = "GUEST_TEST_PLACE";
 const LAUNCHER: &str = "GUEST_TEST_LAUNCHER";
+/// Nobody in particular.
+const NORMAL_USER: &str = "61234";
 
 // ---- What a guest may do
 
@@ -446,6 +448,8 @@ async fn a_guest_writes_only_in_its_home() {
         "/etc/hosts",
         "/etc/new",
         "/new",
+        "/dev/new",
+        "/dev/shm/../new",
         "/.sealport",
         "/proc/sys/kernel/core_pattern",
         "/sys/new",
@@ -453,6 +457,11 @@ async fn a_guest_writes_only_in_its_home() {
         server.fails(json!({"what": "write", "path": path})).await;
     }
     assert!(!shown.join("new").exists());
+    for path in ["/dev/null", "/dev/zero", "/dev/shm/new"] {
+        server.does(json!({"what": "write", "path": path})).await;
+    }
+    let terminal = ["script", "-qec", "true", "/dev/null"];
+    server.does(json!({"what": "run", "argv": terminal})).await;
 }
 
 #[tokio::test]
@@ -736,8 +745,8 @@ async fn without_bubblewrap_nothing_runs_unless_it_is_allowed() {
 #[ignore = "run by without_bubblewrap_nothing_runs_unless_it_is_allowed"]
 async fn helper_has_no_bubblewrap() {
     let place = PathBuf::from(std::env::var(AGAIN).expect("run by another test"));
-    let mut config = config(&place, &[]);
-    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
+    let mut allowed = config(&place, &[]);
+    let sandbox = Sandbox::probe(allowed.clone()).await.unwrap();
     let report = sandbox.report();
     assert!(!report.runs_guests, "{report}");
     let said = report.to_string();
@@ -756,8 +765,8 @@ async fn helper_has_no_bubblewrap() {
         "{refused:?}"
     );
 
-    config.allow_unsandboxed = true;
-    let sandbox = Sandbox::probe(config).await.unwrap();
+    allowed.allow_unsandboxed = true;
+    let sandbox = Sandbox::probe(allowed).await.unwrap();
     std::fs::create_dir(place.join("data")).unwrap();
     std::fs::write(place.join("data/readable"), "by everyone\n").unwrap();
     let left = format!("guest-was-here-{}", place.file_name().unwrap().display());
@@ -773,6 +782,18 @@ async fn helper_has_no_bubblewrap() {
     assert_eq!(said, expected, "not root, and no more than its home");
     assert!(!Path::new("/tmp").join(&left).exists());
     assert!(!Path::new("/dev/shm").join(&left).exists());
+
+    // Landlock cannot hide a part of what it shows.
+    let mut among = config(&place, &[]);
+    among.allow_unsandboxed = true;
+    among.private.push("/usr/bin".into());
+    let exposed = Sandbox::probe(among).await.unwrap();
+    assert!(!exposed.report().runs_guests, "{}", exposed.report());
+    let refused = exposed
+        .spawn(spec(&home, FIRST_GUEST_ID, &["true"]))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, SandboxError::Exposed(_)), "{refused}");
 
     // Allowed or not, one that listens has no network of its own here.
     let mut http = spec(&home, FIRST_GUEST_ID, &["true"]);
@@ -846,43 +867,132 @@ async fn helper_has_no_stack() {
 }
 
 #[test]
+fn what_is_sealports_own_is_hidden_among_the_programs_too() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Mounting takes root; the other run has done it for a normal user.
+    }
+    let outfit = Outfit::new();
+    for user in ["0", NORMAL_USER] {
+        // As in a container whose working directory is /usr/src/app.
+        let place = "mount -t tmpfs none /usr/src && install -d -o \"$1\" /usr/src/app";
+        let test = [
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "helper_lives_among_the_programs",
+        ];
+        let ran = outfit
+            .tests_as(user, place)
+            .args(test)
+            .env(AGAIN, "/usr/src/app")
+            .status()
+            .unwrap();
+        assert!(ran.success(), "as {user}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by what_is_sealports_own_is_hidden_among_the_programs_too"]
+async fn helper_lives_among_the_programs() {
+    let place = PathBuf::from(std::env::var(AGAIN).expect("run by another test"));
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(place.join("custom.key"), "canary-of-the-key").unwrap();
+    std::fs::write(place.join("program"), "not ours").unwrap();
+    let house = House::at(Place::Given(place.clone()), &[]).await;
+    let server = house.server("neighbour", &[]).await;
+    let read = |name: &str| json!({"what": "read", "path": place.join(name)});
+    assert_eq!(
+        server.does(read("program")).await,
+        "not ours",
+        "control: what lies beside is seen"
+    );
+    server.fails(read("data/master.key")).await;
+    server.fails(read("custom.key")).await;
+    for folder in ["data", "run", "guests"] {
+        let path = place.join(folder);
+        let seen = server.does(json!({"what": "list", "path": path})).await;
+        assert_eq!(seen, json!([]), "{folder}");
+        let path = path.join("new");
+        server.fails(json!({"what": "write", "path": path})).await;
+    }
+    let database = place.join("data/database.sock");
+    UnixStream::connect(&database)
+        .await
+        .expect("control: the socket answers us");
+    server
+        .fails(json!({"what": "connect", "path": database}))
+        .await;
+}
+
+#[test]
 fn all_of_it_holds_for_a_normal_user_too() {
     if !rustix::process::geteuid().is_root() {
         return; // This is that run.
     }
-    let place = open_place();
-    let copy = |from: &Path, name: &str| {
-        let to = place.path().join(name);
-        std::fs::copy(from, &to).unwrap();
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
-        to
-    };
-    let fixture = place.path().join("tests/fixtures/hostile-server");
-    std::fs::create_dir_all(&fixture).unwrap();
-    let tests = copy(&std::env::current_exe().unwrap(), "guest-tests");
-    let launcher = copy(&launcher(), "sealport");
-    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    copy(&fixture_file(), "tests/fixtures/hostile-server/server.mjs");
-    let home = place.path().join("home");
+    let outfit = Outfit::new();
+    let home = outfit.place.path().join("home");
     std::fs::create_dir(&home).unwrap();
-    std::os::unix::fs::chown(&home, Some(61_234), Some(61_234)).unwrap();
-    let ran = std::process::Command::new("setpriv")
-        .args([
-            "--reuid",
-            "61234",
-            "--regid",
-            "61234",
-            "--clear-groups",
-            "--",
-        ])
-        .arg(tests)
-        .env(LAUNCHER, launcher)
+    let user: u32 = NORMAL_USER.parse().unwrap();
+    std::os::unix::fs::chown(&home, Some(user), Some(user)).unwrap();
+    let ran = outfit
+        .tests_as(NORMAL_USER, "true")
         .env("HOME", &home)
         .env("TMPDIR", &home)
-        .current_dir(place.path())
         .status()
         .unwrap();
     assert!(ran.success());
+}
+
+/// What these tests need to be run by a user who cannot enter the checkout.
+struct Outfit {
+    place: tempfile::TempDir,
+    tests: PathBuf,
+    launcher: PathBuf,
+}
+
+impl Outfit {
+    fn new() -> Outfit {
+        let place = open_place();
+        let copy = |from: &Path, name: &str| {
+            let to = place.path().join(name);
+            std::fs::copy(from, &to).unwrap();
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+            to
+        };
+        let fixture = place.path().join("tests/fixtures/hostile-server");
+        std::fs::create_dir_all(&fixture).unwrap();
+        let tests = copy(&std::env::current_exe().unwrap(), "guest-tests");
+        let launcher = copy(&launcher(), "sealport");
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        copy(&fixture_file(), "tests/fixtures/hostile-server/server.mjs");
+        Outfit {
+            place,
+            tests,
+            launcher,
+        }
+    }
+
+    /// These tests as this user, in mounts of their own, after what root does for them there.
+    fn tests_as(&self, user: &str, first: &str) -> std::process::Command {
+        // Where there is no udev, only root may open the device of a user-mode network.
+        let script = format!(
+            "{first} || exit
+             leave() {{ setpriv --reuid \"$user\" --regid \"$user\" --clear-groups -- \"$@\"; }}
+             user=$1; shift
+             if [ -c /dev/net/tun ] && ! leave test -w /dev/net/tun; then
+                 mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 || exit
+             fi
+             leave \"$0\" \"$@\""
+        );
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--mount", "--", "sh", "-c", &script])
+            .arg(&self.tests)
+            .arg(user)
+            .env(LAUNCHER, &self.launcher)
+            .current_dir(self.place.path());
+        command
+    }
 }
 
 // ---- The house in which guests are tried
@@ -1063,6 +1173,7 @@ fn config(place: &Path, listed: &[&str]) -> SandboxConfig {
             .collect(),
         runtime_dir: place.join("run"),
         guests_dir: place.join("guests"),
+        private: vec![place.join("data"), place.join("custom.key")],
         launcher: launcher(),
     }
 }

@@ -671,6 +671,7 @@ impl House {
                 .collect(),
             runtime_dir: place.path().join("run"),
             guests_dir: place.path().join("guests"),
+            private: Vec::new(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await

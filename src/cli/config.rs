@@ -44,6 +44,13 @@ pub struct Opened {
 }
 
 impl DatabaseArgs {
+    /// What no deployed server may see: the data directory, the database and a key file elsewhere.
+    pub fn private_places(&self, data: &DataDir) -> Vec<PathBuf> {
+        let mut places = vec![data.root().to_owned(), data.postgres_dir()];
+        places.extend(self.master_key_file.clone());
+        places
+    }
+
     /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
     pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
         use secrecy::ExposeSecret;

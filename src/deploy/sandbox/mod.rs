@@ -51,6 +51,8 @@ pub struct SandboxConfig {
     pub runtime_dir: PathBuf,
     /// The parent of all guests' homes. Guests' ids must be able to pass through to it.
     pub guests_dir: PathBuf,
+    /// What no guest may see, wherever it lies: the data directory, and a key file elsewhere.
+    pub private: Vec<PathBuf>,
     /// Our own executable.
     pub launcher: PathBuf,
 }
@@ -143,6 +145,14 @@ pub enum SandboxError {
         /// Whether bubblewrap stands: without it nothing else helps.
         walls: bool,
     },
+    /// Landlock opens whole trees, so without walls nothing can hide a place within one.
+    #[error(
+        "{} lies among the programs that servers may read, and there is no sandbox to hide it; \
+         put it elsewhere (SEALPORT_DATA, SEALPORT_MASTER_KEY_FILE), such as below /var/lib, or \
+         install bubblewrap",
+        .0.display()
+    )]
+    Exposed(PathBuf),
     #[error("{0}")]
     Invalid(String),
     #[error("the sandbox's place on the host cannot be used: {0}")]
@@ -271,6 +281,12 @@ impl Inner {
             self.means.own_network = false;
         }
         self.report.conclude(self.means, launcher::landlock_here());
+        if !self.means.bubblewrap
+            && let Some((path, _)) = walls::exposed(&[], &self.private()).pop()
+        {
+            self.report.runs_guests = false;
+            self.report.why_none = Some(SandboxError::Exposed(path).to_string());
+        }
         Ok(self)
     }
 
@@ -308,7 +324,13 @@ impl Inner {
     }
 
     async fn raise(&self, spec: GuestSpec) -> Result<Guest, SandboxError> {
-        let command = walls::chain(self.means, &self.programs, &self.layout, &spec)?;
+        let private = self.private();
+        if !self.means.bubblewrap
+            && let Some((path, _)) = walls::exposed(&spec.read_only, &private).pop()
+        {
+            return Err(SandboxError::Exposed(path));
+        }
+        let command = walls::chain(self.means, &self.programs, &self.layout, &spec, &private)?;
         let mut child = keeper::spawn(command)
             .await
             .map_err(network::starting("the sandbox"))?;
@@ -341,6 +363,14 @@ impl Inner {
             told.await.map_err(network::starting("the guest"))?;
         }
         Ok(Guest::new(child, members, network, &spec))
+    }
+
+    /// What is ours alone, among what guests may see.
+    fn private(&self) -> Vec<PathBuf> {
+        let own = [&self.config.runtime_dir, &self.config.guests_dir];
+        let mut private = self.config.private.clone();
+        private.extend(own.into_iter().cloned());
+        private
     }
 
     /// What the launcher is told, values included: the last moment before the guest.
