@@ -86,6 +86,7 @@ impl Installation {
             runtime_dir: place.path().join("run"),
             guests_dir: guests_dir.clone(),
             private: Vec::new(),
+            tools_path: Default::default(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await

@@ -672,6 +672,7 @@ impl House {
             runtime_dir: place.path().join("run"),
             guests_dir: place.path().join("guests"),
             private: Vec::new(),
+            tools_path: Default::default(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await

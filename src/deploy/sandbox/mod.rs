@@ -5,6 +5,7 @@
 //! Sealport. What of this a host can do is tried out by [`Sandbox::probe`], not assumed.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ mod launcher;
 mod memory;
 mod network;
 mod report;
+mod tools;
 mod walls;
 
 /// How long all the walls and the network of one guest may take to stand.
@@ -53,6 +55,8 @@ pub struct SandboxConfig {
     pub guests_dir: PathBuf,
     /// What no guest may see, wherever it lies: the data directory, and a key file elsewhere.
     pub private: Vec<PathBuf>,
+    /// The PATH by which Node.js and Python are found where they lie apart from the host's programs.
+    pub tools_path: OsString,
     /// Our own executable.
     pub launcher: PathBuf,
 }
@@ -68,6 +72,8 @@ struct Inner {
     layout: host::Layout,
     means: walls::Means,
     report: SandboxReport,
+    tools: Vec<tools::Tool>,
+    unusable: Vec<tools::Unusable>,
 }
 
 /// One guest to be: what it runs, what it sees and what it is told.
@@ -211,13 +217,36 @@ impl Sandbox {
             layout,
             means,
             report,
+            tools: Vec::new(),
+            unusable: Vec::new(),
         };
-        Ok(Sandbox(Arc::new(inner.try_out().await?)))
+        let mut inner = inner.try_out().await?;
+        inner.try_tools().await;
+        Ok(Sandbox(Arc::new(inner)))
     }
 
     /// What holds guests on this host, for `readyz` and the pages.
     pub fn report(&self) -> SandboxReport {
         self.0.report.clone()
+    }
+
+    /// Where guests find a program of this host, as they see it.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let folders = self.0.folders();
+        folders
+            .into_iter()
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file())
+    }
+
+    /// Why guests have no such program although this host has one, in a sentence for the operator.
+    pub fn why_without(&self, name: &str) -> Option<&str> {
+        let provider = tools::provider(name)?;
+        let unusable = self.0.unusable.iter();
+        unusable
+            .filter(|tool| tool.name == provider)
+            .map(|tool| tool.why.as_str())
+            .next()
     }
 
     /// Makes a guest's home: 0700, and when we are root its own, with all that lies in it.
@@ -254,7 +283,7 @@ impl Inner {
         host::home(&home, PROBE_ID, self.means.root)?;
         let mut again = true;
         while self.means.bubblewrap {
-            let Err(error) = self.trivial(&home).await else {
+            let Err(error) = self.probe(&home, vec!["true".into()]).await else {
                 break;
             };
             // A passing fault must not take a wall away for as long as Sealport runs.
@@ -290,14 +319,47 @@ impl Inner {
         Ok(self)
     }
 
-    async fn trivial(&self, home: &Path) -> Result<(), SandboxError> {
+    /// Keeps what runs in a guest; a Node.js may need more of the host than its own folder.
+    async fn try_tools(&mut self) {
+        if !self.report.runs_guests {
+            return;
+        }
+        let (root, private) = (self.means.root, self.private());
+        let home = self.config.guests_dir.join(".probe");
+        for found in tools::find(&self.config.tools_path, &private, root).await {
+            let tried = match found {
+                Ok(tool) => {
+                    let program = tool.bin.join(tool.name).to_string_lossy().into_owned();
+                    self.tools.push(tool);
+                    let ran = self
+                        .probe(&home, vec![program.clone(), "--version".into()])
+                        .await;
+                    ran.map_err(|error| {
+                        let tool = self.tools.pop();
+                        tools::Unusable {
+                            name: tool.map_or("", |tool| tool.name),
+                            why: format!("{program} does not run in the sandbox: {error}."),
+                        }
+                    })
+                }
+                Err(unusable) => Err(unusable),
+            };
+            if let Err(unusable) = tried {
+                tracing::warn!(why = unusable.why, "a program is kept from servers");
+                self.unusable.push(unusable);
+            }
+        }
+    }
+
+    /// Runs a program in a first guest.
+    async fn probe(&self, home: &Path, argv: Vec<String>) -> Result<(), SandboxError> {
         let mut guest = self
             .start(GuestSpec {
                 uid: PROBE_ID,
                 home: home.to_owned(),
                 cwd: None,
                 read_only: Vec::new(),
-                argv: vec!["true".into()],
+                argv,
                 env: Vec::new(),
                 network: GuestNetwork::Outgoing,
                 listen: None,
@@ -316,8 +378,12 @@ impl Inner {
         })
     }
 
-    async fn start(&self, guest: GuestSpec) -> Result<Guest, SandboxError> {
+    async fn start(&self, mut guest: GuestSpec) -> Result<Guest, SandboxError> {
         check(&guest)?;
+        let prefixes = self.tools.iter().map(|tool| &tool.prefix);
+        guest
+            .read_only
+            .extend(prefixes.map(|prefix| (prefix.clone(), prefix.clone())));
         tokio::time::timeout(START_TIMEOUT, self.raise(guest))
             .await
             .map_err(|_| SandboxError::Late)?
@@ -365,6 +431,12 @@ impl Inner {
         Ok(Guest::new(child, members, network, &spec))
     }
 
+    /// A guest's PATH.
+    fn folders(&self) -> Vec<PathBuf> {
+        let tools = self.tools.iter().map(|tool| tool.bin.clone());
+        tools.chain(tools::FOLDERS.map(PathBuf::from)).collect()
+    }
+
     /// What is ours alone, among what guests may see.
     fn private(&self) -> Vec<PathBuf> {
         let own = [&self.config.runtime_dir, &self.config.guests_dir];
@@ -387,8 +459,10 @@ impl Inner {
             .iter()
             .map(|(name, value)| (name.clone(), seen(value.expose_secret())))
             .collect();
+        let folders = self.folders();
+        let folders: Vec<_> = folders.iter().map(|path| path.to_string_lossy()).collect();
         for (name, value) in [
-            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("PATH", folders.join(":").as_str()),
             ("HOME", walls::HOME),
             ("LANG", "C.UTF-8"),
         ] {

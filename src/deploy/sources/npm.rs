@@ -6,7 +6,7 @@ use crate::model::sources::Source;
 
 use super::detect::{Detected, Kind};
 use super::failure::SourceFailure;
-use super::job::{Call, Job, broken, program};
+use super::job::{Call, Job, broken};
 use super::look;
 use super::settings::InstallSettings;
 use super::text;
@@ -34,7 +34,7 @@ pub(super) async fn inspect(
     let call = Call::new(
         "/srv/look",
         &[
-            &program("npm", "npm")?,
+            &job.program("npm", "npm")?,
             "pack",
             "--ignore-scripts",
             "--loglevel=error",
@@ -43,7 +43,7 @@ pub(super) async fn inspect(
     )
     .word(wanted)
     .online();
-    let call = with_key(call, job.settings, package, key, &no_git()?);
+    let call = with_key(call, job.settings, package, key, &no_git(job)?);
     job.must(call, |said| explain(said, package, version))
         .await?;
     let archive = only_file(&home, "look", ".tgz")
@@ -54,7 +54,7 @@ pub(super) async fn inspect(
         Call::new(
             "/srv/look",
             &[
-                &program("tar", "tar")?,
+                &job.program("tar", "tar")?,
                 "--extract",
                 "--gzip",
                 "--no-same-owner",
@@ -103,8 +103,8 @@ pub(super) fn only_file(home: &Tree, directory: &str, ending: &str) -> Option<St
 }
 
 /// A program that does nothing but fail, in git's place.
-pub(super) fn no_git() -> Result<String, SourceFailure> {
-    program("false", "coreutils")
+pub(super) fn no_git(job: &Job<'_>) -> Result<String, SourceFailure> {
+    job.program("false", "coreutils")
 }
 
 /// The key goes to the package's own registry only, and only in this guest's environment.
