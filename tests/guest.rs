@@ -1002,9 +1002,19 @@ async fn a_node_beside_the_hosts_programs_is_found_with_nothing_around_it() {
         format!("#!/bin/sh\ncat {}\n", beside.display()),
     )
     .unwrap();
-    let sandbox = Sandbox::probe(config).await.unwrap();
+    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
     assert_eq!(sandbox.program("node"), Some("/usr/bin/node".into()));
     let why = sandbox.why_without("node").unwrap();
+    assert!(why.contains("does not run in the sandbox"), "{why}");
+
+    // A Python that starts and could install nothing, for want of a library that lies elsewhere.
+    let python = "#!/bin/sh\ncase $2 in *base_prefix*) echo $0;; *ssl*) exit 1;; esac\n";
+    std::fs::write(bin.join("python3"), python).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(bin.join("python3"), open).unwrap();
+    config.tools_path = bin.into_os_string();
+    let sandbox = Sandbox::probe(config).await.unwrap();
+    let why = sandbox.why_without("python3").unwrap();
     assert!(why.contains("does not run in the sandbox"), "{why}");
 }
 

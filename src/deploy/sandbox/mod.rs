@@ -329,16 +329,14 @@ impl Inner {
         for found in tools::find(&self.config.tools_path, &private, root).await {
             let tried = match found {
                 Ok(tool) => {
-                    let program = tool.bin.join(tool.name).to_string_lossy().into_owned();
+                    let (name, trial) = (tool.name, tool.trial());
+                    let why = format!("{} does not run in the sandbox", trial[0]);
                     self.tools.push(tool);
-                    let ran = self
-                        .probe(&home, vec![program.clone(), "--version".into()])
-                        .await;
-                    ran.map_err(|error| {
-                        let tool = self.tools.pop();
+                    self.probe(&home, trial).await.map_err(|error| {
+                        self.tools.pop();
                         tools::Unusable {
-                            name: tool.map_or("", |tool| tool.name),
-                            why: format!("{program} does not run in the sandbox: {error}."),
+                            name,
+                            why: format!("{why}: {error}."),
                         }
                     })
                 }

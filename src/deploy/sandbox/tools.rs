@@ -20,18 +20,34 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A path, in bytes.
 const ANSWER_MAX_BYTES: u64 = 4096;
 
-/// What is asked for: a program, its name for people, and how it says where it really lies.
-/// The file in PATH can be a link or a version manager's stand-in, which guests could not use.
-const ASKED: [(&str, &str, [&str; 2]); 2] = [
-    ("node", "Node.js", ["-p", "process.execPath"]),
-    (
-        "python3",
-        "Python",
-        [
+/// What is looked for.
+struct Sought {
+    name: &'static str,
+    /// Its name for people.
+    title: &'static str,
+    /// How it says where it really lies. The file in PATH can be a link or a version manager's
+    /// stand-in, which guests could not use.
+    question: [&'static str; 2],
+    /// What it has to be able to do in a guest: an install needs more of Python than that it starts.
+    trial: &'static [&'static str],
+}
+
+const SOUGHT: [Sought; 2] = [
+    Sought {
+        name: "node",
+        title: "Node.js",
+        question: ["-p", "process.execPath"],
+        trial: &["--version"],
+    },
+    Sought {
+        name: "python3",
+        title: "Python",
+        question: [
             "-c",
             "import os, sys; print(os.path.join(sys.base_prefix, 'bin', 'python3'))",
         ],
-    ),
+        trial: &["-c", "import ensurepip, ssl, venv"],
+    },
 ];
 
 /// One that guests may get.
@@ -43,6 +59,17 @@ pub(super) struct Tool {
     pub prefix: PathBuf,
     /// The folder of its programs, for their PATH.
     pub bin: PathBuf,
+    /// Its arguments where it is tried out in a guest.
+    pub trial: &'static [&'static str],
+}
+
+impl Tool {
+    /// The command that tries it out.
+    pub fn trial(&self) -> Vec<String> {
+        let program = self.bin.join(self.name).to_string_lossy().into_owned();
+        let arguments = self.trial.iter().map(|word| (*word).to_owned());
+        std::iter::once(program).chain(arguments).collect()
+    }
 }
 
 /// One that is there, and why guests cannot have it.
@@ -68,7 +95,8 @@ pub(super) async fn find(
     root: bool,
 ) -> Vec<Result<Tool, Unusable>> {
     let mut found = Vec::new();
-    for (name, title, question) in ASKED {
+    for sought in &SOUGHT {
+        let (name, title) = (sought.name, sought.title);
         let Some(first) = std::env::split_paths(path)
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(name))
@@ -83,9 +111,9 @@ pub(super) async fn find(
             name,
             why: format!("The {title} at {} cannot be used: {why}", first.display()),
         };
-        let tool = match ask(&first, &question, path).await {
+        let tool = match ask(&first, &sought.question, path).await {
             Some(program) if is_seen(&program) => continue,
-            Some(program) => choose(name, &program, &homes(), private, root),
+            Some(program) => choose(sought, &program, &homes(), private, root),
             None => Err("it does not say where it lies.".into()),
         };
         found.push(tool.map_err(unusable));
@@ -143,7 +171,7 @@ async fn ask(program: &Path, question: &[&str], path: &OsStr) -> Option<PathBuf>
 /// The folder that guests need of a program that lies at `program`, if it holds programs only.
 /// Errors: why they do not get it.
 fn choose(
-    name: &'static str,
+    sought: &Sought,
     program: &Path,
     homes: &[PathBuf],
     private: &[PathBuf],
@@ -188,7 +216,12 @@ fn choose(
              Install it for all users, such as below /opt or with this machine's packages.",
             closed.display()
         )),
-        _ => Ok(Tool { name, prefix, bin }),
+        _ => Ok(Tool {
+            name: sought.name,
+            prefix,
+            bin,
+            trial: sought.trial,
+        }),
     }
 }
 
@@ -213,7 +246,8 @@ mod tests {
 
     fn chosen(program: &str) -> Result<(PathBuf, PathBuf), String> {
         let homes = ["/home/anna", "/root", "/usr/games"].map(PathBuf::from);
-        choose("node", Path::new(program), &homes, &[], false).map(|tool| (tool.prefix, tool.bin))
+        choose(&SOUGHT[0], Path::new(program), &homes, &[], false)
+            .map(|tool| (tool.prefix, tool.bin))
     }
 
     #[test]
