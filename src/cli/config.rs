@@ -166,3 +166,27 @@ impl ServeArgs {
         Ok(url)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_server_may_see_the_data_the_database_or_a_key_file_elsewhere() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&place.path().join("data")).unwrap();
+        let mut args = DatabaseArgs {
+            data: data.root().to_owned(),
+            database_url: None,
+            database_owner_url: None,
+            master_key: None,
+            master_key_file: None,
+        };
+        let hidden = args.private_places(&data);
+        assert_eq!(hidden, [data.root().to_owned(), data.postgres_dir()]);
+        args.master_key_file = Some("/usr/src/app/master.key".into());
+        let hidden = args.private_places(&data);
+        assert_eq!(hidden[2], PathBuf::from("/usr/src/app/master.key"));
+    }
+}
