@@ -82,9 +82,11 @@ impl Installation {
         let guests_dir = place.path().join("guests");
         let sandbox = Sandbox::probe(SandboxConfig {
             allow_unsandboxed: false,
-            private_networks: Vec::new(),
+            private_networks: vec!["10.1.2.0/24".parse().unwrap()],
             runtime_dir: place.path().join("run"),
             guests_dir: guests_dir.clone(),
+            private: Vec::new(),
+            tools_path: Default::default(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await
@@ -447,6 +449,34 @@ impl Installation {
         }
         wrong
     }
+}
+
+#[tokio::test]
+async fn whether_servers_are_confined_is_said_to_strangers_without_an_address() {
+    let house = Installation::new().await;
+    let mut nobody = Browser::default();
+    let answer = house.send(&mut nobody, "GET", "/readyz", "", &[]).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let told = [
+        "ok: servers are confined",
+        "weaker: the servers' network is open",
+        "weaker: no servers run here",
+    ];
+    assert!(
+        told.iter()
+            .any(|line| answer.text == format!("ready\n{line}\n")),
+        "{}",
+        answer.text
+    );
+
+    let anna = house.person("anna").await;
+    let mut browser = house.signed_in(&anna).await;
+    let answer = house.send(&mut browser, "GET", "/settings", "", &[]).await;
+    assert!(
+        answer.text.contains("Landlock"),
+        "Settings says more: {}",
+        answer.text
+    );
 }
 
 #[tokio::test]

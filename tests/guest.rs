@@ -27,6 +27,8 @@ const BETWEEN: Duration = Duration::from_millis(5);
 /// A variable that names the helper's place when a test runs itself again.
 const AGAIN: &str = "GUEST_TEST_PLACE";
 const LAUNCHER: &str = "GUEST_TEST_LAUNCHER";
+/// Nobody in particular.
+const NORMAL_USER: &str = "61234";
 
 // ---- What a guest may do
 
@@ -446,6 +448,8 @@ async fn a_guest_writes_only_in_its_home() {
         "/etc/hosts",
         "/etc/new",
         "/new",
+        "/dev/new",
+        "/dev/shm/../new",
         "/.sealport",
         "/proc/sys/kernel/core_pattern",
         "/sys/new",
@@ -453,6 +457,11 @@ async fn a_guest_writes_only_in_its_home() {
         server.fails(json!({"what": "write", "path": path})).await;
     }
     assert!(!shown.join("new").exists());
+    for path in ["/dev/null", "/dev/zero", "/dev/shm/new"] {
+        server.does(json!({"what": "write", "path": path})).await;
+    }
+    let terminal = ["script", "-qec", "true", "/dev/null"];
+    server.does(json!({"what": "run", "argv": terminal})).await;
 }
 
 #[tokio::test]
@@ -549,6 +558,15 @@ async fn a_guest_is_limited() {
     let many = format!("for i in 1 2 3 4; do node -e '{many}' & done; wait");
     let mut spec = house.spec("many", &["sh", "-c", &many]).await;
     spec.limits.memory_bytes = 512 << 20;
+    let mut guest = house.sandbox.spawn(spec).await.unwrap();
+    let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
+    assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
+    // Shared with nobody but itself: no file holds it, and its limit of data does not count it.
+    let shared = "import mmap, time\nall = mmap.mmap(-1, 400 << 20)\n\
+                  for at in range(0, len(all), 4096): all[at] = 1\ntime.sleep(600)";
+    let mut spec = house.spec("shared", &["python3", "-c", shared]).await;
+    spec.listen = None;
+    spec.limits.memory_bytes = 256 << 20;
     let mut guest = house.sandbox.spawn(spec).await.unwrap();
     let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
     assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
@@ -727,8 +745,8 @@ async fn without_bubblewrap_nothing_runs_unless_it_is_allowed() {
 #[ignore = "run by without_bubblewrap_nothing_runs_unless_it_is_allowed"]
 async fn helper_has_no_bubblewrap() {
     let place = PathBuf::from(std::env::var(AGAIN).expect("run by another test"));
-    let mut config = config(&place, &[]);
-    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
+    let mut allowed = config(&place, &[]);
+    let sandbox = Sandbox::probe(allowed.clone()).await.unwrap();
     let report = sandbox.report();
     assert!(!report.runs_guests, "{report}");
     let said = report.to_string();
@@ -747,8 +765,8 @@ async fn helper_has_no_bubblewrap() {
         "{refused:?}"
     );
 
-    config.allow_unsandboxed = true;
-    let sandbox = Sandbox::probe(config).await.unwrap();
+    allowed.allow_unsandboxed = true;
+    let sandbox = Sandbox::probe(allowed).await.unwrap();
     std::fs::create_dir(place.join("data")).unwrap();
     std::fs::write(place.join("data/readable"), "by everyone\n").unwrap();
     let left = format!("guest-was-here-{}", place.file_name().unwrap().display());
@@ -764,6 +782,28 @@ async fn helper_has_no_bubblewrap() {
     assert_eq!(said, expected, "not root, and no more than its home");
     assert!(!Path::new("/tmp").join(&left).exists());
     assert!(!Path::new("/dev/shm").join(&left).exists());
+
+    // Landlock cannot hide a part of what it shows.
+    let mut among = config(&place, &[]);
+    among.allow_unsandboxed = true;
+    among.private.push("/usr/bin".into());
+    let exposed = Sandbox::probe(among).await.unwrap();
+    assert!(!exposed.report().runs_guests, "{}", exposed.report());
+    let refused = exposed
+        .spawn(spec(&home, FIRST_GUEST_ID, &["true"]))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, SandboxError::Exposed(_)), "{refused}");
+
+    // Allowed or not, one that listens has no network of its own here.
+    let mut http = spec(&home, FIRST_GUEST_ID, &["true"]);
+    http.listen = Some(PORT);
+    let refused = sandbox.spawn(http).await.unwrap_err();
+    assert!(
+        matches!(refused, SandboxError::NoNetwork { .. })
+            && refused.to_string().contains("bubblewrap, slirp4netns"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -789,17 +829,193 @@ async fn helper_has_no_stack() {
             .to_string()
             .contains("network is open (not installed: slirp4netns)")
     );
+    assert!(
+        report.to_string().contains("speak HTTP do not run"),
+        "{report}"
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().port();
-    let host = json!({"what": "connect", "host": "127.0.0.1", "port": host});
-    let open = house.server_on("open", 41_234).await;
-    open.does(host.clone()).await;
+    let port = listener.local_addr().unwrap().port();
     let key = house.place.path().join("data/master.key");
-    open.fails(json!({"what": "read", "path": key})).await;
+    let script = "const [port, key] = process.argv.slice(1);
+        try { require('fs').readFileSync(key); console.log('read'); } catch { console.log('closed'); }
+        require('net').connect(port, '127.0.0.1')
+            .on('connect', function () { console.log('connected'); this.destroy(); })
+            .on('error', (error) => console.log(error.code));";
+    let port = port.to_string();
+    let argv = ["node", "-e", script, &port, key.to_str().unwrap()];
+    let said = output(house.guest("open", &argv).await).await;
+    assert_eq!(said, "closed\nconnected\n", "open, and walled even so");
     // One that wants no network is given none even so.
-    let mut spec = house.spec("closed", &["node", "server.mjs"]).await;
+    let mut spec = house.spec("closed", &argv).await;
+    spec.listen = None;
     spec.network = GuestNetwork::None;
-    house.serve(spec).await.fails(host).await;
+    let said = output(house.sandbox.spawn(spec).await.unwrap()).await;
+    assert_eq!(said, "closed\nECONNREFUSED\n");
+
+    // Two that listen would meet on the host's loopback.
+    let spec = house.spec("http", &["node", "server.mjs"]).await;
+    let refused = house.sandbox.spawn(spec).await.unwrap_err();
+    assert!(
+        matches!(refused, SandboxError::NoNetwork { .. }),
+        "{refused}"
+    );
+    let said = refused.to_string();
+    assert!(
+        said.contains("install slirp4netns and iproute2") && !said.contains("bubblewrap"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_sealports_own_is_hidden_among_the_programs_too() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Mounting takes root; the other run has done it for a normal user.
+    }
+    let outfit = Outfit::new();
+    for user in ["0", NORMAL_USER] {
+        // As in a container whose working directory is /usr/src/app.
+        let place = "mount -t tmpfs none /usr/src && install -d -o \"$1\" /usr/src/app";
+        let test = [
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "helper_lives_among_the_programs",
+        ];
+        let ran = outfit
+            .tests_as(user, place)
+            .args(test)
+            .env(AGAIN, "/usr/src/app")
+            .status()
+            .unwrap();
+        assert!(ran.success(), "as {user}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by what_is_sealports_own_is_hidden_among_the_programs_too"]
+async fn helper_lives_among_the_programs() {
+    let place = PathBuf::from(std::env::var(AGAIN).expect("run by another test"));
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(place.join("custom.key"), "canary-of-the-key").unwrap();
+    std::fs::write(place.join("program"), "not ours").unwrap();
+    let house = House::at(Place::Given(place.clone()), &[]).await;
+    let server = house.server("neighbour", &[]).await;
+    let read = |name: &str| json!({"what": "read", "path": place.join(name)});
+    assert_eq!(
+        server.does(read("program")).await,
+        "not ours",
+        "control: what lies beside is seen"
+    );
+    server.fails(read("data/master.key")).await;
+    server.fails(read("custom.key")).await;
+    for folder in ["data", "run", "guests"] {
+        let path = place.join(folder);
+        let seen = server.does(json!({"what": "list", "path": path})).await;
+        assert_eq!(seen, json!([]), "{folder}");
+        let path = path.join("new");
+        server.fails(json!({"what": "write", "path": path})).await;
+    }
+    let database = place.join("data/database.sock");
+    UnixStream::connect(&database)
+        .await
+        .expect("control: the socket answers us");
+    server
+        .fails(json!({"what": "connect", "path": database}))
+        .await;
+}
+
+#[tokio::test]
+async fn a_node_beside_the_hosts_programs_is_found_with_nothing_around_it() {
+    let place = open_place();
+    let prefix = place.path().join("versions/node");
+    let bin = prefix.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::copy("/usr/bin/node", bin.join("node")).expect("install nodejs (in /usr)");
+    let npm = std::fs::canonicalize("/usr/bin/npm").expect("install npm (in /usr)");
+    std::os::unix::fs::symlink(npm, bin.join("npm")).unwrap();
+    let beside = place.path().join("versions/beside");
+    std::fs::write(&beside, "somebody's own").unwrap();
+    // What version managers put into PATH is a stand-in that guests could not use.
+    let stand_ins = place.path().join("stand-ins");
+    std::fs::create_dir(&stand_ins).unwrap();
+    let stand_in = |text: String| {
+        std::fs::write(stand_ins.join("node"), text).unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(stand_ins.join("node"), open).unwrap();
+    };
+    stand_in(format!("#!/bin/sh\nexec {}/node \"$@\"\n", bin.display()));
+    let mut config = config(place.path(), &[]);
+    config.tools_path = std::env::join_paths([stand_ins.as_path(), Path::new("/usr/bin")]).unwrap();
+
+    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
+    assert_eq!(sandbox.program("node"), Some(bin.join("node")));
+    assert_eq!(sandbox.program("npm"), Some(bin.join("npm")));
+    assert_eq!(sandbox.program("env"), Some("/usr/bin/env".into()));
+    let home = place.path().join("guests/one");
+    sandbox.prepare_home(FIRST_GUEST_ID, &home).await.unwrap();
+    let script = "echo $PATH; node -p process.execPath; npm --version >/dev/null && echo npm; \
+                  cat \"$0\"; ls \"$1\"; echo more >>\"$2\" || echo kept";
+    let argv = [
+        "sh",
+        "-c",
+        script,
+        beside.to_str().unwrap(),
+        stand_ins.to_str().unwrap(),
+        bin.join("new").to_str().unwrap(),
+    ]
+    .map(String::from);
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let guest = sandbox.spawn(spec(&home, FIRST_GUEST_ID, &argv)).await;
+    let expected = format!(
+        "{0}:/usr/local/bin:/usr/bin:/bin\n{0}/node\nnpm\nkept\n",
+        bin.display()
+    );
+    assert_eq!(output(guest.unwrap()).await, expected);
+
+    // Where guests are users of their own they have to be able to go there.
+    let versions = place.path().join("versions");
+    std::fs::set_permissions(&versions, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(sandbox.program("node"), Some("/usr/bin/node".into()));
+        let why = sandbox.why_without("npm").unwrap();
+        assert!(
+            why.contains(&format!("cannot enter {}", versions.display())),
+            "{why}"
+        );
+    } else {
+        assert_eq!(sandbox.program("node"), Some(bin.join("node")));
+    }
+    std::fs::set_permissions(&versions, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    // Not if Sealport's own data came with it, and not if it needs more of the host than its folder.
+    let mut around = config.clone();
+    around.private = vec![prefix.join("data")];
+    std::fs::create_dir(prefix.join("data")).unwrap();
+    let sandbox = Sandbox::probe(around).await.unwrap();
+    assert_eq!(sandbox.program("node"), Some("/usr/bin/node".into()));
+    let why = sandbox.why_without("node").unwrap();
+    assert!(why.contains("Sealport's own data"), "{why}");
+    stand_in(format!("#!/bin/sh\necho {}/node\n", bin.display()));
+    std::fs::write(
+        bin.join("node"),
+        format!("#!/bin/sh\ncat {}\n", beside.display()),
+    )
+    .unwrap();
+    let sandbox = Sandbox::probe(config.clone()).await.unwrap();
+    assert_eq!(sandbox.program("node"), Some("/usr/bin/node".into()));
+    let why = sandbox.why_without("node").unwrap();
+    assert!(why.contains("does not run in the sandbox"), "{why}");
+
+    // A Python that starts and could install nothing, for want of a library that lies elsewhere.
+    let python = "#!/bin/sh\ncase $2 in *base_prefix*) echo $0;; *ssl*) exit 1;; esac\n";
+    std::fs::write(bin.join("python3"), python).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(bin.join("python3"), open).unwrap();
+    config.tools_path = bin.into_os_string();
+    let sandbox = Sandbox::probe(config).await.unwrap();
+    let why = sandbox.why_without("python3").unwrap();
+    assert!(why.contains("does not run in the sandbox"), "{why}");
 }
 
 #[test]
@@ -807,39 +1023,70 @@ fn all_of_it_holds_for_a_normal_user_too() {
     if !rustix::process::geteuid().is_root() {
         return; // This is that run.
     }
-    let place = open_place();
-    let copy = |from: &Path, name: &str| {
-        let to = place.path().join(name);
-        std::fs::copy(from, &to).unwrap();
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
-        to
-    };
-    let fixture = place.path().join("tests/fixtures/hostile-server");
-    std::fs::create_dir_all(&fixture).unwrap();
-    let tests = copy(&std::env::current_exe().unwrap(), "guest-tests");
-    let launcher = copy(&launcher(), "sealport");
-    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    copy(&fixture_file(), "tests/fixtures/hostile-server/server.mjs");
-    let home = place.path().join("home");
+    let outfit = Outfit::new();
+    let home = outfit.place.path().join("home");
     std::fs::create_dir(&home).unwrap();
-    std::os::unix::fs::chown(&home, Some(61_234), Some(61_234)).unwrap();
-    let ran = std::process::Command::new("setpriv")
-        .args([
-            "--reuid",
-            "61234",
-            "--regid",
-            "61234",
-            "--clear-groups",
-            "--",
-        ])
-        .arg(tests)
-        .env(LAUNCHER, launcher)
+    let user: u32 = NORMAL_USER.parse().unwrap();
+    std::os::unix::fs::chown(&home, Some(user), Some(user)).unwrap();
+    let ran = outfit
+        .tests_as(NORMAL_USER, "true")
         .env("HOME", &home)
         .env("TMPDIR", &home)
-        .current_dir(place.path())
         .status()
         .unwrap();
     assert!(ran.success());
+}
+
+/// What these tests need to be run by a user who cannot enter the checkout.
+struct Outfit {
+    place: tempfile::TempDir,
+    tests: PathBuf,
+    launcher: PathBuf,
+}
+
+impl Outfit {
+    fn new() -> Outfit {
+        let place = open_place();
+        let copy = |from: &Path, name: &str| {
+            let to = place.path().join(name);
+            std::fs::copy(from, &to).unwrap();
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+            to
+        };
+        let fixture = place.path().join("tests/fixtures/hostile-server");
+        std::fs::create_dir_all(&fixture).unwrap();
+        let tests = copy(&std::env::current_exe().unwrap(), "guest-tests");
+        let launcher = copy(&launcher(), "sealport");
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        copy(&fixture_file(), "tests/fixtures/hostile-server/server.mjs");
+        Outfit {
+            place,
+            tests,
+            launcher,
+        }
+    }
+
+    /// These tests as this user, in mounts of their own, after what root does for them there.
+    fn tests_as(&self, user: &str, first: &str) -> std::process::Command {
+        // Where there is no udev, only root may open the device of a user-mode network.
+        let script = format!(
+            "{first} || exit
+             leave() {{ setpriv --reuid \"$user\" --regid \"$user\" --clear-groups -- \"$@\"; }}
+             user=$1; shift
+             if [ -c /dev/net/tun ] && ! leave test -w /dev/net/tun; then
+                 mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 || exit
+             fi
+             leave \"$0\" \"$@\""
+        );
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--mount", "--", "sh", "-c", &script])
+            .arg(&self.tests)
+            .arg(user)
+            .env(LAUNCHER, &self.launcher)
+            .current_dir(self.place.path());
+        command
+    }
 }
 
 // ---- The house in which guests are tried
@@ -1020,6 +1267,8 @@ fn config(place: &Path, listed: &[&str]) -> SandboxConfig {
             .collect(),
         runtime_dir: place.join("run"),
         guests_dir: place.join("guests"),
+        private: vec![place.join("data"), place.join("custom.key")],
+        tools_path: Default::default(),
         launcher: launcher(),
     }
 }

@@ -671,6 +671,8 @@ impl House {
                 .collect(),
             runtime_dir: place.path().join("run"),
             guests_dir: place.path().join("guests"),
+            private: Vec::new(),
+            tools_path: Default::default(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await

@@ -44,6 +44,13 @@ pub struct Opened {
 }
 
 impl DatabaseArgs {
+    /// What no deployed server may see: the data directory, the database and a key file elsewhere.
+    pub fn private_places(&self, data: &DataDir) -> Vec<PathBuf> {
+        let mut places = vec![data.root().to_owned(), data.postgres_dir()];
+        places.extend(self.master_key_file.clone());
+        places
+    }
+
     /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
     pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
         use secrecy::ExposeSecret;
@@ -157,5 +164,29 @@ impl ServeArgs {
             );
         }
         Ok(url)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_server_may_see_the_data_the_database_or_a_key_file_elsewhere() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&place.path().join("data")).unwrap();
+        let mut args = DatabaseArgs {
+            data: data.root().to_owned(),
+            database_url: None,
+            database_owner_url: None,
+            master_key: None,
+            master_key_file: None,
+        };
+        let hidden = args.private_places(&data);
+        assert_eq!(hidden, [data.root().to_owned(), data.postgres_dir()]);
+        args.master_key_file = Some("/usr/src/app/master.key".into());
+        let hidden = args.private_places(&data);
+        assert_eq!(hidden[2], PathBuf::from("/usr/src/app/master.key"));
     }
 }

@@ -56,6 +56,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         private_networks: source_hosts.private_networks().await,
         runtime_dir: data.runtime_dir()?,
         guests_dir: data.guests_dir(),
+        private: args.database.private_places(&data),
+        tools_path: std::env::var_os("PATH").unwrap_or_default(),
         launcher: std::env::current_exe().context("This program's own file cannot be found")?,
     })
     .await?;

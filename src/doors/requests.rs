@@ -45,7 +45,8 @@ pub async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The database answers too, and guests are confined as they should be; each weakness in a line of its own.
+/// The database answers too, and whether guests are confined as they should be. Strangers ask too: what exactly is
+/// open, and why, stands on Settings.
 pub async fn ready(State(state): State<AppState>) -> Response {
     if let Err(error) = state.db.ready().await {
         error.into_refusal();
@@ -55,11 +56,7 @@ pub async fn ready(State(state): State<AppState>) -> Response {
         )
             .into_response();
     }
-    let mut text = "ready\n".to_owned();
-    for (sound, sentence) in state.deployer.confinement() {
-        text.push_str(if sound { "ok: " } else { "weaker: " });
-        text.push_str(&sentence);
-        text.push('\n');
-    }
-    text.into_response()
+    let (sound, words) = state.deployer.confinement_in_short();
+    let mark = if sound { "ok" } else { "weaker" };
+    format!("ready\n{mark}: {words}\n").into_response()
 }

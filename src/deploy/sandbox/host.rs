@@ -71,6 +71,42 @@ fn find(name: &str) -> Option<PathBuf> {
         })
 }
 
+/// Settings of a kernel that keep everybody but root from making user namespaces: the file below
+/// /proc/sys, what it then holds, and what opens it again.
+const NAMESPACES: [(&str, &str, &str); 3] = [
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor keeps user namespaces from unprivileged programs, as on Ubuntu 24.04: run `sudo \
+         sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give unshare and bwrap a \
+         profile with `userns` as the guide shows",
+    ),
+    (
+        "kernel/unprivileged_userns_clone",
+        "0",
+        "the kernel keeps user namespaces from unprivileged programs: run `sudo sysctl -w \
+         kernel.unprivileged_userns_clone=1`",
+    ),
+    (
+        "user/max_user_namespaces",
+        "0",
+        "the kernel allows no user namespaces: run `sudo sysctl -w \
+         user.max_user_namespaces=15000`",
+    ),
+];
+
+/// Why this host lets nobody make a user namespace, with the remedy. `sys` is /proc/sys.
+pub(super) fn namespaces_closed(sys: &Path) -> Option<String> {
+    let closed: Vec<&str> = NAMESPACES
+        .iter()
+        .filter(|(file, closed, _)| {
+            fs::read_to_string(sys.join(file)).is_ok_and(|found| found.trim() == *closed)
+        })
+        .map(|(_, _, remedy)| *remedy)
+        .collect();
+    (!closed.is_empty()).then(|| closed.join("; "))
+}
+
 /// Where the files lie that every guest sees.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
@@ -251,4 +287,50 @@ fn write_etc(etc: &Path, loopback_listed: bool) -> io::Result<()> {
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
     let path = path.to_owned();
     move |error| SandboxError::Host(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_user_namespaces_is_told_with_what_opens_it() {
+        let sys = tempfile::tempdir().unwrap();
+        for folder in ["kernel", "user"] {
+            fs::create_dir(sys.path().join(folder)).unwrap();
+        }
+        let set = |file: &str, value: &str| fs::write(sys.path().join(file), value).unwrap();
+        assert_eq!(namespaces_closed(sys.path()), None);
+        set("kernel/apparmor_restrict_unprivileged_userns", "0\n");
+        set("kernel/unprivileged_userns_clone", "1\n");
+        set("user/max_user_namespaces", "96365\n");
+        assert_eq!(namespaces_closed(sys.path()), None);
+
+        for (file, closed, open, remedy) in [
+            (
+                "kernel/apparmor_restrict_unprivileged_userns",
+                "1\n",
+                "0\n",
+                "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            ),
+            (
+                "kernel/unprivileged_userns_clone",
+                "0\n",
+                "1\n",
+                "sysctl -w kernel.unprivileged_userns_clone=1",
+            ),
+            (
+                "user/max_user_namespaces",
+                "0\n",
+                "96365\n",
+                "sysctl -w user.max_user_namespaces=15000",
+            ),
+        ] {
+            set(file, closed);
+            let said = namespaces_closed(sys.path()).unwrap();
+            assert!(said.contains(remedy) && !said.contains(';'), "{said}");
+            set(file, open);
+        }
+    }
 }

@@ -33,7 +33,7 @@ impl Watch {
             loop {
                 tokio::time::sleep(PERIOD).await;
                 let first = members.first();
-                let held = tokio::task::spawn_blocking(move || held_bytes(first));
+                let held = tokio::task::spawn_blocking(move || held_bytes(first, most));
                 if held.await.unwrap_or_default() > most {
                     told.store(true, Ordering::Relaxed);
                     members.kill();
@@ -55,12 +55,31 @@ impl Drop for Watch {
     }
 }
 
-/// The memory that a process and all below it hold and share with no file.
-fn held_bytes(first: u32) -> u64 {
+/// The memory that a process and all below it hold and share with no file of a disk.
+fn held_bytes(first: u32, most: u64) -> u64 {
+    let family = family(first);
+    let read = |pid: &u32, name: &str| {
+        fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+    };
+    let quick = |pid: &u32| bytes(&read(pid, "status"), ["RssAnon:", "RssShmem:"]).unwrap_or(0);
+    let held = family.iter().map(quick).sum();
+    if held <= most {
+        return held;
+    }
+    // What several of them share was counted for each. The exact sum costs more, so it comes second.
+    let exact = |pid: &u32| bytes(&read(pid, "smaps_rollup"), ["Pss_Anon:", "Pss_Shmem:"]);
+    family
+        .iter()
+        .map(|pid| exact(pid).unwrap_or_else(|| quick(pid)))
+        .sum()
+}
+
+/// A process and all below it.
+fn family(first: u32) -> Vec<u32> {
     let mut left = VecDeque::from([first]);
-    let mut held = 0;
+    let mut found = Vec::new();
     while let Some(pid) = left.pop_front() {
-        held += own_bytes(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default());
+        found.push(pid);
         // A child belongs to the thread that started it.
         let threads = fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
@@ -74,13 +93,48 @@ fn held_bytes(first: u32) -> u64 {
             );
         }
     }
-    held
+    found
 }
 
-fn own_bytes(status: &str) -> u64 {
-    let kilobytes = |line: &str| {
-        let number = line.strip_prefix("RssAnon:")?.trim().strip_suffix("kB")?;
+/// The sum of these lines, which the kernel gives in kB. None when one of them is not there.
+fn bytes(table: &str, names: [&str; 2]) -> Option<u64> {
+    let kilobytes = |name: &str| {
+        let line = table.lines().find_map(|line| line.strip_prefix(name))?;
+        let number = line.trim().strip_suffix("kB")?;
         number.trim().parse::<u64>().ok()
     };
-    status.lines().find_map(kilobytes).unwrap_or_default() * 1024
+    Some((kilobytes(names[0])? + kilobytes(names[1])?) * 1024)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn what_a_family_shares_is_counted_and_once_when_it_matters() {
+        let script = "import mmap, os, sys\n\
+                      all = mmap.mmap(-1, 64 << 20)\n\
+                      def touch():\n  for at in range(0, len(all), 4096): all[at] = 1\n  \
+                      print('touched', flush=True)\n  sys.stdin.read()\n  os._exit(0)\n\
+                      for _ in range(3):\n  if os.fork() == 0: touch()\n\
+                      touch()";
+        let mut family = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("install python3 to run this test");
+        let said = BufReader::new(family.stdout.take().unwrap()).lines();
+        assert_eq!(said.take(4).filter(Result::is_ok).count(), 4);
+        let mib = |most: u64| held_bytes(family.id(), most << 20) >> 20;
+        let (quick, exact) = (mib(4096), mib(128));
+        assert!(quick > 4 * 64, "shared memory is counted: {quick} MiB");
+        assert!((64..128).contains(&exact), "and once: {exact} MiB");
+        drop(family.stdin.take());
+        family.wait().unwrap();
+    }
 }

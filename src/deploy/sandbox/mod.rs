@@ -5,6 +5,7 @@
 //! Sealport. What of this a host can do is tried out by [`Sandbox::probe`], not assumed.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ mod launcher;
 mod memory;
 mod network;
 mod report;
+mod tools;
 mod walls;
 
 /// How long all the walls and the network of one guest may take to stand.
@@ -51,6 +53,10 @@ pub struct SandboxConfig {
     pub runtime_dir: PathBuf,
     /// The parent of all guests' homes. Guests' ids must be able to pass through to it.
     pub guests_dir: PathBuf,
+    /// What no guest may see, wherever it lies: the data directory, and a key file elsewhere.
+    pub private: Vec<PathBuf>,
+    /// The PATH by which Node.js and Python are found where they lie apart from the host's programs.
+    pub tools_path: OsString,
     /// Our own executable.
     pub launcher: PathBuf,
 }
@@ -66,6 +72,8 @@ struct Inner {
     layout: host::Layout,
     means: walls::Means,
     report: SandboxReport,
+    tools: Vec<tools::Tool>,
+    unusable: Vec<tools::Unusable>,
 }
 
 /// One guest to be: what it runs, what it sees and what it is told.
@@ -127,10 +135,30 @@ pub enum SandboxError {
     #[error("the sandbox needs the package {0}, which is not installed")]
     Missing(String),
     #[error(
-        "this host has no sandbox to run servers in ({0}); install bubblewrap, or set \
+        "this host has no sandbox to run servers in ({0}); mend that, or set \
          SEALPORT_ALLOW_UNSANDBOXED to run them without walls"
     )]
     Unsandboxed(String),
+    /// Not mended by the wish to run servers without walls, so it does not name that.
+    #[error(
+        "a server that speaks HTTP needs a network of its own, and this host gives it none \
+         ({why}); {}. SEALPORT_ALLOW_UNSANDBOXED does not change that, and a server that speaks \
+         stdio runs without",
+        report::remedy_for_network(*.walls)
+    )]
+    NoNetwork {
+        why: String,
+        /// Whether bubblewrap stands: without it nothing else helps.
+        walls: bool,
+    },
+    /// Landlock opens whole trees, so without walls nothing can hide a place within one.
+    #[error(
+        "{} lies among the programs that servers may read, and there is no sandbox to hide it; \
+         put it elsewhere (SEALPORT_DATA, SEALPORT_MASTER_KEY_FILE), such as below /var/lib, or \
+         install bubblewrap",
+        .0.display()
+    )]
+    Exposed(PathBuf),
     #[error("{0}")]
     Invalid(String),
     #[error("the sandbox's place on the host cannot be used: {0}")]
@@ -189,13 +217,36 @@ impl Sandbox {
             layout,
             means,
             report,
+            tools: Vec::new(),
+            unusable: Vec::new(),
         };
-        Ok(Sandbox(Arc::new(inner.try_out().await?)))
+        let mut inner = inner.try_out().await?;
+        inner.try_tools().await;
+        Ok(Sandbox(Arc::new(inner)))
     }
 
     /// What holds guests on this host, for `readyz` and the pages.
     pub fn report(&self) -> SandboxReport {
         self.0.report.clone()
+    }
+
+    /// Where guests find a program of this host, as they see it.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let folders = self.0.folders();
+        folders
+            .into_iter()
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file())
+    }
+
+    /// Why guests have no such program although this host has one, in a sentence for the operator.
+    pub fn why_without(&self, name: &str) -> Option<&str> {
+        let provider = tools::provider(name)?;
+        let unusable = self.0.unusable.iter();
+        unusable
+            .filter(|tool| tool.name == provider)
+            .map(|tool| tool.why.as_str())
+            .next()
     }
 
     /// Makes a guest's home: 0700, and when we are root its own, with all that lies in it.
@@ -215,10 +266,12 @@ impl Sandbox {
         }
         // On the host's own network two HTTP guests would meet at one port, and one would answer for the other.
         if guest.listen.is_some() && !self.0.means.own_network {
-            let why = self.0.report.why_open.clone().unwrap_or_default();
-            return Err(SandboxError::Unsandboxed(format!(
-                "an HTTP server needs a network of its own; {why}"
-            )));
+            let report = &self.0.report;
+            let why = report.why_none.as_ref().or(report.why_open.as_ref());
+            return Err(SandboxError::NoNetwork {
+                why: why.cloned().unwrap_or_default(),
+                walls: self.0.means.bubblewrap,
+            });
         }
         self.0.start(guest).await
     }
@@ -230,7 +283,7 @@ impl Inner {
         host::home(&home, PROBE_ID, self.means.root)?;
         let mut again = true;
         while self.means.bubblewrap {
-            let Err(error) = self.trivial(&home).await else {
+            let Err(error) = self.probe(&home, vec!["true".into()]).await else {
                 break;
             };
             // A passing fault must not take a wall away for as long as Sealport runs.
@@ -247,24 +300,64 @@ impl Inner {
                 self.report.why_open = Some(error.to_string());
             } else {
                 self.means.bubblewrap = false;
-                self.report.why_none = Some(error.to_string());
+                tracing::warn!(%error, "bubblewrap builds no sandbox here");
+                let closed = host::namespaces_closed(Path::new("/proc/sys"));
+                self.report.why_none = Some(closed.unwrap_or_else(|| error.to_string()));
+                self.report.why_open = None;
             }
         }
         if !self.means.bubblewrap {
             self.means.own_network = false;
         }
         self.report.conclude(self.means, launcher::landlock_here());
+        if !self.means.bubblewrap
+            && let Some((path, _)) = walls::exposed(&[], &self.private()).pop()
+        {
+            self.report.runs_guests = false;
+            self.report.why_none = Some(SandboxError::Exposed(path).to_string());
+        }
         Ok(self)
     }
 
-    async fn trivial(&self, home: &Path) -> Result<(), SandboxError> {
+    /// Keeps what runs in a guest; a Node.js may need more of the host than its own folder.
+    async fn try_tools(&mut self) {
+        if !self.report.runs_guests {
+            return;
+        }
+        let (root, private) = (self.means.root, self.private());
+        let home = self.config.guests_dir.join(".probe");
+        for found in tools::find(&self.config.tools_path, &private, root).await {
+            let tried = match found {
+                Ok(tool) => {
+                    let (name, trial) = (tool.name, tool.trial());
+                    let why = format!("{} does not run in the sandbox", trial[0]);
+                    self.tools.push(tool);
+                    self.probe(&home, trial).await.map_err(|error| {
+                        self.tools.pop();
+                        tools::Unusable {
+                            name,
+                            why: format!("{why}: {error}."),
+                        }
+                    })
+                }
+                Err(unusable) => Err(unusable),
+            };
+            if let Err(unusable) = tried {
+                tracing::warn!(why = unusable.why, "a program is kept from servers");
+                self.unusable.push(unusable);
+            }
+        }
+    }
+
+    /// Runs a program in a first guest.
+    async fn probe(&self, home: &Path, argv: Vec<String>) -> Result<(), SandboxError> {
         let mut guest = self
             .start(GuestSpec {
                 uid: PROBE_ID,
                 home: home.to_owned(),
                 cwd: None,
                 read_only: Vec::new(),
-                argv: vec!["true".into()],
+                argv,
                 env: Vec::new(),
                 network: GuestNetwork::Outgoing,
                 listen: None,
@@ -283,15 +376,25 @@ impl Inner {
         })
     }
 
-    async fn start(&self, guest: GuestSpec) -> Result<Guest, SandboxError> {
+    async fn start(&self, mut guest: GuestSpec) -> Result<Guest, SandboxError> {
         check(&guest)?;
+        let prefixes = self.tools.iter().map(|tool| &tool.prefix);
+        guest
+            .read_only
+            .extend(prefixes.map(|prefix| (prefix.clone(), prefix.clone())));
         tokio::time::timeout(START_TIMEOUT, self.raise(guest))
             .await
             .map_err(|_| SandboxError::Late)?
     }
 
     async fn raise(&self, spec: GuestSpec) -> Result<Guest, SandboxError> {
-        let command = walls::chain(self.means, &self.programs, &self.layout, &spec)?;
+        let private = self.private();
+        if !self.means.bubblewrap
+            && let Some((path, _)) = walls::exposed(&spec.read_only, &private).pop()
+        {
+            return Err(SandboxError::Exposed(path));
+        }
+        let command = walls::chain(self.means, &self.programs, &self.layout, &spec, &private)?;
         let mut child = keeper::spawn(command)
             .await
             .map_err(network::starting("the sandbox"))?;
@@ -326,6 +429,20 @@ impl Inner {
         Ok(Guest::new(child, members, network, &spec))
     }
 
+    /// A guest's PATH.
+    fn folders(&self) -> Vec<PathBuf> {
+        let tools = self.tools.iter().map(|tool| tool.bin.clone());
+        tools.chain(tools::FOLDERS.map(PathBuf::from)).collect()
+    }
+
+    /// What is ours alone, among what guests may see.
+    fn private(&self) -> Vec<PathBuf> {
+        let own = [&self.config.runtime_dir, &self.config.guests_dir];
+        let mut private = self.config.private.clone();
+        private.extend(own.into_iter().cloned());
+        private
+    }
+
     /// What the launcher is told, values included: the last moment before the guest.
     fn frame(&self, spec: &GuestSpec) -> launcher::Frame {
         // Without walls a guest sees the host's own paths.
@@ -340,8 +457,10 @@ impl Inner {
             .iter()
             .map(|(name, value)| (name.clone(), seen(value.expose_secret())))
             .collect();
+        let folders = self.folders();
+        let folders: Vec<_> = folders.iter().map(|path| path.to_string_lossy()).collect();
         for (name, value) in [
-            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("PATH", folders.join(":").as_str()),
             ("HOME", walls::HOME),
             ("LANG", "C.UTF-8"),
         ] {

@@ -87,8 +87,11 @@ impl Plan<'_> {
             match guest.network {
                 GuestNetwork::Outgoing => {
                     network._stack = Some(self.start_stack(pid).await?);
-                    self.configure(pid, routes(self.listed, &host_addresses()))
-                        .await?;
+                    // Unknown addresses would stay open, by which all that listens on them is reached.
+                    let host = host_addresses(Path::new("/proc/net/fib_trie")).map_err(
+                        starting("a network that is closed to this host's own addresses"),
+                    )?;
+                    self.configure(pid, routes(self.listed, &host)).await?;
                 }
                 GuestNetwork::None if self.programs.ip.is_some() => {
                     self.configure(pid, "link set lo up\n".into()).await?;
@@ -242,9 +245,11 @@ fn routes(listed: &[IpNet], host: &[Ipv4Addr]) -> String {
 }
 
 /// The host's own addresses: by them a guest would reach what listens on every interface.
-fn host_addresses() -> Vec<Ipv4Addr> {
-    let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
-    local_addresses(&table)
+fn host_addresses(table: &Path) -> std::io::Result<Vec<Ipv4Addr>> {
+    let read = std::fs::read_to_string(table).map_err(|error| {
+        std::io::Error::new(error.kind(), format!("{}: {error}", table.display()))
+    })?;
+    Ok(local_addresses(&read))
 }
 
 /// In that table an address stands on the line before the one that says whose it is.
@@ -312,5 +317,15 @@ mod tests {
                      |-- 192.0.2.0\n           /24 link UNICAST\n        |-- 192.0.2.2\n           \
                      /32 host LOCAL\n";
         assert_eq!(local_addresses(table), [Ipv4Addr::new(192, 0, 2, 2)]);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_no_empty_one() {
+        let place = tempfile::tempdir().unwrap();
+        let table = place.path().join("fib_trie");
+        let refused = host_addresses(&table).unwrap_err().to_string();
+        assert!(refused.contains("fib_trie"), "{refused}");
+        std::fs::write(&table, "Local:\n").unwrap();
+        assert!(host_addresses(&table).unwrap().is_empty());
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::SandboxConfig;
 use super::walls::Means;
+use crate::deploy::Deployer;
 
 /// The state of the sandbox as the probe found it. Displays as sentences for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,6 +73,20 @@ impl SandboxReport {
         }
     }
 
+    /// The same for anybody who asks: no address and no reason. False where it is weaker than it
+    /// should be.
+    pub fn in_short(&self) -> (bool, &'static str) {
+        match (self.isolation, self.runs_guests, self.network) {
+            (Isolation::None, false, _) => (false, "no servers run here"),
+            (Isolation::None, true, _) => (
+                false,
+                "servers run without a sandbox, and their network is open",
+            ),
+            (Isolation::Bubblewrap, _, Outside::Open) => (false, "the servers' network is open"),
+            (Isolation::Bubblewrap, _, Outside::UserMode) => (true, "servers are confined"),
+        }
+    }
+
     fn private(&self) -> String {
         if self.private_networks.is_empty() {
             "the host's loopback, private and link-local ranges are closed".into()
@@ -81,6 +96,23 @@ impl SandboxReport {
                 self.private_networks.join(", ")
             )
         }
+    }
+}
+
+impl Deployer {
+    /// How guests are confined, in a few words for anybody who asks.
+    pub fn confinement_in_short(&self) -> (bool, &'static str) {
+        self.0.sandbox.0.report.in_short()
+    }
+}
+
+/// What an operator does about an open network, as the end of a sentence.
+pub(super) fn remedy_for_network(walls: bool) -> &'static str {
+    if walls {
+        "install slirp4netns and iproute2, and let Sealport's user open /dev/net/tun, which a \
+         container has to be given"
+    } else {
+        "that takes bubblewrap, slirp4netns and iproute2"
     }
 }
 
@@ -111,8 +143,10 @@ impl fmt::Display for SandboxReport {
             )?,
             Outside::Open => write!(
                 f,
-                "Their network is open{}: they reach the host's loopback and private ranges. ",
-                why(&self.why_open)
+                "Their network is open{}: they reach the host's loopback and private ranges, and \
+                 those that speak HTTP do not run; {}. ",
+                why(&self.why_open),
+                remedy_for_network(self.isolation == Isolation::Bubblewrap)
             )?,
         }
         f.write_str(if self.landlock {
@@ -124,5 +158,32 @@ impl fmt::Display for SandboxReport {
             "The kernel limits the memory of each process; that of a server as a whole is looked \
              at every second.",
         )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_learn_that_it_is_weaker_and_neither_addresses_nor_reasons() {
+        let mut report = SandboxReport {
+            isolation: Isolation::Bubblewrap,
+            network: Outside::UserMode,
+            landlock: true,
+            private_networks: vec!["10.1.2.0/24".into()],
+            why_none: Some("10.1.2.3".into()),
+            why_open: Some("10.1.2.3".into()),
+            runs_guests: true,
+        };
+        assert_eq!(report.in_short(), (true, "servers are confined"));
+        report.network = Outside::Open;
+        assert_eq!(report.in_short(), (false, "the servers' network is open"));
+        report.isolation = Isolation::None;
+        let (sound, words) = report.in_short();
+        assert!(!sound && words.contains("without a sandbox"), "{words}");
+        report.runs_guests = false;
+        assert_eq!(report.in_short(), (false, "no servers run here"));
     }
 }

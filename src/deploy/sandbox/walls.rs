@@ -19,6 +19,19 @@ const INSIDE_ID: &str = "1000";
 /// A guest's /tmp and /dev/shm live in memory; so each is bounded.
 const TMP_MAX_BYTES: &str = "536870912";
 
+/// The devices that a guest may write to. /dev itself lives in memory without a bound.
+const DEVICES: [&str; 6] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
+
+/// What hides a place of ours is empty and stays so; zero would mean no bound.
+const MASK_BYTES: &str = "4096";
+
 /// What guests read of the host's /etc: certificates, the clock's zone and the linker's cache.
 const ETC: [&str; 14] = [
     "/etc/ssl/certs",
@@ -72,6 +85,7 @@ pub(super) fn chain(
     programs: &Programs,
     layout: &Layout,
     guest: &GuestSpec,
+    private: &[PathBuf],
 ) -> Result<Command, SandboxError> {
     let mut line = Line::default();
     if means.bubblewrap {
@@ -79,7 +93,7 @@ pub(super) fn chain(
         leave_network(&mut line, means, programs, own_network)?;
         leave_root(&mut line, means, programs, guest.uid)?;
         line.push(program(&programs.bwrap, "bubblewrap")?);
-        build(&mut line, means, layout, guest);
+        build(&mut line, means, layout, guest, private);
         line.words(["--", LAUNCHER, "guest-launch"]);
     } else {
         // Without walls there is still no root, and Landlock where the kernel has it.
@@ -134,7 +148,7 @@ fn leave_root(
     Ok(())
 }
 
-fn build(line: &mut Line, means: Means, layout: &Layout, guest: &GuestSpec) {
+fn build(line: &mut Line, means: Means, layout: &Layout, guest: &GuestSpec, private: &[PathBuf]) {
     line.words(["--unshare-user", "--uid", INSIDE_ID, "--gid", INSIDE_ID]);
     line.words(["--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
     line.words(["--unshare-cgroup-try", "--hostname", "guest"]);
@@ -180,7 +194,56 @@ fn build(line: &mut Line, means: Means, layout: &Layout, guest: &GuestSpec) {
     for (outside, inside) in &guest.read_only {
         line.read_only(outside, inside);
     }
+    for (outside, inside) in exposed(&guest.read_only, private) {
+        if outside.is_dir() {
+            line.words(["--size", MASK_BYTES, "--tmpfs"]);
+            line.push(&inside);
+            line.words(["--remount-ro"]);
+            line.push(&inside);
+        } else {
+            // On a mount without devices it cannot even be opened.
+            line.read_only(Path::new("/dev/null"), &inside);
+        }
+    }
     line.read_only(&layout.launcher, Path::new(LAUNCHER));
+    // What bubblewrap mounted for all of this lives in memory too. The mounts below stay as they are.
+    line.words(["--remount-ro", "/dev", "--remount-ro", "/"]);
+}
+
+/// The folders that guests see of the host: (on the host and without links, inside).
+fn seen(read_only: &[(PathBuf, PathBuf)]) -> Vec<(PathBuf, PathBuf)> {
+    let folders = PROGRAM_FOLDERS.iter().map(|name| Path::new("/").join(name));
+    folders
+        .filter(|folder| !folder.is_symlink())
+        .chain(ETC.iter().map(PathBuf::from))
+        .map(|path| (path.clone(), path))
+        .chain(read_only.iter().cloned())
+        .filter_map(|(outside, inside)| Some((std::fs::canonicalize(outside).ok()?, inside)))
+        .collect()
+}
+
+/// Which of our own places lie below a folder that guests see, such as data below /usr/src:
+/// (on the host, inside).
+pub(super) fn exposed(
+    read_only: &[(PathBuf, PathBuf)],
+    private: &[PathBuf],
+) -> Vec<(PathBuf, PathBuf)> {
+    let seen = seen(read_only);
+    let mut found: Vec<(PathBuf, PathBuf)> = private
+        .iter()
+        .filter_map(|path| std::fs::canonicalize(path).ok())
+        .flat_map(|path| {
+            let below = seen.iter().filter_map(move |(outside, inside)| {
+                let rest = path.strip_prefix(outside).ok()?;
+                Some((path.clone(), inside.join(rest)))
+            });
+            below.collect::<Vec<_>>()
+        })
+        .collect();
+    // What lies below a folder that is hidden is hidden with it, and no longer there to be hidden.
+    found.sort_by(|one, other| one.1.cmp(&other.1));
+    found.dedup_by(|next, kept| next.1.starts_with(&kept.1));
+    found
 }
 
 /// What Landlock lets a guest read and run, and what it lets it write: the same as the walls.
@@ -191,7 +254,10 @@ pub(super) fn paths(means: Means, guest: &GuestSpec) -> (Vec<PathBuf>, Vec<PathB
     if means.bubblewrap {
         readable.push("/etc".into());
         readable.extend(guest.read_only.iter().map(|(_, inside)| inside.clone()));
-        return (readable, [HOME, "/tmp", "/dev"].map(PathBuf::from).into());
+        readable.push("/dev".into());
+        let mut writable: Vec<PathBuf> = DEVICES.map(PathBuf::from).into();
+        writable.extend([HOME, "/tmp", "/dev/shm", "/dev/pts"].map(PathBuf::from));
+        return (readable, writable);
     }
     // Here Landlock is the only wall, and /etc, /tmp and /dev are the host's.
     readable.extend(ETC.iter().chain(&ETC_OF_THE_HOST).map(PathBuf::from));

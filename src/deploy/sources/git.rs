@@ -8,7 +8,7 @@ use crate::deploy::sandbox::Outside;
 
 use super::failure::SourceFailure;
 use super::hosts::{AllowedHost, SourceHosts};
-use super::job::{Call, Job, program};
+use super::job::{Call, Job};
 use super::text;
 
 /// The host's own loopback, as a guest with a network of its own reaches it where the administrator lists it.
@@ -25,7 +25,7 @@ pub(super) async fn fetch(
     directory: &str,
 ) -> Result<String, SourceFailure> {
     let host = hosts.check(url).await.map_err(SourceFailure::wrong)?;
-    let git = program("git", "git")?;
+    let git = job.program("git", "git")?;
     let cwd = format!("/srv/{directory}");
     let local = |words: &[&str]| with_config(Call::new(&cwd, &[&git]), Vec::new(), words);
 
@@ -93,7 +93,7 @@ pub(super) async fn fetch(
         return Err(SourceFailure::unavailable("git named no commit."));
     }
     job.must(
-        Call::new(&cwd, &[&program("rm", "coreutils")?, "-rf", ".git"]),
+        Call::new(&cwd, &[&job.program("rm", "coreutils")?, "-rf", ".git"]),
         |_| "The history could not be removed.".into(),
     )
     .await?;

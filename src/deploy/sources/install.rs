@@ -9,7 +9,7 @@ use crate::model::sources::{Runtime, Source, StartPlan};
 
 use super::command;
 use super::failure::SourceFailure;
-use super::job::{Call, Job, broken, program};
+use super::job::{Call, Job, broken};
 use super::package_json::{PackageJson, is_program_name};
 use super::python::PythonProject;
 use super::tree::Tree;
@@ -23,7 +23,7 @@ const LOCKS: &str = "lock";
 /// What runs, as the guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
-    /// The program by its full path, and its arguments. Never a value.
+    /// The program, by its full path or as it is found in a guest's PATH, and its arguments. Never a value.
     pub argv: Vec<String>,
     pub cwd: String,
 }
@@ -60,7 +60,11 @@ impl Install<'_> {
                     .must(
                         Call::new(
                             "/srv/app",
-                            &[&program("npm", "npm")?, "rebuild", "--foreground-scripts"],
+                            &[
+                                &self.job.program("npm", "npm")?,
+                                "rebuild",
+                                "--foreground-scripts",
+                            ],
                         )
                         .online(),
                         |said| npm::explain(said, package, version.as_deref()),
@@ -125,13 +129,12 @@ impl Install<'_> {
             self.job.owner(),
         )
         .map_err(|error| broken(&error))?;
-        let npm = program("npm", "npm")?;
+        let npm = self.job.program("npm", "npm")?;
+        let no_git = npm::no_git(self.job)?;
+        let keyed = |call| npm::with_key(call, self.job.settings, package, self.key, &no_git);
         if self.bring(home, "package-lock.json", "app/package-lock.json")? {
             let call = Call::new("/srv/app", &[&npm, "ci", "--ignore-scripts"]).online();
-            let done = self
-                .job
-                .run(npm::with_key(call, self.job.settings, package, self.key))
-                .await?;
+            let done = self.job.run(keyed(call)).await?;
             if done.success {
                 return Ok(());
             }
@@ -151,10 +154,9 @@ impl Install<'_> {
         }
         let call = Call::new("/srv/app", &[&npm, "install", "--ignore-scripts"]).online();
         self.job
-            .must(
-                npm::with_key(call, self.job.settings, package, self.key),
-                |said| npm::explain(said, package, Some(version)),
-            )
+            .must(keyed(call), |said| {
+                npm::explain(said, package, Some(version))
+            })
             .await?;
         Ok(())
     }
@@ -231,7 +233,7 @@ impl Install<'_> {
             return Ok(());
         };
         let package = PackageJson::parse(&content).map_err(SourceFailure::wrong)?;
-        let npm = program("npm", "npm")?;
+        let npm = self.job.program("npm", "npm")?;
         let explain =
             |what: &'static str| move |_: &str| format!("{what} failed. The log has the reason.");
         if let Some((manager, install)) = other_manager(tree, &package) {
@@ -432,7 +434,9 @@ impl Install<'_> {
                 let at = command::file_position(&words).ok_or_else(unusable)?;
                 let file = command::relative_file(&words[at]).ok_or_else(unusable)?;
                 words[at] = format!("{base}/{file}");
-                let mut argv = vec![program("node", "nodejs")?];
+                self.job.program("node", "nodejs")?;
+                // By its name: what is installed outlives a version's folder.
+                let mut argv = vec!["node".to_owned()];
                 argv.append(&mut words);
                 argv
             }

@@ -192,9 +192,24 @@ impl Job<'_> {
             .map_err(|error| broken(&error))
     }
 
+    /// A program of this machine that guests see too, as they see it. Errors: there is none, or they cannot use it.
+    pub fn program(&self, name: &str, package: &str) -> Result<String, SourceFailure> {
+        if let Some(path) = self.sandbox.program(name) {
+            return Ok(path.to_string_lossy().into_owned());
+        }
+        let sentence = match self.sandbox.why_without(name) {
+            Some(why) => format!("This machine has no {name} that servers can use. {why}"),
+            None => format!(
+                "This machine has no {name}, which this source needs. Its operator can install the package {package}."
+            ),
+        };
+        Err(SourceFailure::unavailable(sentence))
+    }
+
     /// Removes one file of `/srv/app`, from inside: a path of two steps is not safe from outside.
     pub async fn remove_in_app(&self, file: &str) -> Result<(), SourceFailure> {
-        let call = Call::new("/srv/app", &[&program("rm", "coreutils")?, "-f", "--"]).word(file);
+        let call =
+            Call::new("/srv/app", &[&self.program("rm", "coreutils")?, "-f", "--"]).word(file);
         self.must(call, |_| "An old lock file could not be removed.".into())
             .await?;
         Ok(())
@@ -322,19 +337,6 @@ impl Job<'_> {
             _ => {}
         }
     }
-}
-
-/// A program of this machine that guests see too. Errors: it is not installed.
-pub(super) fn program(name: &str, package: &str) -> Result<String, SourceFailure> {
-    ["/usr/bin", "/usr/local/bin", "/bin"]
-        .iter()
-        .map(|folder| format!("{folder}/{name}"))
-        .find(|path| Path::new(path).exists())
-        .ok_or_else(|| {
-            SourceFailure::unavailable(format!(
-                "This machine has no {name}, which this source needs. Its operator can install the package {package}."
-            ))
-        })
 }
 
 pub(super) fn broken(error: &std::io::Error) -> SourceFailure {

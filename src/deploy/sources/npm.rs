@@ -6,7 +6,7 @@ use crate::model::sources::Source;
 
 use super::detect::{Detected, Kind};
 use super::failure::SourceFailure;
-use super::job::{Call, Job, broken, program};
+use super::job::{Call, Job, broken};
 use super::look;
 use super::settings::InstallSettings;
 use super::text;
@@ -34,7 +34,7 @@ pub(super) async fn inspect(
     let call = Call::new(
         "/srv/look",
         &[
-            &program("npm", "npm")?,
+            &job.program("npm", "npm")?,
             "pack",
             "--ignore-scripts",
             "--loglevel=error",
@@ -43,10 +43,9 @@ pub(super) async fn inspect(
     )
     .word(wanted)
     .online();
-    job.must(with_key(call, job.settings, package, key), |said| {
-        explain(said, package, version)
-    })
-    .await?;
+    let call = with_key(call, job.settings, package, key, &no_git(job)?);
+    job.must(call, |said| explain(said, package, version))
+        .await?;
     let archive = only_file(&home, "look", ".tgz")
         .ok_or_else(|| SourceFailure::unavailable("npm fetched no archive of the package."))?;
 
@@ -55,7 +54,7 @@ pub(super) async fn inspect(
         Call::new(
             "/srv/look",
             &[
-                &program("tar", "tar")?,
+                &job.program("tar", "tar")?,
                 "--extract",
                 "--gzip",
                 "--no-same-owner",
@@ -103,12 +102,18 @@ pub(super) fn only_file(home: &Tree, directory: &str, ending: &str) -> Option<St
     names.next().is_none().then_some(first)
 }
 
+/// A program that does nothing but fail, in git's place.
+pub(super) fn no_git(job: &Job<'_>) -> Result<String, SourceFailure> {
+    job.program("false", "coreutils")
+}
+
 /// The key goes to the package's own registry only, and only in this guest's environment.
 pub(super) fn with_key<'a>(
     call: Call<'a>,
     settings: &InstallSettings,
     package: &str,
     key: Option<&SecretString>,
+    no_git: &str,
 ) -> Call<'a> {
     let Some(key) = key else {
         return call;
@@ -116,9 +121,12 @@ pub(super) fn with_key<'a>(
     let registry = settings.npm_registry(package);
     match registry.strip_prefix("https:") {
         // npm's own notation for a credential of one registry: //host/path/:_authToken.
-        // A package of the tree that is fetched by git could run code of its own beside the key.
+        // A package of the tree that is fetched by git could run code of its own beside the key. npm before 11.10 does
+        // not know the first of these; the environment wins over the `.npmrc` of such a package, which could name a
+        // git of its own.
         Some(place) => call
             .env("npm_config_allow_git", "none")
+            .env("npm_config_git", no_git)
             .secret(&format!("npm_config_{place}:_authToken"), key.clone()),
         None => call,
     }
@@ -179,7 +187,8 @@ mod tests {
             InstallSettings::from_parts(&Default::default(), &[content.to_owned()], &[])
         };
         let env = |settings: &InstallSettings, package: &str| {
-            with_key(Call::new("/srv", &["npm"]), settings, package, Some(&key))
+            let call = Call::new("/srv", &["npm"]);
+            with_key(call, settings, package, Some(&key), "/usr/bin/false")
                 .env
                 .iter()
                 .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
@@ -190,6 +199,7 @@ mod tests {
             env(&plain, "x"),
             [
                 ("npm_config_allow_git".to_owned(), "none".to_owned()),
+                ("npm_config_git".to_owned(), "/usr/bin/false".to_owned()),
                 (
                     "npm_config_//registry.npmjs.org/:_authToken".to_owned(),
                     "hunter2".to_owned()
@@ -198,7 +208,7 @@ mod tests {
         );
         let scoped = npmrc("@acme:registry=https://npm.acme.example:8443/r");
         assert_eq!(
-            env(&scoped, "@acme/x")[1].0,
+            env(&scoped, "@acme/x")[2].0,
             "npm_config_//npm.acme.example:8443/r/:_authToken"
         );
         let open = npmrc("registry=http://npm.example/");

@@ -7,7 +7,7 @@ use crate::model::sources::Source;
 
 use super::detect::{Detected, Kind, PythonFacts};
 use super::failure::SourceFailure;
-use super::job::{Call, Job, broken, program};
+use super::job::{Call, Job, broken};
 use super::look;
 use super::npm::only_file;
 use super::settings::InstallSettings;
@@ -75,7 +75,7 @@ pub(super) async fn inspect(
                 Call::new(
                     "/srv/look",
                     &[
-                        &program("tar", "tar")?,
+                        &job.program("tar", "tar")?,
                         "--extract",
                         "--gzip",
                         "--no-same-owner",
@@ -114,7 +114,12 @@ pub(super) async fn make_environment(job: &Job<'_>) -> Result<(), SourceFailure>
     Tree::remove(job.home, "venv").map_err(|error| broken(&error))?;
     let call = Call::new(
         "/srv",
-        &[&program("python3", "python3")?, "-m", "venv", "/srv/venv"],
+        &[
+            &job.program("python3", "python3")?,
+            "-m",
+            "venv",
+            "/srv/venv",
+        ],
     );
     let done = job.run(call).await?;
     match done.success {
