@@ -1278,6 +1278,7 @@ fn spec(home: &Path, uid: u32, argv: &[&str]) -> GuestSpec {
         uid,
         home: home.to_owned(),
         cwd: None,
+        data: None,
         read_only: Vec::new(),
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
         env: Vec::new(),

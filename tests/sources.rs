@@ -771,6 +771,7 @@ impl House {
                 uid: home.uid,
                 home: home.path.clone(),
                 cwd: Some(installed.cwd.clone().into()),
+                data: None,
                 read_only: Vec::new(),
                 argv: installed.argv.clone(),
                 env: env

@@ -51,6 +51,8 @@ impl House {
             private_networks: Vec::new(),
             runtime_dir: place.path().join("run"),
             guests_dir: guests_dir.clone(),
+            private: Vec::new(),
+            tools_path: std::env::var_os("PATH").unwrap_or_default(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await
@@ -224,7 +226,11 @@ async fn a_server_that_crashes_comes_back_and_at_last_is_given_up() {
     house.state(&name, DeploymentState::Running).await;
     assert!(house.ping(&name).await.unwrap().contains("moody"));
 
-    let crash = house.home(&name, 1).await.join("data/crash");
+    let crash = house
+        .home(&name, 1)
+        .await
+        .with_file_name("data")
+        .join("crash");
     std::fs::write(&crash, "").unwrap();
     let down = house.state(&name, DeploymentState::Restarting).await;
     let why = down.summary.reason.unwrap();
@@ -369,7 +375,11 @@ async fn a_start_uses_what_is_installed_and_a_redeploy_copies_a_directory_anew()
         why.contains("release 2 still runs") && why.contains("status 7"),
         "{why}"
     );
-    let crash = house.home(&name, 1).await.join("data/crash");
+    let crash = house
+        .home(&name, 1)
+        .await
+        .with_file_name("data")
+        .join("crash");
     std::fs::write(&crash, "").unwrap();
     house.logs(&name, "My last words.", 1).await;
     std::fs::remove_file(&crash).unwrap();
@@ -384,7 +394,8 @@ async fn a_start_uses_what_is_installed_and_a_redeploy_copies_a_directory_anew()
             detail.releases[0].number == 4 && detail.releases[0].state == ReleaseState::Live
         })
         .await;
-    house.logs(&name, "version 2 first", 1).await;
+    // What it had written is there still.
+    house.logs(&name, "version 2 again", 1).await;
     for old in [1, 3] {
         until_gone(&house.home(&name, old).await).await;
     }
@@ -396,7 +407,11 @@ async fn an_older_start_does_not_take_the_place_of_a_newer_release() {
     let house = House::new().await;
     let name = house.deploy("moody", "slow-again").await;
     house.state(&name, DeploymentState::Running).await;
-    let crash = house.home(&name, 1).await.join("data/crash");
+    let crash = house
+        .home(&name, 1)
+        .await
+        .with_file_name("data")
+        .join("crash");
     std::fs::write(&crash, "").unwrap();
     house.state(&name, DeploymentState::Restarting).await;
     std::fs::remove_file(&crash).unwrap();

@@ -44,6 +44,8 @@ pub(super) struct StartAsk {
     pub owner_id: Uuid,
     pub release: i32,
     pub home: PathBuf,
+    /// What outlives its installs.
+    pub data: PathBuf,
     pub installed: Installed,
     pub start: StartPlan,
 }
@@ -109,6 +111,7 @@ impl Instance {
         let spec = GuestSpec {
             uid: FIRST_GUEST_ID + ask.ordinal.unsigned_abs(),
             home: ask.home.clone(),
+            data: Some(ask.data.clone()),
             cwd: Some(ask.installed.cwd.clone().into()),
             read_only: Vec::new(),
             argv: ask.installed.argv.clone(),

@@ -94,6 +94,7 @@ impl Deployer {
             owner_id: task.owner_id,
             release: task.number,
             home: self.deployment_dir(task.deployment_id).join(&standing.dir),
+            data: self.data_dir(task.deployment_id),
             installed: standing.installed,
             start: standing.start,
         };
@@ -150,6 +151,12 @@ impl Deployer {
         self.0
             .sandbox
             .prepare_home(uid, &home)
+            .await
+            .map_err(|error| error.to_string())?;
+        // Beside the installs, so that it outlives them.
+        self.0
+            .sandbox
+            .prepare_home(uid, &self.data_dir(task.deployment_id))
             .await
             .map_err(|error| error.to_string())?;
 
@@ -291,6 +298,10 @@ impl Deployer {
 
     pub(super) fn deployment_dir(&self, deployment_id: Uuid) -> PathBuf {
         self.0.guests_dir.join(deployment_id.to_string())
+    }
+
+    pub(super) fn data_dir(&self, deployment_id: Uuid) -> PathBuf {
+        self.deployment_dir(deployment_id).join("data")
     }
 
     /// Ours; the guest passes through it to its home and can neither list nor change it.

@@ -286,6 +286,7 @@ impl Deployer {
             owner_id: held.owner_id,
             release,
             home: self.deployment_dir(held.id).join(&standing.dir),
+            data: self.data_dir(held.id),
             installed: standing.installed,
             start: standing.start,
         };

@@ -84,6 +84,8 @@ pub struct GuestSpec {
     pub uid: u32,
     /// The only place that it can write and that stays; it sees it as `/srv`, its HOME.
     pub home: PathBuf,
+    /// What outlives this home: it sees it as `/srv/data`. Without walls it has its home's own instead.
+    pub data: Option<PathBuf>,
     /// Where it starts, as it sees it: `/srv` when None.
     pub cwd: Option<PathBuf>,
     /// More of the host that it may read and run: (on the host, inside).
@@ -356,6 +358,7 @@ impl Inner {
                 uid: PROBE_ID,
                 home: home.to_owned(),
                 cwd: None,
+                data: None,
                 read_only: Vec::new(),
                 argv,
                 env: Vec::new(),

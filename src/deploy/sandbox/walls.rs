@@ -11,6 +11,8 @@ use super::{GuestNetwork, GuestSpec, SandboxError};
 
 /// Where a guest finds its home, and where our launcher is bound.
 pub(super) const HOME: &str = "/srv";
+/// Where it sees what outlives its home.
+const DATA: &str = "/srv/data";
 const LAUNCHER: &str = "/.sealport";
 
 /// The user that a guest takes itself for, whatever it is outside.
@@ -191,6 +193,11 @@ fn build(line: &mut Line, means: Means, layout: &Layout, guest: &GuestSpec, priv
     line.words(["--bind"]);
     line.push(&guest.home);
     line.words([HOME, "--chdir", HOME]);
+    if let Some(data) = &guest.data {
+        line.words(["--bind"]);
+        line.push(data);
+        line.words([DATA]);
+    }
     for (outside, inside) in &guest.read_only {
         line.read_only(outside, inside);
     }
