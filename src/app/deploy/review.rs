@@ -2,10 +2,12 @@
 
 use leptos::prelude::*;
 
-use super::step_page;
+use super::secrets::asked_word;
 use super::steps::DraftDeploy;
+use super::{STEPS, step_page};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
+use crate::model::drafts::step_of;
 
 #[component]
 pub fn ReviewPage() -> impl IntoView {
@@ -13,7 +15,16 @@ pub fn ReviewPage() -> impl IntoView {
         let action = ServerAction::<DraftDeploy>::new();
         let id = draft.draft.id;
         let form = &draft.draft.form;
-        let errors: Vec<String> = draft.draft.errors.values().cloned().collect();
+        // Each with the step where it is mended.
+        let errors: Vec<_> = draft
+            .draft
+            .errors
+            .iter()
+            .map(|(field, error)| {
+                let step = step_of(field).and_then(|at| STEPS.iter().find(|(step, _)| *step == at));
+                (error.clone(), step.copied())
+            })
+            .collect();
         let missing = |suggested: bool| {
             let of_it = draft
                 .missing
@@ -27,7 +38,12 @@ pub fn ReviewPage() -> impl IntoView {
             .secrets
             .iter()
             .filter(|row| row.ticked)
-            .map(|row| (row.env.clone(), format!("secret {}", row.path)))
+            .map(|row| {
+                let guessed = row.asked.as_ref().filter(|asked| asked.suggested);
+                let guessed =
+                    guessed.map_or(String::new(), |asked| format!(" ({})", asked_word(asked)));
+                (row.env.clone(), format!("secret {}{guessed}", row.path))
+            })
             .collect();
         rows.extend(
             form.plain
@@ -42,7 +58,23 @@ pub fn ReviewPage() -> impl IntoView {
                     view! {
                         <div role="alert" class="alert alert-error alert-soft items-start">
                             <Icon name="alert" />
-                            <ul>{errors.into_iter().map(|error| view! { <li>{error}</li> }).collect_view()}</ul>
+                            <ul class="flex flex-col gap-1">
+                                {errors
+                                    .into_iter()
+                                    .map(|(error, step)| {
+                                        let mend = step
+                                            .map(|(at, title)| {
+                                                view! {
+                                                    " "
+                                                    <a class="link" href=format!("/deploy/{id}/{at}")>
+                                                        {format!("Go to {title}")}
+                                                    </a>
+                                                }
+                                            });
+                                        view! { <li>{error} {mend}</li> }
+                                    })
+                                    .collect_view()}
+                            </ul>
                         </div>
                     }
                 })}
