@@ -85,7 +85,7 @@ fn draft_row(draft: crate::model::drafts::Draft) -> impl IntoView {
     let delete = ServerAction::<DraftDelete>::new();
     view! {
         <div class="flex flex-wrap items-center gap-3 rounded-box border border-base-300 p-3">
-            <span class="min-w-0 flex-1 break-all font-mono">{what.clone()}</span>
+            <span class="min-w-0 grow basis-full break-all font-mono sm:basis-0">{what.clone()}</span>
             <a class="btn btn-sm" href=format!("/deploy/{id}/source")>
                 "Go on"
                 <span class="sr-only">{format!(" with {what}")}</span>
@@ -239,11 +239,9 @@ fn Summary(draft: DraftView) -> impl IntoView {
         .map(|row| row.env.clone())
         .collect();
     names.extend(form.plain.iter().map(|plain| plain.env.clone()));
-    let target = if form.target == "local" {
-        "this machine"
-    } else {
-        "not chosen yet"
-    };
+    if names.is_empty() {
+        names.push("none yet".to_owned());
+    }
     let name = if form.name.is_empty() {
         "not chosen yet".to_owned()
     } else {
@@ -258,7 +256,8 @@ fn Summary(draft: DraftView) -> impl IntoView {
                 </div>
                 <div>
                     <dt class="text-dim">"Where"</dt>
-                    <dd>{target}</dd>
+                    // The one place there is so far.
+                    <dd>"this machine"</dd>
                 </div>
                 <div>
                     <dt class="text-dim">"Name"</dt>
@@ -266,9 +265,7 @@ fn Summary(draft: DraftView) -> impl IntoView {
                 </div>
                 <div>
                     <dt class="text-dim">"Which names"</dt>
-                    <dd class="break-all font-mono">
-                        {if names.is_empty() { "none yet".to_owned() } else { names.join(", ") }}
-                    </dd>
+                    {names.into_iter().map(|name| view! { <dd class="break-all font-mono">{name}</dd> }).collect_view()}
                 </div>
             </dl>
         </aside>
@@ -304,8 +301,7 @@ fn alert(draft: &DraftView, step: &str) -> Option<impl IntoView + use<>> {
 }
 
 fn has_no_field(field: &str) -> bool {
-    ["inspection", "target"].contains(&field)
-        || ["bindings", "missing"].contains(&field.split('.').next().unwrap_or_default())
+    ["inspection", "target", "bindings"].contains(&field) || field.starts_with("bindings.")
 }
 
 /// Sentences in a box.

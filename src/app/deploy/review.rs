@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::secrets::asked_word;
-use super::steps::DraftDeploy;
+use super::steps::{DraftDeploy, DraftView};
 use super::{STEPS, step_page};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
@@ -21,10 +21,20 @@ pub fn ReviewPage() -> impl IntoView {
             .errors
             .iter()
             .map(|(field, error)| {
+                let error = match named(draft, field) {
+                    Some(name) => format!("{name}: {error}"),
+                    None => error.clone(),
+                };
                 let step = step_of(field).and_then(|at| STEPS.iter().find(|(step, _)| *step == at));
-                (error.clone(), step.copied())
+                (error, step.copied())
             })
             .collect();
+        // Said once.
+        let has_said = draft
+            .draft
+            .errors
+            .keys()
+            .any(|field| field.starts_with("missing."));
         let missing = |suggested: bool| {
             let of_it = draft
                 .missing
@@ -78,7 +88,7 @@ pub fn ReviewPage() -> impl IntoView {
                         </div>
                     }
                 })}
-            {(!missing.is_empty())
+            {(!missing.is_empty() && !has_said)
                 .then(|| {
                     view! {
                         <p class="text-amber">
@@ -141,4 +151,18 @@ pub fn ReviewPage() -> impl IntoView {
             </Section>
         }
     })
+}
+
+/// Which row of the secrets step a field is in.
+fn named(draft: &DraftView, field: &str) -> Option<String> {
+    if let Some(id) = field.strip_prefix("env.") {
+        let row = draft.secrets.iter().find(|row| row.id.to_string() == id);
+        return row.map(|row| row.path.clone());
+    }
+    let (row, _) = field.strip_prefix("plain.")?.split_once('.')?;
+    let row: usize = row.parse().ok()?;
+    match draft.draft.form.plain.get(row) {
+        Some(plain) if !plain.env.is_empty() => Some(plain.env.clone()),
+        _ => Some(format!("Plain variable {}", row + 1)),
+    }
 }

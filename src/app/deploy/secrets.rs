@@ -120,7 +120,9 @@ fn missing(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
                         <span class="break-all font-mono">{name}</span>
                         <span class="badge badge-warning badge-sm">"required"</span>
                     </h2>
-                    <p class="text-dim break-words">{wanted.description.clone()} " " {says}</p>
+                    {(!wanted.description.is_empty())
+                        .then(|| view! { <p class="text-dim break-words">{wanted.description.clone()}</p> })}
+                    <p class="text-dim break-words">{says}</p>
                     {add}
                 </section>
             }
@@ -216,23 +218,36 @@ fn secret_row(row: SecretRow, error: Option<String>) -> impl IntoView {
     let id = row.key();
     let (tick, env) = (format!("tick-{id}"), format!("env-{id}"));
     let described = error.is_some().then(|| format!("{env}-error"));
+    let class = if error.is_some() {
+        "input input-sm input-error w-full font-mono"
+    } else {
+        "input input-sm w-full font-mono"
+    };
     view! {
         <li class="grid items-center gap-x-4 gap-y-1 py-2 sm:grid-cols-[minmax(0,1fr)_minmax(0,16rem)]">
             <div class="flex min-w-0 items-center gap-3">
-                <input class="checkbox" type="checkbox" id=tick.clone() name=format!("ticked[{id}]") value="on" checked=row.ticked />
-                <label class="min-w-0 break-all font-mono" for=tick>
-                    {row.path.clone()}
-                </label>
-                {row.asked.as_ref().map(|asked| view! { <span class="badge badge-sm">{asked_word(asked)}</span> })}
-                {row.unusable.map(|why| view! { <span class="badge badge-error badge-sm">{why}</span> })}
-                {(!row.maskable).then(|| view! { <span class="badge badge-warning badge-sm" title=TOO_SHORT>"too short to mask"</span> })}
+                <input class="checkbox shrink-0" type="checkbox" id=tick.clone() name=format!("ticked[{id}]") value="on" checked=row.ticked />
+                <div class="flex min-w-0 flex-wrap items-center gap-x-3 gap-y-1">
+                    <label class="min-w-0 break-all font-mono" for=tick>
+                        {row.path.clone()}
+                    </label>
+                    {row.asked
+                        .as_ref()
+                        .map(|asked| {
+                            let class = if asked.suggested { "badge badge-warning badge-sm" } else { "badge badge-ghost badge-sm" };
+                            view! { <span class=class>{asked_word(asked)}</span> }
+                        })}
+                    {row.unusable.map(|why| view! { <span class="badge badge-error badge-sm">{why}</span> })}
+                    {(!row.maskable)
+                        .then(|| view! { <span class="badge badge-warning badge-sm" title=TOO_SHORT>"too short to mask"</span> })}
+                </div>
             </div>
             <div class="flex flex-col">
                 <label class="sr-only" for=env.clone()>
                     {format!("Variable for {}", row.path)}
                 </label>
                 <input
-                    class="input input-sm w-full font-mono"
+                    class=class
                     id=env.clone()
                     name=format!("env[{id}]")
                     value=row.env
@@ -299,7 +314,8 @@ fn plain_rows(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
             let stored = (text_error.is_some() && row.text.is_empty() && !wanted.iter().any(|wanted| wanted.name == row.env))
                 .then(|| new_secret(&row.env, draft, flash));
             let asked = wanted.iter().find(|wanted| wanted.name == row.env).cloned();
-            let error = env_error.or(text_error);
+            let missing = wrong(draft, &format!("missing.{}", row.env));
+            let error = env_error.or(text_error).or(missing);
             let described = error.is_some().then(|| format!("{env}-error"));
             view! {
                 <div class="flex flex-col gap-1">

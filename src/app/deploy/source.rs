@@ -215,7 +215,7 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                     </div>
                 </details>
                 <div>
-                    <button class="btn btn-primary">
+                    <button class=if again { "btn" } else { "btn btn-primary" }>
                         <Icon name="search" />
                         {if again { "Look again" } else { "Look at it" }}
                     </button>

@@ -36,22 +36,9 @@ pub fn Follow() -> impl IntoView {
     view! {
         <div node_ref=place class="flex flex-wrap gap-2" hidden=move || !ready.get()>
             <button type="button" class="btn btn-sm" aria-pressed=move || paused.get().to_string() on:click=move |_| paused.update(|is| *is = !*is)>
-                <Icon name="stop" />
+                <Icon name="pause" />
                 {move || if paused.get() { "Follow again" } else { "Pause" }}
             </button>
-            <label class="input input-sm">
-                <Icon name="search" />
-                <span class="sr-only">"Show lines that contain"</span>
-                <input
-                    type="search"
-                    placeholder="Filter lines"
-                    on:input=move |event| {
-                        if let Some(around) = around() {
-                            filter(&around, &event_target_value(&event).to_lowercase());
-                        }
-                    }
-                />
-            </label>
             <button
                 type="button"
                 class="btn btn-sm"
@@ -67,6 +54,19 @@ pub fn Follow() -> impl IntoView {
                 <Icon name="copy" />
                 <span aria-live="polite">{move || if copied.get() { "Copied" } else { "Copy" }}</span>
             </button>
+            <label class="input input-sm">
+                <Icon name="search" />
+                <span class="sr-only">"Show lines that contain"</span>
+                <input
+                    type="search"
+                    placeholder="Filter lines"
+                    on:input=move |event| {
+                        if let Some(around) = around() {
+                            filter(&around, &event_target_value(&event).to_lowercase());
+                        }
+                    }
+                />
+            </label>
         </div>
     }
 }
