@@ -112,13 +112,13 @@ pub fn ReviewPage() -> impl IntoView {
                 })}
             <Section title="What the server gets" id="review">
                 {nothing.then(|| view! { <p>"No variables but PATH, HOME, LANG, PORT and NODE_ENV."</p> })}
-                <dl class="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1">
+                <dl class="grid gap-x-4 gap-y-1 sm:grid-cols-[auto_minmax(0,1fr)]">
                     {rows
                         .into_iter()
                         .map(|(env, from)| {
                             view! {
                                 <dt class="break-all font-mono">{env}</dt>
-                                <dd class="break-all text-dim">{from}</dd>
+                                <dd class="wrap-anywhere text-dim max-sm:mb-1">{from}</dd>
                             }
                         })
                         .collect_view()}
