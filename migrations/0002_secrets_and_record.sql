@@ -76,6 +76,8 @@ create table secret_versions (
     -- Format byte, data key id, nonce, ciphertext and tag; bound to format, data key, owner, secret and version.
     sealed bytea not null,
     generated boolean not null default false,
+    -- Long enough to be masked in what a server says; more of its length is not told.
+    maskable boolean not null,
     created_at timestamptz not null default now(),
     created_by text not null,
     primary key (secret_id, version),

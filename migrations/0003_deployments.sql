@@ -76,6 +76,7 @@ create table deployments (
     constraint deployments_id_owner_key unique (id, owner_id)
 );
 create index deployments_owner on deployments (owner_id, name);
+create index deployments_fetch_key on deployments (fetch_key) where fetch_key is not null;
 alter table deployments enable row level security;
 alter table deployments force row level security;
 create policy deployments_seen on deployments for select using (reach(owner_id, 'deployment', id) >= 1);

@@ -553,3 +553,65 @@ async fn a_gateway_opens_to_a_token_of_its_own_and_says_the_same_to_all_else() {
         assert_eq!(call(name, &cookie, &[]).await, refused, "a cookie");
     }
 }
+
+#[tokio::test]
+async fn a_form_that_carries_too_much_leads_back_and_says_what_to_do() {
+    let house = Installation::new().await;
+    let ann = house.person("ann").await;
+    let mut browser = house.signed_in(&ann).await;
+    let draft = house.world.db.draft_create(&ann).await.unwrap();
+    let from = |page: &str| format!("{OURS}{page}");
+    // Two values of 64 KiB, percent-encoded, are what the secrets step is for.
+    let value = "%2B".repeat(64 * 1024);
+    let two = format!(
+        "id={draft}&add_path[ONE]=ONE&add_value[ONE]={value}&add_path[TWO]=TWO&add_value[TWO]={value}"
+    );
+    let page = from(&format!("/deploy/{draft}/secrets"));
+    let headers = [("origin", OURS), ("referer", page.as_str())];
+    let stored = house
+        .send(&mut browser, "POST", "/_fn/draft_secrets", &two, &headers)
+        .await;
+    assert_eq!(stored.location, format!("/deploy/{draft}/target"));
+    for path in ["ONE", "TWO"] {
+        let path = sealport::model::paths::SecretPath::parse(path).unwrap();
+        assert!(house.world.db.secret_show(&ann, &path).await.is_ok());
+    }
+    for (to, len, page, back) in [
+        ("/_fn/secret_add", 300_000, "/secrets/new", "/secrets/new"),
+        ("/_fn/draft_secrets", 1_100_000, "/deploy", "/deploy"),
+        ("/settings/password", 300_000, "/settings?x=1", "/settings"),
+        (
+            "/_fn/secret_add",
+            300_000,
+            "//elsewhere.example",
+            "/secrets",
+        ),
+    ] {
+        let page = from(page);
+        let headers = [("origin", OURS), ("referer", page.as_str())];
+        let form = format!("path=KEY&value={}", "x".repeat(len));
+        let answer = house.send(&mut browser, "POST", to, &form, &headers).await;
+        assert_eq!(
+            (answer.status, answer.location.as_str()),
+            (StatusCode::SEE_OTHER, back),
+            "{to}"
+        );
+        let told = house.send(&mut browser, "GET", "/secrets", "", &[]).await;
+        assert!(
+            told.text.contains("That was more than one form can carry"),
+            "{to}"
+        );
+    }
+    // Nobody's is not read at all.
+    let form = "x".repeat(300_000);
+    let nobody = house
+        .send(
+            &mut Browser::default(),
+            "POST",
+            "/_fn/secret_add",
+            &form,
+            &[],
+        )
+        .await;
+    assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
+}

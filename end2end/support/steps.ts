@@ -82,14 +82,14 @@ export async function inspect(page: Page, sealport: Sealport, wanted: Wanted): P
   }
   await page.getByRole("button", { name: "Look at it" }).click();
   // The page asks again by itself until there is an end.
-  const ended = page.getByRole("link", { name: "Go on to secrets" }).or(page.getByText("The source could not be looked at"));
+  const ended = page.getByRole("button", { name: "Go on to secrets" }).or(page.getByText("The source could not be looked at"));
   await expect(ended).toBeVisible(SLOW);
-  await expect(page.getByRole("link", { name: "Go on to secrets" })).toBeVisible();
+  await expect(page.getByRole("button", { name: "Go on to secrets" })).toBeVisible();
 }
 
 /** From the found source to the review. */
 export async function bind(page: Page, wanted: Wanted): Promise<void> {
-  await page.getByRole("link", { name: "Go on to secrets" }).click();
+  await page.getByRole("button", { name: "Go on to secrets" }).click();
   await page.waitForURL(/\/secrets$/);
   for (const [env, path] of Object.entries(wanted.secrets ?? {})) {
     await page.getByLabel(path, { exact: true }).check();

@@ -274,7 +274,7 @@ async function deployAndFail(page: Page, sealport: Sealport, answers: Answers, v
   });
   await test.step("a value where plain text belongs, and one that is added on the spot", async () => {
     await inspect(page, sealport, { ...echo, name: "plain" });
-    await page.getByRole("link", { name: "Go on to secrets" }).click();
+    await page.getByRole("button", { name: "Go on to secrets" }).click();
     await page.getByLabel("Name of plain variable 1").fill("SHOP_API_KEY");
     await page.getByLabel("Text of plain variable 1").fill(value.refusedPlain);
     await page.getByRole("button", { name: "Go on to the target" }).click();

@@ -37,7 +37,7 @@ test("a secret is stored, a server is deployed with it, and it is seen used", as
       await inspect(page, sealport, wanted);
       await expect(page.getByRole("rowheader", { name: "GITLAB_PERSONAL_ACCESS_TOKEN" })).toBeVisible();
       await expect(page.getByRole("rowheader", { name: "GITLAB_API_URL" })).toBeVisible();
-      await page.getByRole("link", { name: "Go on to secrets" }).click();
+      await page.getByRole("button", { name: "Go on to secrets" }).click();
       await expect(page.getByLabel("service/gitlab/GITLAB_PERSONAL_ACCESS_TOKEN", { exact: true })).toBeChecked();
       await page.goBack();
       await bind(page, wanted);

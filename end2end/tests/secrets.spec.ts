@@ -180,6 +180,16 @@ test("one that is generated is shown to nobody", async ({ javaScriptEnabled }) =
   await expect(status()).toContainText("The same:");
 });
 
+test("a pasted .env file is told from one value", async ({ javaScriptEnabled }) => {
+  test.skip(javaScriptEnabled === false, "the hint needs a script");
+  await page.goto(`${sealport.url}/secrets/new`);
+  const hint = page.getByText("This looks like several variables. All of it becomes one value.");
+  await page.getByLabel("Value").fill("ONE_KEY=1\nexport OTHER_KEY=2\n");
+  await expect(hint).toBeVisible();
+  await page.getByLabel("Value").fill("one value");
+  await expect(hint).toHaveCount(0);
+});
+
 test("the list is searched and sorted", async () => {
   await page.goto(`${sealport.url}/secrets`);
   await page.getByRole("searchbox").fill("web/tls");

@@ -15,7 +15,9 @@ use super::times::{When, day};
 use super::value_field::{GenerateUnseen, ValueField};
 use super::wire::{Flash, Typed, page_open};
 use crate::model::errors::Refusal;
-use crate::model::secrets::{DESCRIPTION_LEN_CHARS, SecretDetail, SecretSummary, VersionSummary};
+use crate::model::secrets::{
+    DESCRIPTION_LEN_CHARS, SecretDetail, SecretSummary, TOO_SHORT, VersionSummary,
+};
 
 /// What is said after a value was saved.
 pub const SEALED: &str = "Sealed. It cannot be shown here again. You can replace it, compare it with what you have, \
@@ -46,18 +48,24 @@ pub async fn secret_replace(
     expected: i32,
     #[server(default)] value: Typed,
     #[server(default)] generate: bool,
+    /// The day of its end, where the form has it.
+    expires: Option<String>,
 ) -> Result<(), Refusal> {
-    use super::forms::new_value;
+    use super::forms::{expiry, new_value};
     use super::wire::{caller, done};
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
     let replaced = async {
         let value = new_value(value, generate)?;
-        db.secret_replace(&caller, id, expected, value).await
+        let end = expires.as_deref().map(expiry).transpose()?;
+        db.secret_renew(&caller, id, expected, value, end).await
     };
     match replaced.await {
         Ok(version) => done(&own(&caller, &path), format!("Version {version}. {SEALED}")).await,
-        Err(error) => again(&caller, &path, "replace", error.into_refusal(), &[]).await,
+        Err(error) => {
+            let typed = [("expires", expires.as_deref().unwrap_or_default())];
+            again(&caller, &path, "replace", error.into_refusal(), &typed).await
+        }
     }
 }
 
@@ -260,13 +268,13 @@ pub fn SecretPage() -> impl IntoView {
                 <About secret=summary.clone() now />
                 <div class="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_20rem]">
                     <div class="flex min-w-0 flex-col gap-3">
-                        <Replace form=form.clone() flash=flash("replace") version=summary.version open=open == "replace" />
-                        <Compare form=form.clone() flash=flash("compare") open=open == "compare" />
+                        <Replace form=form.clone() flash=flash("replace") secret=summary.clone() now open=open == "replace" />
+                        <Compare form=form.clone() flash=flash("compare") unusable=summary.unusable(now) open=open == "compare" />
                         <Details form=form.clone() flash=flash("details") secret=summary.clone() open=open == "details" />
                         <Delete form=form.clone() flash=flash("delete") secret=summary.clone() open=open == "delete" />
                     </div>
                     <div class="flex min-w-0 flex-col gap-5">
-                        <UsedBy deployments=summary.used_by.clone() />
+                        <UsedBy secret=summary.clone() />
                         <Versions versions newest=summary.version />
                         <Section title="Recent activity" id="recent">
                             <ul class="flex flex-col gap-2.5 text-sm">
@@ -354,21 +362,69 @@ fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
             </form>
             {(!secret.description.is_empty())
                 .then(|| view! { <p class="w-full whitespace-pre-line break-words">{secret.description.clone()}</p> })}
+            {(!secret.maskable)
+                .then(|| {
+                    view! {
+                        <p class="flex w-full items-start gap-2 text-amber">
+                            <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                            {format!("{TOO_SHORT} Others can guess it, too. Replace it by a longer one if you can.")}
+                        </p>
+                    }
+                })}
         </section>
     }
 }
 
 #[component]
-fn Replace(form: FormOf, flash: Flash, version: i32, open: bool) -> impl IntoView {
+fn Replace(
+    form: FormOf,
+    flash: Flash,
+    secret: SecretSummary,
+    now: OffsetDateTime,
+    open: bool,
+) -> impl IntoView {
+    // A new value usually has an end of its own; an old one that is past would keep it from being used.
+    let end = secret.expires_at.map(|at| {
+        let past = at <= now;
+        let (kept, hint) = if past {
+            let hint = format!(
+                "It expired on {}. Empty: the new value does not expire.",
+                day(at)
+            );
+            (String::new(), hint)
+        } else {
+            (
+                day(at),
+                "Move it with the new value, or leave it. Empty: it does not expire.".to_owned(),
+            )
+        };
+        let value = if flash.form.is_empty() {
+            kept
+        } else {
+            flash.typed("expires")
+        };
+        view! {
+            <TextField
+                name="expires"
+                id="replace-expires"
+                label="Expires on"
+                kind="date"
+                value
+                error=flash.error("expires_at")
+                hint
+            />
+        }
+    });
     view! {
         <Folding id="replace" icon="replace" title="Replace the value" open>
             <p class="text-dim">
-                "Makes version " {version + 1} ". Running deployments keep the old one until they are redeployed."
+                "Makes version " {secret.version + 1} ". Running deployments keep the old one until they are redeployed."
             </p>
             <form method="post" action="/_fn/secret_replace" class="flex flex-col gap-4">
                 {form.hidden()}
-                <input type="hidden" name="expected" value=version />
+                <input type="hidden" name="expected" value=secret.version />
                 <ValueField id="replace-value" label="New value" error=flash.error("value") generate=true />
+                {end}
                 <div class="flex flex-wrap gap-2">
                     <button class="btn btn-primary">"Seal and replace"</button>
                     <GenerateUnseen />
@@ -379,7 +435,20 @@ fn Replace(form: FormOf, flash: Flash, version: i32, open: bool) -> impl IntoVie
 }
 
 #[component]
-fn Compare(form: FormOf, flash: Flash, open: bool) -> impl IntoView {
+fn Compare(
+    form: FormOf,
+    flash: Flash,
+    unusable: Option<&'static str>,
+    open: bool,
+) -> impl IntoView {
+    if let Some(why) = unusable {
+        return view! {
+            <Folding id="compare" icon="equal" title="Compare with what you have" open>
+                <p>{format!("A secret that is {why} is opened for nobody, not even to compare.")}</p>
+            </Folding>
+        }
+        .into_any();
+    }
     view! {
         <Folding id="compare" icon="equal" title="Compare with what you have" open>
             <p class="text-dim">
@@ -399,6 +468,7 @@ fn Compare(form: FormOf, flash: Flash, open: bool) -> impl IntoView {
             </form>
         </Folding>
     }
+    .into_any()
 }
 
 #[component]
@@ -463,17 +533,27 @@ fn Delete(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) -> impl
                 }}
                 " It cannot be brought back. The record of who used it stays."
             </p>
-            {if secret.used_by.is_empty() {
-                view! { <p>"No deployment uses it."</p> }.into_any()
-            } else {
-                view! {
-                    <div>
-                        <p>"These deployments use it. They run on until their next start, which fails and says why:"</p>
-                        <Names deployments=secret.used_by.clone() />
-                    </div>
-                }
-                    .into_any()
-            }}
+            {secret.deployments().is_empty().then(|| view! { <p>"No deployment uses it."</p> })}
+            {(!secret.used_by.is_empty())
+                .then(|| {
+                    view! {
+                        <div>
+                            <p>"These deployments use it. They run on until their next start, which fails and says why:"</p>
+                            <Names deployments=secret.used_by.clone() />
+                        </div>
+                    }
+                })}
+            {(!secret.fetched_by.is_empty())
+                .then(|| {
+                    view! {
+                        <div>
+                            <p>
+                                "These deployments fetch their code with it. What is installed goes on, and starts again. Where it has to be fetched anew, that is tried without a key, and fails for a private source:"
+                            </p>
+                            <Names deployments=secret.fetched_by.clone() />
+                        </div>
+                    }
+                })}
             <form method="post" action="/_fn/secret_delete" class="flex flex-col gap-4">
                 {form.hidden()}
                 <TextField
@@ -493,10 +573,11 @@ fn Delete(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) -> impl
 }
 
 #[component]
-fn UsedBy(deployments: Vec<String>) -> impl IntoView {
+fn UsedBy(secret: SecretSummary) -> impl IntoView {
+    let fetched = secret.fetched_by.clone();
     view! {
         <Section title="Used by" id="used">
-            {if deployments.is_empty() {
+            {if secret.deployments().is_empty() {
                 view! {
                     <p class="text-sm text-dim">
                         "No deployment yet. " <a class="link" href="/deploy">"Deploy a server"</a> " and tick it there."
@@ -504,7 +585,17 @@ fn UsedBy(deployments: Vec<String>) -> impl IntoView {
                 }
                     .into_any()
             } else {
-                view! { <Names deployments /> }.into_any()
+                view! {
+                    <Names deployments=secret.used_by.clone() />
+                    {(!fetched.is_empty())
+                        .then(|| {
+                            view! {
+                                <p class="text-sm text-dim">"To fetch the code of"</p>
+                                <Names deployments=fetched />
+                            }
+                        })}
+                }
+                    .into_any()
             }}
         </Section>
     }

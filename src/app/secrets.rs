@@ -189,6 +189,7 @@ fn by(search: &str, sort: &str) -> String {
 fn Row(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
     let to = address(&row.owner, row.path.as_str());
     let name = row.path.name().to_owned();
+    let users: Vec<String> = row.deployments().into_iter().map(str::to_owned).collect();
     let menu = format!("Actions for {}", row.path);
     let part = |what: &str| format!("{to}?open={what}#{what}");
     let has_more = !row.description.is_empty() || !row.active || is_near(&row, now);
@@ -227,8 +228,8 @@ fn Row(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
             <td class="max-sm:hidden">
                 <When at=row.changed_at />
             </td>
-            <td class="whitespace-nowrap max-md:hidden" title=row.used_by.join(", ")>
-                {match row.used_by.len() {
+            <td class="whitespace-nowrap max-md:hidden" title=users.join(", ")>
+                {match users.len() {
                     0 => "–".to_owned(),
                     1 => "1 deployment".to_owned(),
                     count => format!("{count} deployments"),

@@ -20,8 +20,8 @@ use zeroize::Zeroize as _;
 /// What stands where a value was: always the same, so that it tells nothing about the value.
 pub const MASK: &str = "[sealed]";
 
-/// Values with fewer characters are not masked: every "1" of a log would go. The wizard warns.
-pub const SHORTEST_MASKED_CHARS: usize = 6;
+/// Values with fewer characters are not masked. A secret's page and the wizard warn of them.
+pub use crate::model::secrets::SHORTEST_MASKED_CHARS;
 
 /// The values of one deployment, ready to be found in what its server says.
 pub struct Masks {

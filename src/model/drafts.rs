@@ -11,6 +11,20 @@ use super::sources::{Inspection, Source};
 /// A draft lives this many days after its last change.
 pub const DRAFT_MAX_AGE_DAYS: i64 = 7;
 
+/// The wizard's steps, as their addresses name them.
+pub const STEPS: [&str; 4] = ["source", "secrets", "target", "review"];
+
+/// The step where what is wrong at a field is mended; none for what no step mends.
+pub fn step_of(field: &str) -> Option<&'static str> {
+    let (first, _) = field.split_once('.').unwrap_or((field, ""));
+    match first {
+        "source" | "source_kind" | "command" | "fetch_key" | "inspection" => Some("source"),
+        "env" | "plain" | "bindings" | "missing" => Some("secrets"),
+        "name" | "target" => Some("target"),
+        _ => None,
+    }
+}
+
 /// What was typed stays as typed, valid or not; `errors` stands beside the field it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draft {
@@ -22,6 +36,23 @@ pub struct Draft {
     pub inspection: Option<Inspection>,
     /// Set once Deploy was pressed: the deployment's name. A second press changes nothing.
     pub deployed_as: Option<String>,
+}
+
+impl Draft {
+    /// What is wrong on one step, by field.
+    pub fn errors_of(&self, step: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.errors
+            .iter()
+            .filter(move |(field, _)| step_of(field) == Some(step))
+            .map(|(field, error)| (field.as_str(), error.as_str()))
+    }
+
+    /// Takes a step's new errors in the place of its old ones. Those of other steps stay until these are mended.
+    pub fn set_errors(&mut self, step: &str, errors: BTreeMap<String, String>) {
+        self.errors
+            .retain(|field, _| step_of(field).is_some_and(|of| of != step));
+        self.errors.extend(errors);
+    }
 }
 
 /// What the person typed, step by step.
@@ -47,6 +78,8 @@ pub struct DraftForm {
     pub target: String,
     pub secrets: Vec<DraftSecret>,
     pub plain: Vec<DraftPlain>,
+    /// Env name → the path typed for a secret that is to be added under it.
+    pub new_paths: BTreeMap<String, String>,
     /// Whether the ticks were set from what the source asks for, which happens once.
     pub ticked: bool,
 }
@@ -83,7 +116,7 @@ impl DraftForm {
     }
 }
 
-/// A secret of the list, ticked or not, with its env name as typed.
+/// A secret that is ticked, or has another env name than by default; as typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DraftSecret {
     pub id: Uuid,
@@ -114,4 +147,27 @@ pub enum InspectState {
     Failed {
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_s_errors_replace_its_own_and_what_no_step_mends_goes() {
+        let errors = |fields: &[&str]| -> BTreeMap<String, String> {
+            let all = fields.iter();
+            all.map(|field| ((*field).to_owned(), format!("{field} is wrong")))
+                .collect()
+        };
+        let mut draft = Draft {
+            errors: errors(&["", "source", "env.1", "missing.KEY", "name"]),
+            ..Draft::default()
+        };
+        draft.set_errors("secrets", errors(&["plain.0.text"]));
+        assert_eq!(draft.errors, errors(&["source", "plain.0.text", "name"]));
+        let of_secrets: Vec<_> = draft.errors_of("secrets").collect();
+        assert_eq!(of_secrets, [("plain.0.text", "plain.0.text is wrong")]);
+        assert_eq!(draft.errors_of("review").count(), 0);
+    }
 }

@@ -1,5 +1,7 @@
 //! Secrets as everyone but the store sees them: metadata, never a value.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,6 +12,11 @@ use super::paths::SecretPath;
 pub const VALUE_LEN_BYTES: usize = 64 * 1024;
 /// The longest description, in characters.
 pub const DESCRIPTION_LEN_CHARS: usize = 1_000;
+
+/// Values with fewer characters are not masked in what a server says: every "1" of its log would go.
+pub const SHORTEST_MASKED_CHARS: usize = 6;
+/// What is said of such a value.
+pub const TOO_SHORT: &str = "The value is too short to be masked: where a server prints it, it stands in the log and in answers.";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +86,29 @@ pub struct SecretSummary {
     pub active: bool,
     /// The deployments of this actor's sight that bind it, by name.
     pub used_by: Vec<String>,
+    /// Those whose source is fetched with it.
+    pub fetched_by: Vec<String>,
+    /// Whether the newest value is long enough to be masked.
+    pub maskable: bool,
+}
+
+impl SecretSummary {
+    /// All that would miss it.
+    pub fn deployments(&self) -> BTreeSet<&str> {
+        let all = self.used_by.iter().chain(&self.fetched_by);
+        all.map(String::as_str).collect()
+    }
+
+    /// Why nobody can use it now, in a word.
+    pub fn unusable(&self, now: OffsetDateTime) -> Option<&'static str> {
+        if !self.active {
+            Some("switched off")
+        } else if self.expires_at.is_some_and(|at| at <= now) {
+            Some("expired")
+        } else {
+            None
+        }
+    }
 }
 
 /// A secret's page: all but the value.

@@ -364,7 +364,7 @@ async fn check_secrets(
             ),
             Some(row) if row.expired => (
                 RefusalKind::Invalid,
-                format!("{} has expired. Replace it, or choose another.", row.path),
+                format!("{} has expired. Move its day, or choose another.", row.path),
                 "a bound secret has expired",
             ),
             Some(_) => continue,

@@ -26,6 +26,8 @@ struct Row {
     expires_at: Option<OffsetDateTime>,
     active: bool,
     used_by: Vec<String>,
+    fetched_by: Vec<String>,
+    maskable: bool,
 }
 
 impl Row {
@@ -45,6 +47,8 @@ impl Row {
             expires_at: self.expires_at,
             active: self.active,
             used_by: self.used_by,
+            fetched_by: self.fetched_by,
+            maskable: self.maskable,
         })
     }
 }
@@ -67,9 +71,12 @@ impl Db {
         let rows = sqlx::query_as!(
             Row,
             r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.version, s.changed_at, s.expires_at, s.active,
-                      coalesce(used.by, '{}') as "used_by!: Vec<String>"
+                      coalesce(used.by, '{}') as "used_by!: Vec<String>",
+                      array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
+                      coalesce(v.maskable, true) as "maskable!"
                from secrets s
                join owners o on o.id = s.owner_id
+               left join secret_versions v on v.secret_id = s.id and v.version = s.version
                left join (
                    select b.secret_id, array_agg(distinct d.name order by d.name) as by
                    from bindings b join deployments d on d.id = b.deployment_id
@@ -95,8 +102,11 @@ impl Db {
             Row,
             r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.version, s.changed_at, s.expires_at, s.active,
                       array(select distinct d.name from bindings b join deployments d on d.id = b.deployment_id
-                            where b.secret_id = s.id order by d.name) as "used_by!: Vec<String>"
+                            where b.secret_id = s.id order by d.name) as "used_by!: Vec<String>",
+                      array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
+                      coalesce(v.maskable, true) as "maskable!"
                from secrets s join owners o on o.id = s.owner_id
+               left join secret_versions v on v.secret_id = s.id and v.version = s.version
                where s.owner_id = current_actor() and s.path = $1"#,
             path.as_str()
         )

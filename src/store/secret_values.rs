@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Error, Result, keyring};
 use crate::model::errors::Refusal;
-use crate::model::secrets::{DESCRIPTION_LEN_CHARS, VALUE_LEN_BYTES};
+use crate::model::secrets::{DESCRIPTION_LEN_CHARS, SHORTEST_MASKED_CHARS, VALUE_LEN_BYTES};
 
 /// Random bytes of a generated value, as URL-safe base64 a third longer.
 const GENERATED_MIN_BYTES: usize = 16;
@@ -75,6 +75,11 @@ fn generate(bytes: usize) -> Result<SecretString> {
     ))
 }
 
+/// Whether it is masked in what a server says. Servers trim what they read, so blanks around it do not count.
+pub(super) fn is_maskable(value: &SecretString) -> bool {
+    value.expose_secret().trim().chars().count() >= SHORTEST_MASKED_CHARS
+}
+
 pub(super) fn check_description(description: &str) -> Result<(), Refusal> {
     if description.chars().count() > DESCRIPTION_LEN_CHARS {
         return Err(Refusal::invalid(
@@ -131,6 +136,19 @@ mod tests {
             if let Err(refusal) = checked {
                 assert_eq!(refusal.field.as_deref(), Some("value"));
             }
+        }
+    }
+
+    #[test]
+    fn a_value_is_maskable_from_six_characters_on() {
+        for (value, is) in [
+            ("12345", false),
+            ("123456", true),
+            ("äöüßé", false),
+            ("  12345\n", false),
+            ("12 456", true),
+        ] {
+            assert_eq!(is_maskable(&SecretString::from(value)), is, "{value:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::error::OnConstraint;
 use super::keys::{Place, Sealed};
 use super::limits::Limit;
 pub use super::secret_values::NewValue;
-use super::secret_values::{check_description, check_expiry, resolve, same};
+use super::secret_values::{check_description, check_expiry, is_maskable, resolve, same};
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
@@ -25,6 +25,7 @@ const ADMIN: i32 = 4;
 /// Comparisons in an hour, of one secret by one actor, over all doors.
 const COMPARES: i64 = 20;
 const HOUR_SECS: i32 = 60 * 60;
+
 /// What is asked when a secret is made.
 pub struct NewSecret {
     pub path: SecretPath,
@@ -50,6 +51,7 @@ struct Found {
     owner_id: Uuid,
     path: SecretPath,
     version: i32,
+    expires_at: Option<OffsetDateTime>,
     level: i32,
 }
 
@@ -118,14 +120,31 @@ impl Db {
         expected: i32,
         value: NewValue,
     ) -> Result<i32> {
+        self.secret_renew(caller, id, expected, value, None).await
+    }
+
+    /// As [`Db::secret_replace`], and moves or clears its end in the same step. Errors: also `Invalid` at `expires_at`.
+    pub async fn secret_renew(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        expected: i32,
+        value: NewValue,
+        expires_at: Option<Option<OffsetDateTime>>,
+    ) -> Result<i32> {
         let (value, generated) = resolve(value)?;
         let (mut tx, found) = self
             .within_reach(caller, id, WRITE, Action::SecretReplace)
             .await?;
+        let moved = found.check_end(expires_at)?;
         let version = sqlx::query_scalar!(
-            "update secrets set version = version + 1, changed_at = now() where id = $1 and version = $2 returning version",
+            "update secrets set version = version + 1, changed_at = now(), \
+             expires_at = case when $3 then $4 else expires_at end \
+             where id = $1 and version = $2 returning version",
             id,
-            expected
+            expected,
+            moved,
+            expires_at.flatten()
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -159,11 +178,15 @@ impl Db {
             ..found.entry(Action::SecretReplace)
         };
         audit::record(&mut tx, caller, entry).await?;
+        if moved {
+            audit::record(&mut tx, caller, found.entry(Action::SecretEdit)).await?;
+        }
         tx.commit().await?;
         Ok(version)
     }
 
-    /// Whether the newest value equals `guess`; on record, 20 an hour for a secret and an actor. Errors: `TooMany`.
+    /// Whether the newest value equals `guess`; on record, 20 an hour for a secret and an actor.
+    /// Errors: `TooMany`; `Conflict` for one that is switched off or has expired, for it is opened for nobody.
     pub async fn secret_compare(
         &self,
         caller: &Caller,
@@ -197,15 +220,21 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         // Looked at again in the statement of the access: what was revoked since does not hold.
         let newest = sqlx::query!(
-            "select s.owner_id, s.version, v.sealed
-             from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
-             where s.id = $1 and reach(s.owner_id, 'secret', s.id) >= $2",
+            r#"select s.owner_id, s.version, v.sealed, s.active, coalesce(s.expires_at <= now(), false) as "expired!"
+               from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
+               where s.id = $1 and reach(s.owner_id, 'secret', s.id) >= $2"#,
             id,
             READ
         )
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| Refusal::not_found("secret"))?;
+        if let Some((reason, detail)) = closed(newest.active, newest.expired) {
+            tx.rollback().await?;
+            let entry = found.entry(Action::SecretCompare);
+            let refusal = Refusal::new(RefusalKind::Conflict, detail);
+            return self.refuse_on_record(caller, entry, reason, refusal).await;
+        }
         let place = Place {
             owner_id: newest.owner_id,
             secret_id: id,
@@ -227,11 +256,11 @@ impl Db {
         if let Some(description) = &edit.description {
             check_description(description)?;
         }
-        check_expiry(edit.expires_at.flatten())?;
         let needed = if edit.path.is_some() { ADMIN } else { WRITE };
         let (mut tx, found) = self
             .within_reach(caller, id, needed, Action::SecretEdit)
             .await?;
+        found.check_end(edit.expires_at)?;
         let changed = sqlx::query!(
             "update secrets set
                  path = coalesce($2, path), kind = coalesce($3, kind), description = coalesce($4, description),
@@ -301,7 +330,7 @@ impl Db {
     ) -> Result<(Transaction<'static, Postgres>, Found)> {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query!(
-            r#"select owner_id, path, version, reach(owner_id, 'secret', id) as "level!" from secrets where id = $1"#,
+            r#"select owner_id, path, version, expires_at, reach(owner_id, 'secret', id) as "level!" from secrets where id = $1"#,
             id
         )
         .fetch_optional(&mut *tx)
@@ -323,6 +352,7 @@ impl Db {
             owner_id: row.owner_id,
             path: SecretPath::parse(&row.path)?,
             version: row.version,
+            expires_at: row.expires_at,
             level: row.level,
         };
         if found.level < needed {
@@ -348,14 +378,15 @@ impl Db {
     ) -> Result<()> {
         let (data_key_id, sealed) = self.seal(tx, place, value).await?;
         sqlx::query!(
-            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, created_by)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, maskable, created_by)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
             place.secret_id,
             place.owner_id,
             place.version,
             data_key_id,
             sealed.0,
             generated,
+            is_maskable(value),
             audit::name_of(caller)
         )
         .execute(&mut **tx)
@@ -365,6 +396,14 @@ impl Db {
 }
 
 impl Found {
+    /// Whether this moves its end. One that stays may be past, so that the rest can be changed. Errors: `Invalid` at `expires_at`.
+    fn check_end(&self, expires_at: Option<Option<OffsetDateTime>>) -> Result<bool, Refusal> {
+        match expires_at {
+            Some(end) if end != self.expires_at => check_expiry(end).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
     fn entry(&self, action: Action) -> Entry<'_> {
         Entry {
             owner_id: Some(self.owner_id),
@@ -403,6 +442,23 @@ async fn record_edit(
         }
     });
     audit::record(tx, caller, Entry { reason, ..entry }).await
+}
+
+/// Why a secret is opened for nobody, for the record and for a person.
+fn closed(active: bool, expired: bool) -> Option<(&'static str, &'static str)> {
+    if !active {
+        Some((
+            "the secret is switched off",
+            "It is switched off, so it is opened for nobody. Switch it on to compare.",
+        ))
+    } else if expired {
+        Some((
+            "the secret has expired",
+            "It has expired, so it is opened for nobody. Move its day to compare.",
+        ))
+    } else {
+        None
+    }
 }
 
 fn path_taken() -> Refusal {

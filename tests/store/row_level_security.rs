@@ -404,8 +404,8 @@ async fn nothing_of_ones_own_hangs_on_what_is_anothers() {
     for forged in [
         "insert into bindings (deployment_id, owner_id, env, secret_id, secret_path) values ('{bobs_deployment}', '{bob}', 'X', '{secret}', 'KEY')",
         "insert into bindings (deployment_id, owner_id, env, text) values ('{deployment}', '{bob}', 'X', 'x')",
-        "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, created_by)
-         select '{secret}', '{bob}', 2, id, '\\x00', 'bob' from data_keys",
+        "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, maskable, created_by)
+         select '{secret}', '{bob}', 2, id, '\\x00', true, 'bob' from data_keys",
         "insert into releases (deployment_id, owner_id, number, state, created_by) values ('{deployment}', '{bob}', 2, 'queued', 'bob')",
         "insert into release_steps (deployment_id, owner_id, number, step, state) values ('{deployment}', '{bob}', 1, 'start', 'waiting')",
         "insert into release_bindings (deployment_id, owner_id, number, env, secret_id, path, version)

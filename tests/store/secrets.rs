@@ -110,7 +110,14 @@ async fn the_life_of_a_secret() {
         versions,
         [(3, true, "ann"), (2, false, "ann"), (1, false, "ann")]
     );
-    // A rename does not re-encrypt, and what was sealed still opens.
+    // A rename does not re-encrypt, and what was sealed still opens, once it is switched on.
+    let off = refusal(db.secret_compare(&me, id, text("last")).await);
+    assert_eq!(off.kind, RefusalKind::Conflict);
+    let on = SecretEdit {
+        active: Some(true),
+        ..SecretEdit::default()
+    };
+    db.secret_edit(&me, id, on).await.unwrap();
     db.secret_replace(&me, id, 3, NewValue::Typed(text("last")))
         .await
         .unwrap();
@@ -141,6 +148,8 @@ async fn the_life_of_a_secret() {
             "user ann secret.compare done project/shop/STRIPE_KEY 3",
             "user ann secret.edit done project/shop/STRIPE_KEY renamed from",
             "user ann secret.edit done STRIPE_KEY renamed to",
+            "user ann secret.compare refused STRIPE_KEY the secret is switched off",
+            "user ann secret.edit done STRIPE_KEY switched on",
             "user ann secret.replace done STRIPE_KEY 4",
             "user ann secret.compare done STRIPE_KEY 4",
             "user ann secret.delete done STRIPE_KEY 4",
@@ -239,6 +248,81 @@ async fn what_is_wrong_is_said_at_its_field_and_changes_nothing() {
     db.secret_create(&me, new("A", &"x".repeat(64 * 1024)))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn one_that_has_expired_is_opened_for_nobody_until_its_day_is_moved() {
+    let database = common::new_database().await;
+    let db = open(&database).await;
+    let me = caller(&add(&db, "ann@example.org").await);
+    let id = db.secret_create(&me, new("KEY", "value")).await.unwrap();
+    as_admin(
+        &database,
+        "update secrets set expires_at = date_trunc('second', now()) - interval '1 day'",
+    )
+    .await;
+    let shown = db.secret_show(&me, &path("KEY")).await.unwrap().summary;
+    let now = OffsetDateTime::now_utc();
+    assert_eq!(shown.unusable(now), Some("expired"));
+    let closed = refusal(db.secret_compare(&me, id, text("value")).await);
+    assert_eq!(closed.kind, RefusalKind::Conflict);
+
+    // What stays as it is stands in the way of nothing else.
+    let edit = |end: Option<OffsetDateTime>| SecretEdit {
+        description: Some("the old one".into()),
+        expires_at: Some(end),
+        ..SecretEdit::default()
+    };
+    db.secret_edit(&me, id, edit(shown.expires_at))
+        .await
+        .unwrap();
+    let past = now - Duration::minutes(1);
+    let refused = refusal(db.secret_edit(&me, id, edit(Some(past))).await);
+    assert_eq!(refused.field.as_deref(), Some("expires_at"));
+    let value = || NewValue::Typed(text("newer"));
+    let renewed = db.secret_renew(&me, id, 1, value(), Some(Some(past))).await;
+    assert_eq!(refusal(renewed).field.as_deref(), Some("expires_at"));
+
+    // A replacement alone does not bring it back; with its day moved it does.
+    assert_eq!(db.secret_replace(&me, id, 1, value()).await.unwrap(), 2);
+    let still = refusal(db.secret_compare(&me, id, text("newer")).await);
+    assert_eq!(still.kind, RefusalKind::Conflict);
+    let renewed = db.secret_renew(&me, id, 2, value(), Some(None)).await;
+    assert_eq!(renewed.unwrap(), 3);
+    assert!(is(&db, &me, id, "newer").await);
+    assert_eq!(
+        recorded(&database).await[1..],
+        [
+            "user ann secret.create done KEY 1",
+            "user ann secret.compare refused KEY the secret has expired",
+            "user ann secret.edit done KEY",
+            "user ann secret.replace done KEY 2",
+            "user ann secret.compare refused KEY the secret has expired",
+            "user ann secret.replace done KEY 3",
+            "user ann secret.edit done KEY",
+            "user ann secret.compare done KEY 3",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_short_value_is_marked_and_no_more_is_said_of_its_length() {
+    let database = common::new_database().await;
+    let db = open(&database).await;
+    let me = caller(&add(&db, "ann@example.org").await);
+    let id = db.secret_create(&me, new("PIN", "12345")).await.unwrap();
+    db.secret_create(&me, new("KEY", "123456")).await.unwrap();
+    let list = db.secrets_list(&me, "", SecretSort::Path, 10).await;
+    let marks: Vec<_> = list
+        .unwrap()
+        .iter()
+        .map(|row| (row.path.to_string(), row.maskable))
+        .collect();
+    assert_eq!(marks, [("KEY".into(), true), ("PIN".into(), false)]);
+    let longer = NewValue::Typed(text("a longer one"));
+    db.secret_replace(&me, id, 1, longer).await.unwrap();
+    let shown = db.secret_show(&me, &path("PIN")).await.unwrap();
+    assert!(shown.summary.maskable);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The opening of bindings: rights at this moment, the record first, and no value otherwise.
 
 use sealport::model::errors::RefusalKind;
+use sealport::model::paths::SecretPath;
+use sealport::model::secrets::SecretSort;
 use sealport::store::releases::OpenedBindings;
 use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::{ExposeSecret, SecretString};
@@ -257,4 +259,28 @@ async fn a_fetch_key_opens_for_its_user_on_record() {
     let record = world.record("secret.bind").await;
     let outcomes: Vec<&str> = record.iter().map(|row| row.1.as_str()).collect();
     assert_eq!(outcomes, ["done", "done", "refused"]);
+}
+
+#[tokio::test]
+async fn a_secrets_page_names_what_is_fetched_with_it() {
+    let world = World::new().await;
+    let ada = world.user("ada").await;
+    let key = world
+        .secret(&ada, "REGISTRY_TOKEN", "a value to keep")
+        .await;
+    let mut asked = spec("private", vec![]);
+    asked.fetch_key = Some(key);
+    let db = &world.db;
+    db.deployment_create(&ada, None, &asked).await.unwrap();
+    world
+        .deployment(&ada, "bound", vec![secret("TOKEN", key)])
+        .await;
+    let path = SecretPath::parse("REGISTRY_TOKEN").unwrap();
+    let shown = db.secret_show(&ada, &path).await.unwrap().summary;
+    let listed = db.secrets_list(&ada, "", SecretSort::Path, 10).await;
+    for seen in [&shown, &listed.unwrap()[0]] {
+        assert_eq!(seen.used_by, ["bound"]);
+        assert_eq!(seen.fetched_by, ["private"]);
+        assert_eq!(seen.deployments().len(), 2);
+    }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::frame::{Empty, Here, Page, Section, page};
 use super::icons::Icon;
 use super::wire::{Opened, page_open};
+use crate::model::drafts::InspectState;
 use crate::model::errors::Refusal;
 use steps::{DraftDelete, DraftNew, DraftView, draft_load, drafts};
 
@@ -24,6 +25,9 @@ const STEPS: [(&str, &str); 4] = [
     ("target", "Target"),
     ("review", "Review"),
 ];
+
+/// The form of a step, whose buttons stand above it too.
+const STEP_FORM: &str = "step";
 
 /// What has been begun, and the way to begin.
 #[component]
@@ -81,7 +85,7 @@ fn draft_row(draft: crate::model::drafts::Draft) -> impl IntoView {
     let delete = ServerAction::<DraftDelete>::new();
     view! {
         <div class="flex flex-wrap items-center gap-3 rounded-box border border-base-300 p-3">
-            <span class="min-w-0 flex-1 break-all font-mono">{what.clone()}</span>
+            <span class="min-w-0 grow basis-full break-all font-mono sm:basis-0">{what.clone()}</span>
             <a class="btn btn-sm" href=format!("/deploy/{id}/source")>
                 "Go on"
                 <span class="sr-only">{format!(" with {what}")}</span>
@@ -145,27 +149,43 @@ fn step_page<V: IntoView + 'static>(
     }
 }
 
-/// The four steps, each a link once it can be opened.
+/// The four steps. Where there is a form, each other one is a button of it that looks like a link: what was typed is
+/// kept on the way, with and without JavaScript.
 #[component]
 fn Steps(draft: DraftView, step: &'static str) -> impl IntoView {
     let id = draft.draft.id;
     let inspected = draft.is_inspected();
+    let has_form = draft.draft.deployed_as.is_none()
+        && match step {
+            "source" => !matches!(draft.draft.inspecting, InspectState::Running { .. }),
+            step => step != "review",
+        };
     view! {
         <nav aria-label="Steps">
+            // Enter presses a form's first button, which is not to be one of the steps.
+            {has_form.then(|| view! { <button form=STEP_FORM class="hidden" tabindex="-1"></button> })}
             <ol class="flex flex-wrap gap-x-2 gap-y-1 text-sm">
                 {STEPS
                     .iter()
                     .enumerate()
                     .map(|(i, (at, title))| {
                         let is_here = *at == step;
-                        let label = format!("{} {title}", i + 1);
+                        let wrong = draft
+                            .draft
+                            .errors_of(at)
+                            .next()
+                            .map(|_| view! { <Icon name="alert" label="not in order yet" class="size-4 shrink-0 text-error" /> });
+                        let label = view! {
+                            {format!("{} {title}", i + 1)}
+                            {wrong}
+                        };
                         view! {
                             <li class="inline-flex items-center">
                                 {if is_here || (i > 0 && !inspected) {
                                     let class = if is_here {
-                                        "rounded-field bg-base-300 px-2.5 py-1 font-semibold"
+                                        "inline-flex items-center gap-1 rounded-field bg-base-300 px-2.5 py-1 font-semibold"
                                     } else {
-                                        "px-2.5 py-1 text-dim"
+                                        "inline-flex items-center gap-1 px-2.5 py-1 text-dim"
                                     };
                                     view! {
                                         <span class=class aria-current=is_here.then_some("step")>
@@ -173,9 +193,22 @@ fn Steps(draft: DraftView, step: &'static str) -> impl IntoView {
                                         </span>
                                     }
                                         .into_any()
+                                } else if has_form {
+                                    view! {
+                                        <button
+                                            class="link inline-flex items-center gap-1 px-2.5 py-1"
+                                            form=STEP_FORM
+                                            name="then"
+                                            value=*at
+                                            formnovalidate
+                                        >
+                                            {label}
+                                        </button>
+                                    }
+                                        .into_any()
                                 } else {
                                     view! {
-                                        <a class="link px-2.5 py-1" href=format!("/deploy/{id}/{at}")>
+                                        <a class="link inline-flex items-center gap-1 px-2.5 py-1" href=format!("/deploy/{id}/{at}")>
                                             {label}
                                         </a>
                                     }
@@ -206,11 +239,9 @@ fn Summary(draft: DraftView) -> impl IntoView {
         .map(|row| row.env.clone())
         .collect();
     names.extend(form.plain.iter().map(|plain| plain.env.clone()));
-    let target = if form.target == "local" {
-        "this machine"
-    } else {
-        "not chosen yet"
-    };
+    if names.is_empty() {
+        names.push("none yet".to_owned());
+    }
     let name = if form.name.is_empty() {
         "not chosen yet".to_owned()
     } else {
@@ -225,7 +256,8 @@ fn Summary(draft: DraftView) -> impl IntoView {
                 </div>
                 <div>
                     <dt class="text-dim">"Where"</dt>
-                    <dd>{target}</dd>
+                    // The one place there is so far.
+                    <dd>"this machine"</dd>
                 </div>
                 <div>
                     <dt class="text-dim">"Name"</dt>
@@ -233,9 +265,7 @@ fn Summary(draft: DraftView) -> impl IntoView {
                 </div>
                 <div>
                     <dt class="text-dim">"Which names"</dt>
-                    <dd class="break-all font-mono">
-                        {if names.is_empty() { "none yet".to_owned() } else { names.join(", ") }}
-                    </dd>
+                    {names.into_iter().map(|name| view! { <dd class="break-all font-mono">{name}</dd> }).collect_view()}
                 </div>
             </dl>
         </aside>
@@ -247,16 +277,31 @@ fn wrong(draft: &DraftView, field: &str) -> Option<String> {
     draft.draft.errors.get(field).cloned()
 }
 
-/// All that is wrong, above a step's form, when something is.
-fn alert(draft: &DraftView) -> Option<impl IntoView + use<>> {
-    (!draft.draft.errors.is_empty()).then(|| {
+/// Above a step's form, when something on it is wrong. What has no field there is said here.
+fn alert(draft: &DraftView, step: &str) -> Option<impl IntoView + use<>> {
+    let (whole, at_fields): (Vec<_>, Vec<_>) = draft
+        .draft
+        .errors_of(step)
+        .partition(|(field, _)| has_no_field(field));
+    let mut said: Vec<String> = whole.iter().map(|(_, error)| (*error).to_owned()).collect();
+    if !at_fields.is_empty() {
+        said.push(
+            "Not in order yet. What is wrong stands at the field; everything else was kept."
+                .to_owned(),
+        );
+    }
+    (!said.is_empty()).then(|| {
         view! {
-            <div role="alert" class="alert alert-error alert-soft">
+            <div role="alert" class="alert alert-error alert-soft items-start">
                 <Icon name="alert" />
-                <span>"Not in order yet. What is wrong stands at the field; everything else was kept."</span>
+                <ul>{said.into_iter().map(|said| view! { <li>{said}</li> }).collect_view()}</ul>
             </div>
         }
     })
+}
+
+fn has_no_field(field: &str) -> bool {
+    ["inspection", "target", "bindings"].contains(&field) || field.starts_with("bindings.")
 }
 
 /// Sentences in a box.

@@ -2,10 +2,12 @@
 
 use leptos::prelude::*;
 
-use super::step_page;
-use super::steps::DraftDeploy;
+use super::secrets::asked_word;
+use super::steps::{DraftDeploy, DraftView};
+use super::{STEPS, step_page};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
+use crate::model::drafts::step_of;
 
 #[component]
 pub fn ReviewPage() -> impl IntoView {
@@ -13,7 +15,26 @@ pub fn ReviewPage() -> impl IntoView {
         let action = ServerAction::<DraftDeploy>::new();
         let id = draft.draft.id;
         let form = &draft.draft.form;
-        let errors: Vec<String> = draft.draft.errors.values().cloned().collect();
+        // Each with the step where it is mended.
+        let errors: Vec<_> = draft
+            .draft
+            .errors
+            .iter()
+            .map(|(field, error)| {
+                let error = match named(draft, field) {
+                    Some(name) => format!("{name}: {error}"),
+                    None => error.clone(),
+                };
+                let step = step_of(field).and_then(|at| STEPS.iter().find(|(step, _)| *step == at));
+                (error, step.copied())
+            })
+            .collect();
+        // Said once.
+        let has_said = draft
+            .draft
+            .errors
+            .keys()
+            .any(|field| field.starts_with("missing."));
         let missing = |suggested: bool| {
             let of_it = draft
                 .missing
@@ -27,7 +48,12 @@ pub fn ReviewPage() -> impl IntoView {
             .secrets
             .iter()
             .filter(|row| row.ticked)
-            .map(|row| (row.env.clone(), format!("secret {}", row.path)))
+            .map(|row| {
+                let guessed = row.asked.as_ref().filter(|asked| asked.suggested);
+                let guessed =
+                    guessed.map_or(String::new(), |asked| format!(" ({})", asked_word(asked)));
+                (row.env.clone(), format!("secret {}{guessed}", row.path))
+            })
             .collect();
         rows.extend(
             form.plain
@@ -42,11 +68,27 @@ pub fn ReviewPage() -> impl IntoView {
                     view! {
                         <div role="alert" class="alert alert-error alert-soft items-start">
                             <Icon name="alert" />
-                            <ul>{errors.into_iter().map(|error| view! { <li>{error}</li> }).collect_view()}</ul>
+                            <ul class="flex flex-col gap-1">
+                                {errors
+                                    .into_iter()
+                                    .map(|(error, step)| {
+                                        let mend = step
+                                            .map(|(at, title)| {
+                                                view! {
+                                                    " "
+                                                    <a class="link" href=format!("/deploy/{id}/{at}")>
+                                                        {format!("Go to {title}")}
+                                                    </a>
+                                                }
+                                            });
+                                        view! { <li>{error} {mend}</li> }
+                                    })
+                                    .collect_view()}
+                            </ul>
                         </div>
                     }
                 })}
-            {(!missing.is_empty())
+            {(!missing.is_empty() && !has_said)
                 .then(|| {
                     view! {
                         <p class="text-amber">
@@ -70,13 +112,13 @@ pub fn ReviewPage() -> impl IntoView {
                 })}
             <Section title="What the server gets" id="review">
                 {nothing.then(|| view! { <p>"No variables but PATH, HOME, LANG, PORT and NODE_ENV."</p> })}
-                <dl class="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1">
+                <dl class="grid gap-x-4 gap-y-1 sm:grid-cols-[auto_minmax(0,1fr)]">
                     {rows
                         .into_iter()
                         .map(|(env, from)| {
                             view! {
                                 <dt class="break-all font-mono">{env}</dt>
-                                <dd class="break-all text-dim">{from}</dd>
+                                <dd class="wrap-anywhere text-dim max-sm:mb-1">{from}</dd>
                             }
                         })
                         .collect_view()}
@@ -109,4 +151,18 @@ pub fn ReviewPage() -> impl IntoView {
             </Section>
         }
     })
+}
+
+/// Which row of the secrets step a field is in.
+fn named(draft: &DraftView, field: &str) -> Option<String> {
+    if let Some(id) = field.strip_prefix("env.") {
+        let row = draft.secrets.iter().find(|row| row.id.to_string() == id);
+        return row.map(|row| row.path.clone());
+    }
+    let (row, _) = field.strip_prefix("plain.")?.split_once('.')?;
+    let row: usize = row.parse().ok()?;
+    match draft.draft.form.plain.get(row) {
+        Some(plain) if !plain.env.is_empty() => Some(plain.env.clone()),
+        _ => Some(format!("Plain variable {}", row + 1)),
+    }
 }

@@ -3,13 +3,15 @@
 use leptos::prelude::*;
 
 use super::steps::{DraftSecrets, DraftView, SECRETS_FORM as FORM, SecretRow};
-use super::{alert, step_page, wrong};
+use super::{STEP_FORM, alert, step_page, wrong};
 use crate::app::fields::TextField;
 use crate::app::frame::{Folding, Section};
 use crate::app::icons::Icon;
 use crate::app::value_field::ValueField;
 use crate::app::wire::{Flash, Opened};
 use crate::model::drafts::DraftPlain;
+use crate::model::secrets::TOO_SHORT;
+use crate::model::sources::WantedVariable;
 
 /// Empty rows for plain variables beyond those that are filled.
 const SPARE_ROWS: usize = 2;
@@ -18,7 +20,7 @@ const SPARE_ROWS: usize = 2;
 pub fn SecretsStepPage() -> impl IntoView {
     step_page("secrets", |draft, opened| {
         view! {
-            {alert(draft)}
+            {alert(draft, "secrets")}
             {form(draft, opened)}
         }
     })
@@ -44,10 +46,8 @@ fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
     let (missing, optional) = (missing(draft, &flash), optional(draft, &flash));
     let id = draft.draft.id.to_string();
     view! {
-        <ActionForm action attr:class="flex flex-col gap-5">
+        <ActionForm action attr:id=STEP_FORM attr:class="flex flex-col gap-5">
             <input type="hidden" name="id" value=id />
-            // The first button is the one that Enter presses.
-            <button class="hidden" tabindex="-1"></button>
             {missing}
             <Section title="Secrets" id="secrets">
                 <p class="text-dim">
@@ -98,10 +98,20 @@ fn missing(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
         .map(|wanted| {
             let name = wanted.name.clone();
             let label = format!("{name} is missing");
-            let says = if wanted.suggested {
-                "Its code seems to stop without this, and no secret of yours has the name. Tick another one below, or add it here."
+            let asks = if wanted.suggested {
+                "Its code seems to stop without this"
             } else {
-                "The server asks for it, and no secret of yours has this name. Tick another one below, or add it here."
+                "The server asks for it"
+            };
+            let (says, add) = match of_name(draft, &wanted.name) {
+                Some(row) => match &row.unusable {
+                    Some(why) => (format!("{asks}. {} is {why}: make it usable, or tick another one below.", row.path), None),
+                    None => (format!("{asks}. Tick {} below, or another one.", row.path), None),
+                },
+                None => (
+                    format!("{asks}, and no secret of yours has this name. Tick another one below, or add it here."),
+                    Some(new_secret(&wanted.name, draft, flash)),
+                ),
             };
             view! {
                 <section class="flex flex-col gap-3 rounded-box border-2 border-warning p-4" aria-label=label>
@@ -110,12 +120,19 @@ fn missing(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
                         <span class="break-all font-mono">{name}</span>
                         <span class="badge badge-warning badge-sm">"required"</span>
                     </h2>
-                    <p class="text-dim break-words">{wanted.description.clone()} " " {says}</p>
-                    {new_secret(&wanted.name, flash)}
+                    {(!wanted.description.is_empty())
+                        .then(|| view! { <p class="text-dim break-words">{wanted.description.clone()}</p> })}
+                    <p class="text-dim break-words">{says}</p>
+                    {add}
                 </section>
             }
         })
         .collect_view()
+}
+
+/// The secret in the list that would be given under this name.
+fn of_name<'a>(draft: &'a DraftView, name: &str) -> Option<&'a SecretRow> {
+    draft.secrets.iter().find(|row| row.env == name)
 }
 
 /// Further keys that the source would use and nothing is bound to.
@@ -123,7 +140,9 @@ fn optional(draft: &DraftView, flash: &Flash) -> Option<impl IntoView + use<>> {
     let wanted: Vec<_> = draft
         .unbound()
         .into_iter()
-        .filter(|wanted| wanted.secret && !wanted.required)
+        .filter(|wanted| {
+            wanted.secret && !wanted.required && of_name(draft, &wanted.name).is_none()
+        })
         .collect();
     let open = wanted
         .iter()
@@ -136,7 +155,7 @@ fn optional(draft: &DraftView, flash: &Flash) -> Option<impl IntoView + use<>> {
                     <h3 class="break-all font-mono font-semibold">{wanted.name.clone()}</h3>
                     {(!wanted.description.is_empty())
                         .then(|| view! { <p class="text-dim break-words">{wanted.description.clone()}</p> })}
-                    {new_secret(&wanted.name, flash)}
+                    {new_secret(&wanted.name, draft, flash)}
                 </li>
             }
         })
@@ -150,9 +169,12 @@ fn optional(draft: &DraftView, flash: &Flash) -> Option<impl IntoView + use<>> {
     })
 }
 
-fn new_secret(name: &str, flash: &Flash) -> impl IntoView + use<> {
+fn new_secret(name: &str, draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
     let typed = match flash.typed(&format!("add.{name}.path")) {
-        path if path.is_empty() => name.to_owned(),
+        path if path.is_empty() => {
+            let kept = draft.draft.form.new_paths.get(name);
+            kept.map_or(name.to_owned(), String::clone)
+        }
         path => path,
     };
     let path_error = flash.error(&format!("add.{name}.path"));
@@ -196,26 +218,36 @@ fn secret_row(row: SecretRow, error: Option<String>) -> impl IntoView {
     let id = row.key();
     let (tick, env) = (format!("tick-{id}"), format!("env-{id}"));
     let described = error.is_some().then(|| format!("{env}-error"));
+    let class = if error.is_some() {
+        "input input-sm input-error w-full font-mono"
+    } else {
+        "input input-sm w-full font-mono"
+    };
     view! {
         <li class="grid items-center gap-x-4 gap-y-1 py-2 sm:grid-cols-[minmax(0,1fr)_minmax(0,16rem)]">
             <div class="flex min-w-0 items-center gap-3">
-                <input class="checkbox" type="checkbox" id=tick.clone() name=format!("ticked[{id}]") value="on" checked=row.ticked />
-                <label class="min-w-0 break-all font-mono" for=tick>
-                    {row.path.clone()}
-                </label>
-                {row.asked
-                    .as_ref()
-                    .map(|asked| {
-                        let label = if asked.required { "required" } else { "asked for" };
-                        view! { <span class="badge badge-sm">{label}</span> }
-                    })}
+                <input class="checkbox shrink-0" type="checkbox" id=tick.clone() name=format!("ticked[{id}]") value="on" checked=row.ticked />
+                <div class="flex min-w-0 flex-wrap items-center gap-x-3 gap-y-1">
+                    <label class="min-w-0 break-all font-mono" for=tick>
+                        {row.path.clone()}
+                    </label>
+                    {row.asked
+                        .as_ref()
+                        .map(|asked| {
+                            let class = if asked.suggested { "badge badge-warning badge-sm" } else { "badge badge-ghost badge-sm" };
+                            view! { <span class=class>{asked_word(asked)}</span> }
+                        })}
+                    {row.unusable.map(|why| view! { <span class="badge badge-error badge-sm">{why}</span> })}
+                    {(!row.maskable)
+                        .then(|| view! { <span class="badge badge-warning badge-sm" title=TOO_SHORT>"too short to mask"</span> })}
+                </div>
             </div>
             <div class="flex flex-col">
                 <label class="sr-only" for=env.clone()>
                     {format!("Variable for {}", row.path)}
                 </label>
                 <input
-                    class="input input-sm w-full font-mono"
+                    class=class
                     id=env.clone()
                     name=format!("env[{id}]")
                     value=row.env
@@ -234,6 +266,16 @@ fn secret_row(row: SecretRow, error: Option<String>) -> impl IntoView {
                     })}
             </div>
         </li>
+    }
+}
+
+/// How a source asks for a variable.
+pub(super) fn asked_word(asked: &WantedVariable) -> &'static str {
+    match (asked.suggested, asked.required) {
+        (false, true) => "required",
+        (false, false) => "asked for",
+        (true, true) => "its code seems to stop without it",
+        (true, false) => "found in its code",
     }
 }
 
@@ -270,9 +312,10 @@ fn plain_rows(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
             let doubted = text_error.is_some() || row.kept_plain;
             // Where it is in no list above, this is the place to store it as a secret.
             let stored = (text_error.is_some() && row.text.is_empty() && !wanted.iter().any(|wanted| wanted.name == row.env))
-                .then(|| new_secret(&row.env, flash));
+                .then(|| new_secret(&row.env, draft, flash));
             let asked = wanted.iter().find(|wanted| wanted.name == row.env).cloned();
-            let error = env_error.or(text_error);
+            let missing = wrong(draft, &format!("missing.{}", row.env));
+            let error = env_error.or(text_error).or(missing);
             let described = error.is_some().then(|| format!("{env}-error"));
             view! {
                 <div class="flex flex-col gap-1">

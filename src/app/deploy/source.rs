@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::steps::{DraftSource, DraftView};
-use super::{alert, notes, step_page, wrong};
+use super::{STEP_FORM, alert, notes, step_page, wrong};
 use crate::app::fields::{SelectField, TextField};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
@@ -14,16 +14,15 @@ use crate::model::sources::{Inspection, Transport};
 pub fn SourcePage() -> impl IntoView {
     step_page("source", |draft, _| {
         let found = draft.draft.inspection.clone();
-        let next = format!("/deploy/{}/secrets", draft.draft.id);
         let state = match &draft.draft.inspecting {
             InspectState::Idle => None,
             InspectState::Running { step } => Some(looking(step).into_any()),
             InspectState::Failed { reason } => Some(failed(reason).into_any()),
-            InspectState::Done => found.map(|found| shown(found, next).into_any()),
+            InspectState::Done => found.map(|found| shown(found).into_any()),
         };
         let running = matches!(draft.draft.inspecting, InspectState::Running { .. });
         view! {
-            {alert(draft)}
+            {alert(draft, "source")}
             {state}
             {(!running).then(|| form(draft))}
         }
@@ -60,7 +59,7 @@ fn failed(reason: &str) -> impl IntoView + use<> {
     }
 }
 
-fn shown(found: Inspection, next: String) -> impl IntoView {
+fn shown(found: Inspection) -> impl IntoView {
     let transport = match &found.start.transport {
         Transport::Stdio => "over standard input and output".to_owned(),
         Transport::Http { path } => format!("over HTTP at {path}"),
@@ -77,10 +76,10 @@ fn shown(found: Inspection, next: String) -> impl IntoView {
                     <p class="font-semibold break-words">{found.title.clone()}</p>
                     <p class="text-dim break-words">{found.description.clone()}</p>
                 </div>
-                <a class="btn btn-primary" href=next data-primary="">
+                <button class="btn btn-primary" form=STEP_FORM name="then" value="secrets" formnovalidate data-primary="">
                     "Go on to secrets"
                     <Icon name="right" />
-                </a>
+                </button>
             </div>
             <dl class="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1 text-sm">
                 <dt class="text-dim">"Pinned to"</dt>
@@ -153,12 +152,11 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
         kinds.push(("dir".to_owned(), "Directory of this machine".to_owned()));
     }
     let mut keys = vec![(String::new(), "None: it is public".to_owned())];
-    keys.extend(
-        draft
-            .secrets
-            .iter()
-            .map(|row| (row.id.to_string(), row.path.clone())),
-    );
+    keys.extend(draft.secrets.iter().map(|row| {
+        let why = row.unusable.as_ref();
+        let why = why.map_or(String::new(), |why| format!(" ({why})"));
+        (row.id.to_string(), format!("{}{why}", row.path))
+    }));
     let transports = [
         ("", "What the source says"),
         ("stdio", "Standard input and output"),
@@ -166,14 +164,16 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
     ]
     .map(|(sent, read)| (sent.to_owned(), read.to_owned()))
     .to_vec();
-    let has_more =
-        !typed.command.is_empty() || !typed.transport.is_empty() || typed.fetch_key.is_some();
+    let has_more = !typed.command.is_empty()
+        || !typed.transport.is_empty()
+        || typed.fetch_key.is_some()
+        || errors("command").or_else(|| errors("fetch_key")).is_some();
     let (source_error, kind_error) = (errors("source"), errors("source_kind"));
-    let command_error = errors("command");
+    let (command_error, key_error) = (errors("command"), errors("fetch_key"));
     let id = draft.draft.id.to_string();
     view! {
         <Section title=if again { "Look at something else" } else { "Where is the code?" } id="source-form">
-            <ActionForm action attr:class="flex flex-col gap-4">
+            <ActionForm action attr:id=STEP_FORM attr:class="flex flex-col gap-4">
                 <input type="hidden" name="id" value=id />
                 <SelectField name="source_kind" label="It is a" options=kinds value=typed.source_kind error=kind_error />
                 <TextField
@@ -185,8 +185,10 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                     required=true
                     code=true
                 />
-                <TextField name="version" label="Version of a package" value=typed.version hint="The newest when empty; pinned either way." code=true />
-                <div class="grid gap-4 sm:grid-cols-2">
+                <div class="for-packages">
+                    <TextField name="version" label="Version of a package" value=typed.version hint="The newest when empty; pinned either way." code=true />
+                </div>
+                <div class="for-repositories grid gap-4 sm:grid-cols-2">
                     <TextField name="reference" label="Branch, tag or commit of a repository" value=typed.reference code=true />
                     <TextField name="folder" label="Folder in the repository" value=typed.folder code=true />
                 </div>
@@ -198,6 +200,7 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                             label="Fetch key"
                             options=keys
                             value=typed.fetch_key.map(|id| id.to_string()).unwrap_or_default()
+                            error=key_error
                             hint="A secret with the credential of a private repository or registry: used for fetching only, never given to the server."
                         />
                         <TextField
@@ -212,7 +215,7 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                     </div>
                 </details>
                 <div>
-                    <button class="btn btn-primary">
+                    <button class=if again { "btn" } else { "btn btn-primary" }>
                         <Icon name="search" />
                         {if again { "Look again" } else { "Look at it" }}
                     </button>

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::app::wire::{Flash, Typed};
-use crate::model::drafts::{Draft, InspectState};
+use crate::model::drafts::{Draft, InspectState, STEPS};
 use crate::model::errors::Refusal;
 use crate::model::sources::WantedVariable;
 
@@ -34,9 +34,15 @@ pub struct SecretRow {
     pub id: Uuid,
     pub path: String,
     pub env: String,
+    /// The env name that it has by default; empty where its path gives none.
+    pub usual: String,
     pub ticked: bool,
     /// What the source says of the variable, where it asks for it.
     pub asked: Option<WantedVariable>,
+    /// Why it cannot be used now, in a word.
+    pub unusable: Option<String>,
+    /// Long enough to be masked in what the server prints.
+    pub maskable: bool,
 }
 
 impl SecretRow {
@@ -92,7 +98,7 @@ mod server {
     use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
     use crate::model::drafts::{DraftForm, DraftPlain, DraftSecret};
     use crate::model::paths::{DeploymentName, EnvName, PATH_LEN_BYTES, SecretPath};
-    use crate::model::secrets::{Kind, SecretSort};
+    use crate::model::secrets::{Kind, SecretSort, SecretSummary};
     use crate::store::secrets::{NewSecret, NewValue};
     use crate::store::{Db, Error};
 
@@ -114,15 +120,14 @@ mod server {
         Ok((db, caller, draft))
     }
 
-    /// Stores the form and its errors; returns whether the step is free of errors.
+    /// Stores the form and its errors, and queues the source when it is to be inspected.
     pub async fn save(
         db: &Db,
         caller: &Caller,
         draft: &Draft,
-        errors: &FieldErrors,
         inspect: bool,
     ) -> Result<(), Refusal> {
-        db.draft_save(caller, draft.id, &draft.form, errors, inspect)
+        db.draft_save(caller, draft.id, &draft.form, &draft.errors, inspect)
             .await
             .map_err(Error::into_refusal)?;
         if inspect {
@@ -137,40 +142,7 @@ mod server {
             .secrets_list(&caller, "", SecretSort::Path, SECRETS_MAX)
             .await
             .map_err(Error::into_refusal)?;
-        let wanted = draft
-            .inspection
-            .as_ref()
-            .map(|found| found.variables.clone())
-            .unwrap_or_default();
-        let secrets: Vec<SecretRow> = known
-            .into_iter()
-            .filter(|secret| secret.active)
-            .map(|secret| {
-                let kept = draft.form.secrets.iter().find(|kept| kept.id == secret.id);
-                let usual = EnvName::default_for(&secret.path)
-                    .map(String::from)
-                    .unwrap_or_default();
-                let env = kept.map_or(usual, |kept| kept.env.clone());
-                let asked = wanted.iter().find(|wanted| wanted.name == env).cloned();
-                // Ticked at first where the source asks for just this name.
-                let ticked = match kept {
-                    Some(kept) => kept.ticked,
-                    None => {
-                        !draft.form.ticked
-                            && asked
-                                .as_ref()
-                                .is_some_and(|asked| asked.secret || asked.required)
-                    }
-                };
-                SecretRow {
-                    id: secret.id,
-                    path: secret.path.to_string(),
-                    env,
-                    ticked,
-                    asked,
-                }
-            })
-            .collect();
+        let secrets = secret_rows(&draft, known);
         let mut view = DraftView {
             missing: Vec::new(),
             secrets,
@@ -182,6 +154,48 @@ mod server {
         view.missing
             .retain(|wanted| wanted.required && wanted.default.is_none());
         Ok(view)
+    }
+
+    /// What the secrets step lists: what can be used now, and what was ticked and cannot any more.
+    pub fn secret_rows(draft: &Draft, known: Vec<SecretSummary>) -> Vec<SecretRow> {
+        let wanted: &[WantedVariable] = match &draft.inspection {
+            Some(found) => &found.variables,
+            None => &[],
+        };
+        let row = |secret: SecretSummary| {
+            let kept = draft.form.secrets.iter().find(|kept| kept.id == secret.id);
+            let usual = EnvName::default_for(&secret.path)
+                .map(String::from)
+                .unwrap_or_default();
+            let env = kept.map_or(usual.clone(), |kept| kept.env.clone());
+            let asked = wanted.iter().find(|wanted| wanted.name == env).cloned();
+            let unusable = secret.unusable(time::OffsetDateTime::now_utc());
+            let ticked = match kept {
+                Some(kept) => kept.ticked,
+                None => {
+                    !draft.form.ticked
+                        && unusable.is_none()
+                        && asked.as_ref().is_some_and(is_ticked_at_first)
+                }
+            };
+            (secret.active || ticked).then(|| SecretRow {
+                id: secret.id,
+                path: secret.path.to_string(),
+                env,
+                usual,
+                ticked,
+                asked,
+                unusable: unusable.map(str::to_owned),
+                maskable: secret.maskable,
+            })
+        };
+        known.into_iter().filter_map(row).collect()
+    }
+
+    /// What a source declares, or seems to stop without. A name that merely occurs in its code is the choice of
+    /// whoever wrote the code, and a secret is not handed over for that.
+    fn is_ticked_at_first(asked: &WantedVariable) -> bool {
+        asked.required || (asked.secret && !asked.suggested)
     }
 
     /// Seals what was typed as the value of a new secret, for one variable each. An empty value asks for nothing.
@@ -223,8 +237,11 @@ mod server {
                     id,
                     path: path.to_owned(),
                     env,
+                    usual: String::new(),
                     ticked: true,
                     asked: None,
+                    unusable: None,
+                    maskable: true,
                 }),
                 Err(refusal) => {
                     let field = refusal.field.unwrap_or_default();
@@ -241,6 +258,27 @@ mod server {
         (made, flash)
     }
 
+    /// The paths typed for secrets that are still to be added, where they could be paths and differ from the name.
+    pub fn paths_to_keep(
+        paths: &BTreeMap<String, String>,
+        made: &[SecretRow],
+    ) -> BTreeMap<String, String> {
+        let is_kept = |env: &str, path: &str| {
+            path != env
+                && !looks_like_secret("", path)
+                && EnvName::parse(env).is_ok()
+                && SecretPath::parse(path).is_ok()
+                && !made.iter().any(|made| made.env == env)
+        };
+        paths
+            .iter()
+            .map(|(env, path)| (env.as_str(), path.trim()))
+            .filter(|(env, path)| is_kept(env, path))
+            .take(NEW_SECRETS_MAX)
+            .map(|(env, path)| (env.to_owned(), path.to_owned()))
+            .collect()
+    }
+
     /// Reads the secrets step: ticks and env names by secret id, plain variables by their row.
     pub fn read_secrets(
         form: &mut DraftForm,
@@ -253,7 +291,7 @@ mod server {
         form.ticked = true;
         form.secrets = paths
             .iter()
-            .map(|row| {
+            .filter_map(|row| {
                 let key = row.key();
                 let is_ticked = ticked.contains_key(&key);
                 let name = env
@@ -263,12 +301,13 @@ mod server {
                     let field = format!("env.{}", row.id);
                     check_name(&mut errors, &mut names, &field, &name, &row.path);
                 }
-                DraftSecret {
+                // The rest is as the list says: thousands of secrets would not fit into a draft.
+                (is_ticked || name != row.usual).then(|| DraftSecret {
                     id: row.id,
                     path: row.path.clone(),
                     env: name,
                     ticked: is_ticked,
-                }
+                })
             })
             .collect();
         for (i, plain) in form.plain.iter().enumerate() {
@@ -313,6 +352,9 @@ mod server {
     ) -> (Vec<DraftPlain>, FieldErrors) {
         let mut errors = FieldErrors::new();
         let mut rows = Vec::new();
+        let mut names: Vec<(&String, &String)> = names.iter().collect();
+        // As they stand on the page: as text, 10 would come before 2.
+        names.sort_by_key(|(row, _)| row.parse().unwrap_or(usize::MAX));
         for (row, name) in names {
             let name = typed_name(name);
             let text = texts.get(row).cloned().unwrap_or_default().into_value();
@@ -368,16 +410,21 @@ mod server {
 
     /// The deployment that a draft asks for. FieldErrors: at the fields that are not in order yet.
     pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
-        let mut errors = FieldErrors::new();
         let form = &view.draft.form;
+        // What was not kept as it was typed does not show in the form any more.
+        let mut errors = view.draft.errors.clone();
+        errors.retain(|field, _| {
+            ["source", "source_kind", "command"].contains(&field.as_str())
+                || (field.starts_with("plain.") && field.ends_with(".text"))
+        });
         let name = DeploymentName::parse(form.name.trim());
         if let Err(refusal) = &name {
             note(&mut errors, "name", refusal.clone());
         }
         if !view.is_inspected() {
             errors.insert(
-                "source".into(),
-                "The source has not been inspected yet.".into(),
+                "inspection".into(),
+                "The source has not been looked at yet.".into(),
             );
         }
         // A guess from the code is said, and does not stand in the way.
@@ -422,6 +469,26 @@ mod server {
             }),
             _ => Err(errors),
         }
+    }
+
+    /// The field of the wizard for one of a deployment's: a binding is the row with its env name.
+    pub fn field_of(view: &DraftView, field: &str) -> String {
+        let Some(env) = field.strip_prefix("bindings.") else {
+            return field.to_owned();
+        };
+        let plain = view.draft.form.plain.iter();
+        if let Some(row) = view.secrets.iter().find(|row| row.ticked && row.env == env) {
+            format!("env.{}", row.id)
+        } else if let Some((i, _)) = plain.enumerate().find(|(_, plain)| plain.env == env) {
+            format!("plain.{i}.env")
+        } else {
+            field.to_owned()
+        }
+    }
+
+    /// The step that a button asks for.
+    pub fn asked(then: &str) -> Option<&'static str> {
+        STEPS.into_iter().find(|step| *step == then)
     }
 
     /// A name as typed; nothing where it cannot be one, for a value that slipped into the wrong field is not kept.
@@ -526,6 +593,7 @@ pub async fn draft_source(
     #[server(default)] fetch_key: String,
     #[server(default)] command: String,
     #[server(default)] transport: String,
+    #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
         let (db, caller, mut draft) = open(id).await?;
@@ -562,14 +630,18 @@ pub async fn draft_source(
         if changed && draft.inspection.is_some() && draft.form.source != before.source {
             draft.form.ticked = false;
             draft.form.secrets.clear();
+            draft.errors.retain(|field, _| !field.starts_with("env."));
         }
-        let inspect = errors.is_empty() && changed;
-        save(&db, &caller, &draft, &errors, inspect).await?;
-        leptos_axum::redirect(&if errors.is_empty() && !changed {
-            format!("/deploy/{id}/secrets")
+        // The steps after this one go by what the source says.
+        let step = if errors.is_empty() && !changed {
+            asked(&then).unwrap_or("secrets")
         } else {
-            format!("/deploy/{id}/source")
-        });
+            "source"
+        };
+        let inspect = errors.is_empty() && changed;
+        draft.set_errors("source", errors);
+        save(&db, &caller, &draft, inspect).await?;
+        leptos_axum::redirect(&format!("/deploy/{id}/{step}"));
         Ok(())
     })
     .await
@@ -613,6 +685,7 @@ pub async fn draft_secrets(
         let mut seen = view(id).await?;
         let (db, caller, mut draft) = open(id).await?;
         let (made, flash) = seal_new(&db, &caller, &add_path, add_value).await;
+        draft.form.new_paths = paths_to_keep(&add_path, &made);
         // What was just sealed does not stand among the plain ones any more, unless with a text of its own.
         let mut plain_env = plain_env;
         plain_env.retain(|row, name| {
@@ -632,9 +705,19 @@ pub async fn draft_secrets(
         seen.secrets.extend(made);
         let mut errors = read_secrets(&mut draft.form, &seen.secrets, &ticked, &env);
         errors.extend(plain_errors);
-        save(&db, &caller, &draft, &errors, false).await?;
-        let stay = !errors.is_empty() || !flash.errors.is_empty() || then == "stay";
-        let step = if stay { "secrets" } else { "target" };
+        // What could not be sealed is typed again here, wherever the button leads.
+        let step = if !flash.errors.is_empty() || then == "stay" {
+            "secrets"
+        } else {
+            let next = if errors.is_empty() {
+                "target"
+            } else {
+                "secrets"
+            };
+            asked(&then).unwrap_or(next)
+        };
+        draft.set_errors("secrets", errors);
+        save(&db, &caller, &draft, false).await?;
         go(&format!("/deploy/{id}/{step}"), flash).await
     })
     .await
@@ -646,6 +729,7 @@ pub async fn draft_target(
     id: Uuid,
     #[server(default)] target: String,
     #[server(default)] name: String,
+    #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
         let (db, caller, mut draft) = open(id).await?;
@@ -658,12 +742,14 @@ pub async fn draft_target(
         if draft.form.target != "local" {
             errors.insert("target".into(), "Choose where it runs.".into());
         }
-        save(&db, &caller, &draft, &errors, false).await?;
-        let step = if errors.is_empty() {
+        let next = if errors.is_empty() {
             "review"
         } else {
             "target"
         };
+        let step = asked(&then).unwrap_or(next);
+        draft.set_errors("target", errors);
+        save(&db, &caller, &draft, false).await?;
         leptos_axum::redirect(&format!("/deploy/{id}/{step}"));
         Ok(())
     })
@@ -675,7 +761,7 @@ pub async fn draft_target(
 pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
     told(async move {
         let seen = view(id).await?;
-        let (db, caller, draft) = open(id).await?;
+        let (db, caller, mut draft) = open(id).await?;
         if let Some(name) = &draft.deployed_as {
             leptos_axum::redirect(&format!("/deployments/{name}"));
             return Ok(());
@@ -683,7 +769,8 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
         let spec = match spec(&seen) {
             Ok(spec) => spec,
             Err(errors) => {
-                save(&db, &caller, &draft, &errors, false).await?;
+                draft.errors = errors;
+                save(&db, &caller, &draft, false).await?;
                 leptos_axum::redirect(&format!("/deploy/{id}/review"));
                 return Ok(());
             }
@@ -696,16 +783,15 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
             }
             Err(error) => {
                 let refusal = error.into_refusal();
-                let mut errors = BTreeMap::new();
-                note(
-                    &mut errors,
-                    refusal.field.clone().unwrap_or_default(),
-                    refusal,
-                );
-                save(&db, &caller, &draft, &errors, false).await?;
+                let field = field_of(&seen, refusal.field.as_deref().unwrap_or_default());
+                draft.errors = BTreeMap::from([(field, refusal.detail)]);
+                save(&db, &caller, &draft, false).await?;
                 go(&format!("/deploy/{id}/review"), Flash::default()).await
             }
         }
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

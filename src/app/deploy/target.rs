@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::steps::DraftTarget;
-use super::{alert, step_page, wrong};
+use super::{STEP_FORM, alert, step_page, wrong};
 use crate::app::fields::TextField;
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
@@ -33,9 +33,9 @@ pub fn TargetPage() -> impl IntoView {
             })
             .collect_view();
         view! {
-            {alert(draft)}
+            {alert(draft, "target")}
             <Section title="Where does it run?" id="target">
-                <ActionForm action attr:class="flex flex-col gap-4">
+                <ActionForm action attr:id=STEP_FORM attr:class="flex flex-col gap-4">
                     <input type="hidden" name="id" value=id />
                     <fieldset class="flex flex-col gap-2">
                         <legend class="sr-only">"Target"</legend>

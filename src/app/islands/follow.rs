@@ -5,6 +5,7 @@ use leptos::wasm_bindgen::closure::Closure;
 use leptos::wasm_bindgen::{JsCast, JsValue};
 use leptos::web_sys::{self, Element, MessageEvent, js_sys};
 
+use super::copy::to_clipboard;
 use crate::app::icons::Icon;
 
 /// Lines that stay on the page.
@@ -17,11 +18,16 @@ pub fn Follow() -> impl IntoView {
     let place = NodeRef::<leptos::html::Div>::new();
     let paused = RwSignal::new(false);
     let ready = RwSignal::new(false);
+    let copied = RwSignal::new(false);
+    let around = move || {
+        place
+            .get_untracked()?
+            .closest("[data-follow]")
+            .ok()
+            .flatten()
+    };
     Effect::new(move || {
-        let Some(around) = place
-            .get()
-            .and_then(|place| place.closest("[data-follow]").ok().flatten())
-        else {
+        let Some(around) = around() else {
             return;
         };
         ready.set(true);
@@ -30,8 +36,23 @@ pub fn Follow() -> impl IntoView {
     view! {
         <div node_ref=place class="flex flex-wrap gap-2" hidden=move || !ready.get()>
             <button type="button" class="btn btn-sm" aria-pressed=move || paused.get().to_string() on:click=move |_| paused.update(|is| *is = !*is)>
-                <Icon name="stop" />
+                <Icon name="pause" />
                 {move || if paused.get() { "Follow again" } else { "Pause" }}
+            </button>
+            <button
+                type="button"
+                class="btn btn-sm"
+                title="Copies the lines that show"
+                on:click=move |_| {
+                    if let Some(around) = around() {
+                        to_clipboard(&visible(&around));
+                        copied.set(true);
+                        set_timeout(move || copied.set(false), std::time::Duration::from_secs(2));
+                    }
+                }
+            >
+                <Icon name="copy" />
+                <span aria-live="polite">{move || if copied.get() { "Copied" } else { "Copy" }}</span>
             </button>
             <label class="input input-sm">
                 <Icon name="search" />
@@ -40,7 +61,7 @@ pub fn Follow() -> impl IntoView {
                     type="search"
                     placeholder="Filter lines"
                     on:input=move |event| {
-                        if let Some(around) = place.get_untracked().and_then(|place| place.closest("[data-follow]").ok().flatten()) {
+                        if let Some(around) = around() {
                             filter(&around, &event_target_value(&event).to_lowercase());
                         }
                     }
@@ -124,18 +145,29 @@ fn text(of: &JsValue, name: &str) -> String {
 
 /// Shows the lines that contain the text.
 fn filter(around: &Element, wanted: &str) {
-    let Ok(lines) = around.query_selector_all("[data-log] > li") else {
-        return;
-    };
-    for i in 0..lines.length() {
-        if let Some(line) = lines
-            .item(i)
-            .and_then(|node| node.dyn_into::<Element>().ok())
-        {
-            let text = line.text_content().unwrap_or_default().to_lowercase();
-            let _ = line.toggle_attribute_with_force("hidden", !text.contains(wanted));
-        }
+    for line in lines(around, "[data-log] > li") {
+        let text = line.text_content().unwrap_or_default().to_lowercase();
+        let _ = line.toggle_attribute_with_force("hidden", !text.contains(wanted));
     }
+}
+
+/// The lines that show, one below the other.
+fn visible(around: &Element) -> String {
+    let mut text = String::new();
+    for line in lines(around, "[data-log] > li:not([hidden])") {
+        text.push_str(&line.text_content().unwrap_or_default());
+        text.push('\n');
+    }
+    text
+}
+
+fn lines(around: &Element, which: &str) -> Vec<Element> {
+    let Ok(found) = around.query_selector_all(which) else {
+        return Vec::new();
+    };
+    (0..found.length())
+        .filter_map(|i| found.item(i)?.dyn_into::<Element>().ok())
+        .collect()
 }
 
 /// Fetches the page as it is now and puts its live parts in the place of the old ones.

@@ -3,6 +3,7 @@
 use leptos::ev::MouseEvent;
 use leptos::html::Div;
 use leptos::prelude::*;
+use leptos::wasm_bindgen::closure::Closure;
 use leptos::wasm_bindgen::{JsCast, JsValue};
 use leptos::web_sys::{self, js_sys};
 
@@ -21,6 +22,7 @@ pub fn ValueTools() -> impl IntoView {
     let hidden = RwSignal::new(false);
     let generates = RwSignal::new(false);
     let copied = RwSignal::new(false);
+    let several = RwSignal::new(false);
     let around = move || {
         place
             .get_untracked()?
@@ -53,6 +55,13 @@ pub fn ValueTools() -> impl IntoView {
         );
         hide(true);
         ready.set(true);
+        if let Some(field) = field() {
+            let typed = field.clone();
+            let look = Closure::<dyn Fn()>::new(move || several.set(is_several(&typed.value())));
+            let _ = field.add_event_listener_with_callback("input", look.as_ref().unchecked_ref());
+            // It looks as long as the page is open.
+            look.forget();
+        }
     });
     let generate = move |_: MouseEvent| {
         if let (Some(field), Some(value)) = (field(), random_value()) {
@@ -79,8 +88,26 @@ pub fn ValueTools() -> impl IntoView {
             <button type="button" class="btn btn-sm" on:click=copy>
                 <span aria-live="polite">{move || if copied.get() { "Copied" } else { "Copy" }}</span>
             </button>
+            <p class="w-full text-sm text-amber" role="status">
+                {move || several.get().then_some("This looks like several variables. All of it becomes one value.")}
+            </p>
         </div>
     }
+}
+
+/// Whether this looks like a `.env` file: two or more lines such as `NAME=text`.
+fn is_several(typed: &str) -> bool {
+    let is_variable = |line: &&str| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        line.split_once('=').is_some_and(|(name, _)| {
+            name.starts_with(|c: char| c.is_ascii_uppercase())
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        })
+    };
+    typed.lines().filter(is_variable).nth(1).is_some()
 }
 
 /// Random bytes from the browser as URL-safe base64 without padding, as the server makes them.
@@ -113,7 +140,23 @@ fn base64_url(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::base64_url;
+    use super::{base64_url, is_several};
+
+    #[test]
+    fn several_variables_are_told_from_one_value() {
+        for several in ["A_KEY=1\nB_KEY=2", "# keys\nexport A=1\r\n\r\n  B2=\n"] {
+            assert!(is_several(several), "{several:?}");
+        }
+        for one in [
+            "",
+            "A_KEY=1",
+            "{\n\"A\": \"b=c\"\n}",
+            "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEFAASC==\n-----END KEY-----",
+            "postgres://a:b@c/d?x=1\npostgres://e",
+        ] {
+            assert!(!is_several(one), "{one:?}");
+        }
+    }
 
     #[test]
     fn base64_is_that_of_rfc_4648() {

@@ -1,5 +1,6 @@
 //! The browser's door: sessions, cross-site refusal, headers, pages and server functions.
 
+mod bodies;
 mod events;
 pub mod functions;
 pub mod headers;
@@ -10,7 +11,7 @@ pub mod sign_in;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::extract::FromRef;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -30,9 +31,6 @@ use crate::app::{App, shell};
 use crate::deploy::Deployer;
 use crate::store::Db;
 use crate::store::sessions::Sessions;
-
-/// The largest body of a form, in bytes: a value of 64 KiB, percent-encoded, and its metadata.
-const FORM_LEN_BYTES: usize = 256 * 1024;
 
 /// What the doors know of the installation.
 #[derive(Clone, Debug)]
@@ -109,6 +107,8 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
             _,
         >(context, shell))
         .layer(middleware::from_fn(functions::give_status))
+        // Only for whoever may send a form at all; server functions ask no limit of axum's.
+        .layer(middleware::from_fn(bodies::bound))
         .layer(middleware::from_fn_with_state(
             state.clone(),
             identity::require,
@@ -117,11 +117,6 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .layer(middleware::from_fn_with_state(
             state.clone(),
             origin::refuse_cross_site,
-        ))
-        .layer(DefaultBodyLimit::max(FORM_LEN_BYTES))
-        // Server functions read their body themselves and do not ask the limit above.
-        .layer(tower_http::limit::RequestBodyLimitLayer::new(
-            FORM_LEN_BYTES,
         ))
         // Pages hold no value and no token of the session, so their size tells nothing worth guessing.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))

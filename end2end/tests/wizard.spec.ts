@@ -1,0 +1,225 @@
+// The wizard keeps what was typed, whichever way one goes, and says what is wrong where it is mended.
+
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { expect, type Page, test } from "@playwright/test";
+
+import { Sealport } from "../support/sealport.ts";
+import { addSecret, bind, canary, inspect, openFolding, type Wanted, welcome } from "../support/steps.ts";
+
+const root = mkdtempSync(join(tmpdir(), "sealport-wizard-"));
+const source = join(root, "mine");
+let sealport: Sealport;
+let page: Page;
+
+test.describe.configure({ mode: "serial" });
+
+/** A server that declares some variables and names another in its code. */
+function writeSource(): void {
+  mkdirSync(source);
+  const variable = (name: string, isRequired: boolean) => ({ name, isRequired, isSecret: true, description: `The ${name}` });
+  const files = {
+    "package.json": { name: "mine", version: "1.0.0", bin: { mine: "server.mjs" } },
+    "server.json": {
+      name: "org.example/mine",
+      packages: [
+        {
+          registryType: "npm",
+          identifier: "mine",
+          transport: { type: "stdio" },
+          environmentVariables: [variable("MINE_KEY", true), variable("FIRST_PEM", true), variable("SECOND_PEM", true), variable("EXTRA_KEY", false)],
+        },
+      ],
+    },
+  };
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(source, name), JSON.stringify(content));
+  writeFileSync(join(source, "server.mjs"), "#!/usr/bin/env node\nconsole.error(process.env.AWS_SECRET_ACCESS_KEY);\n");
+  chmodSync(root, 0o755);
+}
+
+const wanted: Wanted = { kind: "Directory of this machine", source, name: "mine" };
+
+test.beforeAll(async ({ browser }, testInfo) => {
+  test.setTimeout(300_000);
+  writeSource();
+  sealport = await Sealport.started({ SEALPORT_DIR_ROOTS: root });
+  const context = await browser.newContext({ javaScriptEnabled: testInfo.project.use.javaScriptEnabled ?? true });
+  page = await context.newPage();
+  await welcome(page, sealport);
+  for (const path of ["MINE_KEY", "AWS_SECRET_ACCESS_KEY", "project/shop/OTHER_KEY"]) {
+    await addSecret(page, sealport, { path, value: canary() });
+  }
+  await addSecret(page, sealport, { path: "PIN", value: "1234" });
+});
+
+test.afterAll(async () => {
+  await page.close();
+  await sealport.remove();
+  rmSync(root, { recursive: true, force: true });
+});
+
+const step = (name: string) => page.getByRole("navigation", { name: "Steps" }).getByRole("button", { name });
+const alerts = () => page.getByRole("alert");
+const row = (path: string) => page.getByRole("listitem").filter({ has: page.getByLabel(path, { exact: true }) });
+
+async function go(name: string, to: string): Promise<void> {
+  await step(name).click();
+  await page.waitForURL(new RegExp(`/${to}$`));
+}
+
+test("only fields of the chosen kind show", async () => {
+  await page.goto(`${sealport.url}/deploy`);
+  await page.getByRole("button", { name: "New deployment" }).click();
+  const [version, reference] = [page.getByLabel("Version of a package"), page.getByLabel("Branch, tag or commit")];
+  for (const [kind, hasVersion, hasReference] of [
+    ["npm package", true, false],
+    ["PyPI package", true, false],
+    ["Git repository over https", false, true],
+    ["Directory of this machine", false, false],
+  ] as const) {
+    await page.getByLabel("It is a").selectOption({ label: kind });
+    await expect(version).toBeVisible({ visible: hasVersion });
+    await expect(reference).toBeVisible({ visible: hasReference });
+  }
+});
+
+test("a secret is ticked where it is declared, not where its name occurs", async () => {
+  await inspect(page, sealport, wanted);
+  await page.getByRole("button", { name: "Go on to secrets" }).click();
+  await expect(page.getByLabel("MINE_KEY", { exact: true })).toBeChecked();
+  await expect(row("MINE_KEY")).toContainText("required");
+  await expect(page.getByLabel("AWS_SECRET_ACCESS_KEY", { exact: true })).not.toBeChecked();
+  await expect(row("AWS_SECRET_ACCESS_KEY")).toContainText("found in its code");
+  await expect(row("PIN")).toContainText("too short to mask");
+});
+
+test("what was typed stays, whichever step one goes to", async () => {
+  await page.getByLabel("project/shop/OTHER_KEY", { exact: true }).check();
+  await page.getByLabel("Variable for project/shop/OTHER_KEY").fill("9BAD");
+  await page.getByLabel("AWS_SECRET_ACCESS_KEY", { exact: true }).check();
+  await page.getByLabel("Name of plain variable 1").fill("LOG_LEVEL");
+  await page.getByLabel("Text of plain variable 1").fill("debug");
+  await openFolding(page, "Other keys that it can use (1)");
+  await page.locator('[id="path-EXTRA_KEY"]').fill("project/shop/EXTRA_KEY");
+  await go("1 Source", "source");
+  // What is wrong on another step is marked there, and said nowhere else.
+  await expect(alerts()).toHaveCount(0);
+  await expect(step("2 Secrets")).toContainText("not in order yet");
+  await expect(page.getByLabel("Package, repository or directory")).toHaveValue(source);
+  await go("3 Target", "target");
+  await page.getByLabel("Name", { exact: true }).fill("half-typed");
+  await go("2 Secrets", "secrets");
+  await expect(alerts()).toContainText("Not in order yet.");
+  await expect(page.getByLabel("project/shop/OTHER_KEY", { exact: true })).toBeChecked();
+  const bad = page.getByLabel("Variable for project/shop/OTHER_KEY");
+  await expect(bad).toHaveValue("9BAD");
+  await expect(bad).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByLabel("AWS_SECRET_ACCESS_KEY", { exact: true })).toBeChecked();
+  await expect(page.getByLabel("Name of plain variable 1")).toHaveValue("LOG_LEVEL");
+  await expect(page.getByLabel("Text of plain variable 1")).toHaveValue("debug");
+  await openFolding(page, "Other keys that it can use (1)");
+  await expect(page.locator('[id="path-EXTRA_KEY"]')).toHaveValue("project/shop/EXTRA_KEY");
+  await go("3 Target", "target");
+  await expect(page.getByLabel("Name", { exact: true })).toHaveValue("half-typed");
+});
+
+test("Enter in a field presses the step's own button", async () => {
+  await page.getByLabel("Name", { exact: true }).press("Enter");
+  await page.waitForURL(/\/review$/);
+});
+
+test("each error of the review leads to where it is mended", async () => {
+  await expect(alerts().getByRole("link", { name: "Go to Secrets" })).toBeVisible();
+  await page.getByRole("link", { name: "3 Target" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("Not a name");
+  await go("4 Review", "review");
+  await alerts().getByRole("link", { name: "Go to Target" }).click();
+  await expect(page.getByLabel("Name", { exact: true })).toHaveValue("Not a name");
+  await expect(page.getByLabel("Name", { exact: true })).toHaveAttribute("aria-invalid", "true");
+  await page.getByLabel("Name", { exact: true }).fill("mine");
+  await go("2 Secrets", "secrets");
+  await page.getByLabel("Variable for project/shop/OTHER_KEY").fill("OTHER_KEY");
+});
+
+test("two long values are sealed with one press, and more than a form carries is said", async () => {
+  // Every character takes three in a form.
+  const longest = () => canary().padEnd(64 * 1024, "+");
+  await page.locator('[id="value-FIRST_PEM"]').fill(longest());
+  await page.locator('[id="value-SECOND_PEM"]').fill(longest());
+  await page.getByRole("button", { name: "Go on to the target" }).click();
+  await page.waitForURL(/\/target$/);
+  await expect(page.getByRole("status")).toContainText("Sealed and ticked: FIRST_PEM, SECOND_PEM.");
+  const here = page.url();
+  await page.goto(`${sealport.url}/secrets/new`);
+  await page.getByLabel("Path").fill("FAR_TOO_LONG");
+  await page.getByLabel("Value").fill("+".repeat(2 * 1024 * 1024));
+  await page.getByRole("button", { name: "Seal and add" }).click();
+  await expect(alerts()).toContainText("That was more than one form can carry");
+  await expect(page.getByRole("heading", { name: "Add a secret" })).toBeVisible();
+  await page.goto(here);
+});
+
+test("what was found in the code is said once more at the end", async () => {
+  await go("4 Review", "review");
+  await expect(alerts()).toHaveCount(0);
+  const review = page.getByRole("region", { name: "What the server gets" });
+  await expect(review).toContainText("secret AWS_SECRET_ACCESS_KEY (found in its code)");
+  await expect(review).toContainText("LOG_LEVEL");
+});
+
+test("a secret that was switched off meanwhile is said at its row", async () => {
+  const review = page.url();
+  await page.goto(`${sealport.url}/secrets/ada/project/shop/OTHER_KEY`);
+  await page.getByRole("button", { name: "Switch off" }).click();
+  await expect(page.getByRole("button", { name: "Switch on" })).toBeVisible();
+  await openFolding(page, "Compare with what you have");
+  await expect(page.getByText("A secret that is switched off is opened for nobody")).toBeVisible();
+  await page.goto(review);
+  await page.getByRole("button", { name: "Deploy", exact: true }).click();
+  await alerts().getByRole("link", { name: "Go to Secrets" }).click();
+  await expect(row("project/shop/OTHER_KEY")).toContainText("switched off");
+  await expect(row("project/shop/OTHER_KEY")).toContainText("project/shop/OTHER_KEY is switched off. Switch it on, or choose another.");
+  await page.getByLabel("project/shop/OTHER_KEY", { exact: true }).uncheck();
+  await go("4 Review", "review");
+  await page.getByRole("button", { name: "Deploy", exact: true }).click();
+  await page.waitForURL(/\/deployments\/mine$/);
+});
+
+test("a name that is taken is said at its field, and only there", async () => {
+  await inspect(page, sealport, wanted);
+  await bind(page, wanted);
+  await page.getByRole("button", { name: "Deploy", exact: true }).click();
+  await expect(alerts()).toContainText("The name mine is taken.");
+  await page.getByRole("link", { name: "1 Source" }).click();
+  await page.waitForURL(/\/source$/);
+  await expect(alerts()).toHaveCount(0);
+  await go("3 Target", "target");
+  await expect(page.getByText("The name mine is taken. Choose another.")).toBeVisible();
+  await expect(page.getByLabel("Name", { exact: true })).toHaveAttribute("aria-invalid", "true");
+});
+
+test("a value too short to be masked is warned of", async () => {
+  await page.goto(`${sealport.url}/secrets/ada/PIN`);
+  await expect(page.getByText("The value is too short to be masked")).toBeVisible();
+  await page.goto(`${sealport.url}/secrets/ada/MINE_KEY`);
+  await expect(page.getByText("The value is too short to be masked")).toHaveCount(0);
+});
+
+test("the lines of the log that show are copied", async ({ javaScriptEnabled }) => {
+  test.skip(javaScriptEnabled === false, "copying needs a script");
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.goto(`${sealport.url}/deployments/mine`);
+  const log = page.getByRole("region", { name: "Log", exact: true });
+  await expect(log.getByRole("listitem").first()).toBeVisible({ timeout: 120_000 });
+  const first = (await log.getByRole("listitem").first().innerText()).trim();
+  await log.getByRole("button", { name: "Copy" }).click();
+  await expect(log.getByRole("button", { name: "Copied" })).toBeVisible();
+  const copied = () => page.evaluate("navigator.clipboard.readText()") as Promise<string>;
+  expect((await copied()).split("\n")[0]?.trim()).toBe(first);
+  await log.getByRole("searchbox").fill("nothing says this");
+  await expect(log.getByRole("button", { name: "Copy", exact: true })).toBeVisible();
+  await log.getByRole("button", { name: "Copy", exact: true }).click();
+  await expect.poll(copied).toBe("");
+});

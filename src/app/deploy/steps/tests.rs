@@ -1,0 +1,196 @@
+#![allow(clippy::unwrap_used)]
+use time::{Duration, OffsetDateTime};
+
+use super::*;
+use crate::model::drafts::DraftPlain;
+use crate::model::paths::SecretPath;
+use crate::model::secrets::{Kind, SecretSummary};
+
+fn secret(path: &str) -> SecretSummary {
+    SecretSummary {
+        id: Uuid::now_v7(),
+        owner: "ann".into(),
+        path: SecretPath::parse(path).unwrap(),
+        kind: Kind::ApiKey,
+        description: String::new(),
+        version: 1,
+        changed_at: OffsetDateTime::now_utc(),
+        expires_at: None,
+        active: true,
+        used_by: Vec::new(),
+        fetched_by: Vec::new(),
+        maskable: true,
+    }
+}
+
+fn wanted(name: &str, required: bool, suggested: bool) -> WantedVariable {
+    WantedVariable {
+        name: name.into(),
+        description: String::new(),
+        required,
+        secret: true,
+        default: None,
+        suggested,
+    }
+}
+
+fn inspected(variables: Vec<WantedVariable>) -> Draft {
+    let found = serde_json::json!({
+        "resolved": "npm:x@1.0.0", "title": "X", "description": "", "variables": variables, "notes": [],
+        "start": {"runtime": "node", "command": ["x.js"], "transport": {"kind": "stdio"}, "said_by": "package.json (bin)"},
+    });
+    Draft {
+        inspecting: InspectState::Done,
+        inspection: Some(serde_json::from_value(found).unwrap()),
+        ..Draft::default()
+    }
+}
+
+fn view_of(draft: Draft, secrets: Vec<SecretRow>) -> DraftView {
+    DraftView {
+        draft,
+        secrets,
+        missing: Vec::new(),
+        is_admin: false,
+        confinement: Vec::new(),
+    }
+}
+
+#[test]
+fn only_what_a_source_declares_or_needs_is_ticked_at_first() {
+    let draft = inspected(vec![
+        wanted("DECLARED", false, false),
+        wanted("AWS_SECRET_ACCESS_KEY", false, true),
+        wanted("NEEDED", true, true),
+        wanted("EXPIRED", true, false),
+        wanted("OFF", true, false),
+    ]);
+    let mut known: Vec<_> = [
+        "DECLARED",
+        "AWS_SECRET_ACCESS_KEY",
+        "NEEDED",
+        "EXPIRED",
+        "OFF",
+        "OTHER",
+    ]
+    .map(secret)
+    .into();
+    known[3].expires_at = Some(OffsetDateTime::now_utc() - Duration::days(1));
+    known[4].active = false;
+    let rows = secret_rows(&draft, known.clone());
+    let ticks: Vec<_> = rows
+        .iter()
+        .map(|row| (row.path.as_str(), row.ticked, row.unusable.as_deref()))
+        .collect();
+    assert_eq!(
+        ticks,
+        [
+            ("DECLARED", true, None),
+            ("AWS_SECRET_ACCESS_KEY", false, None),
+            ("NEEDED", true, None),
+            ("EXPIRED", false, Some("expired")),
+            ("OTHER", false, None),
+        ]
+    );
+    // What was ticked and then switched off does not vanish: it is said.
+    let mut draft = draft;
+    let before = secret_rows(&draft, vec![secret("X")]);
+    let ticked = BTreeMap::from([(before[0].key(), "on".to_owned())]);
+    read_secrets(&mut draft.form, &before, &ticked, &BTreeMap::new());
+    let mut off = secret("X");
+    (off.id, off.active) = (before[0].id, false);
+    let rows = secret_rows(&draft, vec![off]);
+    assert_eq!(
+        (rows[0].ticked, rows[0].unusable.as_deref()),
+        (true, Some("switched off"))
+    );
+}
+
+#[test]
+fn of_thousands_of_secrets_a_draft_keeps_what_was_chosen() {
+    let known: Vec<_> = (0..2_000)
+        .map(|n| secret(&format!("project/shop/KEY_{n}")))
+        .collect();
+    let mut draft = inspected(Vec::new());
+    let rows = secret_rows(&draft, known.clone());
+    let env: BTreeMap<_, _> = rows
+        .iter()
+        .enumerate()
+        .map(|(n, row)| {
+            (
+                row.key(),
+                if n == 2 {
+                    "RENAMED".into()
+                } else {
+                    row.env.clone()
+                },
+            )
+        })
+        .collect();
+    let ticked = BTreeMap::from([(rows[1].key(), "on".to_owned())]);
+    assert!(read_secrets(&mut draft.form, &rows, &ticked, &env).is_empty());
+    let kept: Vec<_> = draft
+        .form
+        .secrets
+        .iter()
+        .map(|kept| (kept.env.as_str(), kept.ticked))
+        .collect();
+    assert_eq!(kept, [("KEY_1", true), ("RENAMED", false)]);
+    // They come back as they were.
+    let again = secret_rows(&draft, known);
+    assert_eq!(
+        (again[1].ticked, again[2].env.as_str(), again[3].ticked),
+        (true, "RENAMED", false)
+    );
+}
+
+#[test]
+fn what_a_deployment_refuses_stands_at_the_row_of_its_name() {
+    let mut draft = inspected(vec![wanted("KEY", true, false)]);
+    draft.form.plain.push(DraftPlain {
+        env: "LEVEL".into(),
+        text: "info".into(),
+        kept_plain: false,
+    });
+    let rows = secret_rows(&draft, vec![secret("KEY")]);
+    let id = rows[0].id;
+    let view = view_of(draft, rows);
+    for (field, place) in [
+        ("bindings.KEY", format!("env.{id}")),
+        ("bindings.LEVEL", "plain.0.env".to_owned()),
+        ("bindings.GONE", "bindings.GONE".to_owned()),
+        ("name", "name".to_owned()),
+    ] {
+        assert_eq!(field_of(&view, field), place);
+    }
+}
+
+#[test]
+fn what_was_not_kept_as_typed_keeps_a_draft_from_being_deployed() {
+    let mut draft = inspected(Vec::new());
+    draft.form.name = "shop".into();
+    assert!(spec(&view_of(draft.clone(), Vec::new())).is_ok());
+    for field in ["source", "command", "plain.0.text"] {
+        draft.errors = BTreeMap::from([(field.to_owned(), "It was not kept.".to_owned())]);
+        let refused = spec(&view_of(draft.clone(), Vec::new()));
+        assert_eq!(refused.unwrap_err(), draft.errors, "{field}");
+    }
+    // What Deploy itself said the last time is looked at anew.
+    draft.errors = BTreeMap::from([("name".to_owned(), "The name shop is taken.".to_owned())]);
+    assert!(spec(&view_of(draft, Vec::new())).is_ok());
+}
+
+#[test]
+fn a_new_secrets_path_is_kept_where_it_can_be_one() {
+    let typed = |env: &str, path: &str| (env.to_owned(), path.to_owned());
+    let paths = BTreeMap::from([
+        typed("A", " project/shop/A "),
+        typed("B", "B"),
+        typed("C", "no path!"),
+        typed("D", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB"),
+    ]);
+    assert_eq!(
+        paths_to_keep(&paths, &[]),
+        BTreeMap::from([typed("A", "project/shop/A")])
+    );
+}
