@@ -60,9 +60,9 @@ impl DatabaseConfig {
 /// How strongly the database guards against the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Requests log in as one that cannot become the tables' owner.
+    /// Requests log in as one that cannot become the tables' owner. Injected SQL could still name any actor.
     TwoLogins,
-    /// One login owns the tables and serves requests: `set role` guards against our own bugs, not against injected SQL.
+    /// One login owns the tables and serves requests: injected SQL could also lift the policies and rewrite the record.
     SingleLogin,
 }
 
