@@ -163,7 +163,10 @@ async fn count(
 /// Counts by the minute what sources without an account leave, in this server's memory: whoever is turned away for nothing
 /// must not fill the disk for nothing. What is not let through is counted in the log.
 #[derive(Default)]
-pub(super) struct Floods(Mutex<HashMap<(&'static str, String), (Instant, u32)>>);
+pub(super) struct Floods(Mutex<Windows>);
+
+/// By kind and source: when counting began, and how many there were.
+type Windows = HashMap<(&'static str, String), (Instant, u32)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Noted {
@@ -244,10 +247,7 @@ fn noted(count: u32, max: u32) -> Noted {
     }
 }
 
-fn counted(
-    windows: &mut HashMap<(&'static str, String), (Instant, u32)>,
-    key: (&'static str, String),
-) -> u32 {
+fn counted(windows: &mut Windows, key: (&'static str, String)) -> u32 {
     let (_, count) = windows.entry(key).or_insert_with(|| (Instant::now(), 0));
     *count = count.saturating_add(1);
     *count
