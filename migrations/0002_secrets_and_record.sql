@@ -119,6 +119,19 @@ create index audit_secret on audit (secret_id, id desc) where secret_id is not n
 alter table audit enable row level security;
 alter table audit force row level security;
 create policy audit_seen on audit for select using (owner_id = current_actor() or user_id = current_actor());
-create policy audit_written on audit for insert
-    with check (user_id is not distinct from current_actor() or current_job() is not null);
+-- As whoever acts, and about what is theirs or nobody's: nobody writes into another's record. Jobs write for all.
+create policy audit_written on audit for insert with check (
+    current_job() is not null
+    or (
+        user_id is not distinct from current_actor()
+        and (
+            owner_id is null
+            or owner_id = current_actor()
+            -- Signing in: the account that was tried.
+            or exists (select 1 from users where users.id = owner_id and users.email = presented())
+            -- The first administrator's own making.
+            or burnt_now('first-administrator')
+        )
+    )
+);
 grant select, insert on audit to sealport_server;

@@ -261,13 +261,26 @@ alter table tokens force row level security;
 create policy tokens_presented on tokens for select using (hash = presented());
 create policy tokens_used on tokens for update using (hash = presented()) with check (hash = presented());
 create policy tokens_own on tokens for select using (maker_id = current_actor() or owner_id = current_actor());
-create policy tokens_made on tokens for insert with check (maker_id = current_actor());
+-- Foreign keys see past Row Level Security, so the policy asks whether the maker reaches the deployment, and whose it is.
+create policy tokens_made on tokens for insert with check (
+    maker_id = current_actor()
+    and exists (
+        select 1 from deployments d
+        where d.id = deployment_id and d.owner_id = tokens.owner_id and reach(d.owner_id, 'deployment', d.id) >= 1
+    )
+);
 create policy tokens_revoked on tokens for update
     using (maker_id = current_actor() or owner_id = current_actor())
     with check (maker_id = current_actor() or owner_id = current_actor());
 create policy tokens_operator on tokens
     using (current_job() = 'operator') with check (current_job() = 'operator');
 grant select, insert, update on tokens to sealport_server;
+
+-- What is done with a token is on record for its owner, also when it does not hold any more.
+create policy audit_written_by_token on audit for insert with check (
+    actor_kind = 'token' and user_id is not distinct from current_actor()
+    and exists (select 1 from tokens where hash = presented() and tokens.id = actor_id and tokens.owner_id = audit.owner_id)
+);
 
 create function tokens_guard() returns trigger language plpgsql as $$
 begin
@@ -282,10 +295,11 @@ begin
 end $$;
 create trigger tokens_guard before update on tokens for each row execute function tokens_guard();
 
--- One round trip for the gateway: check the credential, take on its maker's rights, decide, and record a refusal
--- or (when asked) the access. Security invoker: everything in it is read under Row Level Security.
+-- One round trip for the gateway: check the credential, take on its maker's rights, decide, and record the access or the
+-- refusal of a known token, each when asked; a refusal with the note after its reason. A token that is nobody's is not recorded
+-- here: the caller bounds what strangers leave. Security invoker: everything in it is read under Row Level Security.
 create function gateway_open(
-    token_hash text, wanted_name text, record_id uuid, record_access boolean,
+    token_hash text, wanted_name text, record_id uuid, record_access boolean, refusal_note text,
     caller_address inet, caller_agent text, caller_request text
 ) returns table (token_id uuid, deployment_id uuid, refused text)
     language plpgsql volatile as $$
@@ -318,15 +332,14 @@ begin
             end if;
         end if;
     end if;
-    if why is not null or record_access then
+    if (why is null and record_access)
+        or (why is not null and found_token.id is not null and refusal_note is not null) then
         -- The name is the token's own deployment's: what was asked for comes from outside.
         insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, deployment, address, agent, request_id, reason)
         values (record_id,
-                case when found_token.id is null then 'anonymous' else 'token' end,
-                found_token.id, coalesce(found_token.name, 'unknown token'),
-                current_actor(), found_token.owner_id, 'gateway.connect',
+                'token', found_token.id, found_token.name, current_actor(), found_token.owner_id, 'gateway.connect',
                 case when why is null then 'done' else 'refused' end,
-                found_name, caller_address, caller_agent, caller_request, why);
+                found_name, caller_address, caller_agent, caller_request, why || refusal_note);
     end if;
     if why is null then
         -- Once a minute is often enough to tell whether a token is in use.
@@ -335,7 +348,7 @@ begin
     end if;
     return query select found_token.id, case when why is null then found_deployment end, why;
 end $$;
-grant execute on function gateway_open(text, text, uuid, boolean, inet, text, text) to sealport_server;
+grant execute on function gateway_open(text, text, uuid, boolean, text, inet, text, text) to sealport_server;
 
 -- Work that one server does at a time.
 create table leases (

@@ -8,6 +8,10 @@ mod common;
 #[allow(dead_code)]
 mod world;
 
+#[path = "doors/answers.rs"]
+mod answers;
+#[path = "doors/strangers.rs"]
+mod strangers;
 #[path = "doors/table.rs"]
 mod table;
 #[path = "doors/walk.rs"]
@@ -24,6 +28,7 @@ use sealport::app::wire::Flash;
 use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
 use sealport::deploy::sources::SourceHosts;
 use sealport::deploy::{Deployer, DeployerConfig};
+use sealport::doors::requests::REQUEST_ID;
 use sealport::doors::web::{AppState, WebConfig};
 use sealport::model::actors::{Actor, Caller, Origin};
 use sealport::model::drafts::DraftForm;
@@ -72,11 +77,17 @@ struct Things {
 struct Answer {
     status: StatusCode,
     location: String,
+    request_id: String,
     text: String,
 }
 
 impl Installation {
     async fn new() -> Installation {
+        Installation::at(OURS).await
+    }
+
+    /// Reached by people at this address.
+    async fn at(public_url: &str) -> Installation {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
         let guests_dir = place.path().join("guests");
@@ -106,7 +117,7 @@ impl Installation {
             deployer: Deployer::new(world.db.clone(), sandbox, config),
             db: world.db.clone(),
             config: Arc::new(WebConfig {
-                public_url: OURS.parse().unwrap(),
+                public_url: public_url.parse().unwrap(),
                 trusted_proxies: Vec::new(),
             }),
         });
@@ -171,6 +182,7 @@ impl Installation {
             None => String::new(),
         };
         let (status, location) = (response.status(), of(header::LOCATION));
+        let request_id = of(REQUEST_ID);
         let endless = of(header::CONTENT_TYPE).starts_with("text/event-stream");
         let mut text = String::new();
         let mut body = response.into_body().into_data_stream();
@@ -183,6 +195,7 @@ impl Installation {
         Answer {
             status,
             location,
+            request_id,
             text,
         }
     }
@@ -286,7 +299,7 @@ impl Installation {
             "refused"
         } else if answer.status.is_server_error() {
             "broken"
-        } else if answer.location.starts_with("/welcome/") {
+        } else if answer.location == "?again" {
             "refused"
         } else if flash.notice.is_some() || !answer.location.is_empty() {
             "done"

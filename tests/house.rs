@@ -235,9 +235,10 @@ fn documents_name_targets_and_files_that_exist() {
 #[test]
 fn the_guide_names_every_variable() {
     let config = fs::read_to_string(root().join("src/cli/config.rs")).unwrap();
-    let declared: BTreeSet<&str> = config
-        .split("env = \"")
-        .skip(1)
+    // A flag's variable, or one that is no flag.
+    let declared: BTreeSet<&str> = ["env = \"", "env::var(\""]
+        .into_iter()
+        .flat_map(|begin| config.split(begin).skip(1))
         .filter_map(|rest| rest.split('"').next())
         .collect();
     let guide = fs::read_to_string(root().join("docs/guide.md")).unwrap();

@@ -148,7 +148,7 @@ test("what another site sends is refused, whatever cookie comes with it", async 
     [{ origin: "" }, 403],
   ];
   for (const [headers, status] of cases) {
-    for (const to of ["/_fn/secret_add", "/_fn/draft_new", "/sign-out", "/sign-in", "/welcome", "/settings/password"]) {
+    for (const to of ["/_fn/secret_add", "/_fn/draft_new", "/sign-out", "/sign-in", "/welcome/guess", "/settings/password"]) {
       const answer = await post(page.request, to, { path: "PLANTED", value: "by another site", ...ADMIN }, headers);
       expect(answer.status(), `${to} with ${JSON.stringify(headers)}`).toBe(status);
     }

@@ -213,6 +213,7 @@ fn verb(action: &str, refused: bool) -> String {
         "deployment.change" => ("changed", "change"),
         "deployment.redeploy" => ("redeployed", "redeploy"),
         "deployment.start" => ("started", "start"),
+        "deployment.show" => ("looked at", "look at"),
         "deployment.stop" => ("stopped", "stop"),
         "deployment.destroy" => ("destroyed", "destroy"),
         "release.end" => ("ended a release", "end a release"),

@@ -179,6 +179,7 @@ fn Crumbs(crumbs: Vec<(String, String)>) -> impl IntoView {
 #[component]
 pub fn Words(flash: Flash) -> impl IntoView {
     let whole = flash.error("");
+    let request_id = flash.request_id;
     let fields = flash.errors.len() - usize::from(whole.is_some());
     let summary = whole.or_else(|| {
         (fields > 0).then(|| {
@@ -192,7 +193,10 @@ pub fn Words(flash: Flash) -> impl IntoView {
                 view! {
                     <div role="alert" class="alert alert-error alert-soft">
                         <Icon name="alert" />
-                        <span>{text}</span>
+                        <div>
+                            <p>{text}</p>
+                            <RequestId request_id />
+                        </div>
                     </div>
                 }
             })}

@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 /// What is not looked at within this time is gone.
 const WAITS: Duration = Duration::from_secs(120);
-/// More than this never wait at once; the oldest goes.
-const WAITING_MAX: usize = 256;
+/// More than this of one person never wait at once; that person's oldest goes.
+const WAITING_OF_ONE_MAX: usize = 8;
+/// More than this of all together never wait at once; the oldest goes.
+const WAITING_MAX: usize = 1_024;
 
 /// Tokens that wait to be shown to their makers. Cheap to clone; never on disk.
 #[derive(Clone, Default)]
@@ -29,9 +31,12 @@ impl ShownOnce {
         if let Ok(mut all) = self.0.lock() {
             let now = Instant::now();
             all.retain(|_, waiting| waiting.until > now);
-            if all.len() >= WAITING_MAX
+            let of_one = all.values().filter(|waiting| waiting.user_id == user_id);
+            let full_for_one = of_one.count() >= WAITING_OF_ONE_MAX;
+            if (full_for_one || all.len() >= WAITING_MAX)
                 && let Some(oldest) = all
                     .iter()
+                    .filter(|(_, waiting)| !full_for_one || waiting.user_id == user_id)
                     .min_by_key(|(_, waiting)| waiting.until)
                     .map(|(id, _)| *id)
             {
@@ -57,5 +62,25 @@ impl ShownOnce {
             return None;
         }
         all.remove(&id).map(|waiting| waiting.token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn whoever_makes_many_tokens_drops_their_own() {
+        let (shown, ann, bob) = (ShownOnce::default(), Uuid::now_v7(), Uuid::now_v7());
+        let anns = shown.keep(ann, SecretString::from("ann's"));
+        let bobs: Vec<Uuid> = (0..WAITING_MAX + 1)
+            .map(|_| shown.keep(bob, SecretString::from("bob's")))
+            .collect();
+        let left = bobs.iter().filter(|id| shown.take(bob, **id).is_some());
+        assert_eq!(left.count(), WAITING_OF_ONE_MAX);
+        assert!(shown.take(bob, anns).is_none());
+        assert!(shown.take(ann, anns).is_some());
+        assert!(shown.take(ann, anns).is_none());
     }
 }

@@ -17,6 +17,22 @@ pub async fn confinement() -> Result<Vec<(bool, String)>, Refusal> {
     Ok(deployer.confinement())
 }
 
+/// For administrators: how the database is logged in to (sound or not, and in a sentence), and the master key's fingerprint.
+#[server(prefix = "/_fn", endpoint = "installation")]
+pub async fn installation() -> Result<Option<(bool, String, String)>, Refusal> {
+    use crate::store::{Db, Mode};
+    let caller = super::wire::caller().await?;
+    let db = expect_context::<Db>();
+    let mode = db.mode();
+    Ok(caller.user().is_some_and(|user| user.is_admin).then(|| {
+        (
+            mode == Mode::TwoLogins,
+            mode.sentence().to_owned(),
+            db.key_fingerprint().to_owned(),
+        )
+    }))
+}
+
 /// Kept in cookies: they are the browser's, not the account's.
 #[server(prefix = "/_fn", endpoint = "preferences_set")]
 pub async fn preferences_set(
@@ -51,7 +67,7 @@ pub fn SettingsPage() -> impl IntoView {
     page(Here::Settings, async move {
         let opened = page_open().await?;
         let confinement = confinement().await?;
-        let is_admin = opened.is_admin;
+        let installation = installation().await?;
         let flash = opened.flash_of("password");
         let email = opened.email.clone();
         let theme = preferences.theme.unwrap_or("system");
@@ -85,7 +101,13 @@ pub fn SettingsPage() -> impl IntoView {
                         </form>
                     </Section>
                     <Guests sentences=confinement />
-                    {is_admin.then(|| view! { <Keys /> })}
+                    {installation
+                        .map(|(sound, database, fingerprint)| {
+                            view! {
+                                <Database sound sentence=database />
+                                <Keys fingerprint />
+                            }
+                        })}
                 </div>
             </Page>
         })
@@ -135,11 +157,8 @@ fn Guests(sentences: Vec<(bool, String)>) -> impl IntoView {
                     .into_iter()
                     .map(|(sound, sentence)| {
                         view! {
-                            <li class="flex items-start gap-2">
-                                <span class=if sound { "mt-1 text-success" } else { "mt-1 text-amber" }>
-                                    <Icon name=if sound { "check" } else { "alert" } label=if sound { "Sound:" } else { "Weaker:" } />
-                                </span>
-                                <span>{sentence}</span>
+                            <li>
+                                <Found sound sentence />
                             </li>
                         }
                     })
@@ -149,10 +168,35 @@ fn Guests(sentences: Vec<(bool, String)>) -> impl IntoView {
     }
 }
 
+/// What was found, and whether it is as it should be.
 #[component]
-fn Keys() -> impl IntoView {
+fn Found(sound: bool, sentence: String) -> impl IntoView {
+    view! {
+        <span class="flex items-start gap-2">
+            <span class=if sound { "mt-1 text-success" } else { "mt-1 text-amber" }>
+                <Icon name=if sound { "check" } else { "alert" } label=if sound { "Sound:" } else { "Weaker:" } />
+            </span>
+            <span>{sentence}</span>
+        </span>
+    }
+}
+
+#[component]
+fn Database(sound: bool, sentence: String) -> impl IntoView {
+    view! {
+        <Section title="The database" id="database">
+            <Found sound sentence=format!("It is used with {sentence}") />
+        </Section>
+    }
+}
+
+#[component]
+fn Keys(fingerprint: String) -> impl IntoView {
     view! {
         <Section title="The master key" id="keys">
+            <p>
+                "Its fingerprint, which names it and says nothing of it: " <code class="break-all select-all">{fingerprint}</code>
+            </p>
             <p>
                 "Every secret is sealed under the master key. Whoever has it and the database has the secrets; without it, nobody has them, \
                  and Sealport cannot help."

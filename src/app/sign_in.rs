@@ -1,7 +1,7 @@
 //! Signing in, and the first administrator's welcome. The forms are answered by `doors/web`, which owns sessions.
 
 use leptos::prelude::*;
-use leptos_router::hooks::{use_params_map, use_query_map};
+use leptos_router::hooks::use_query_map;
 
 use super::fields::TextField;
 use super::frame::{Outside, Words};
@@ -51,18 +51,14 @@ pub fn SignInPage() -> impl IntoView {
 /// Opened from the one-time link; the POST burns it.
 #[component]
 pub fn WelcomePage() -> impl IntoView {
-    let link = use_params_map()
-        .get_untracked()
-        .get("link")
-        .unwrap_or_default();
     Suspend::new(async move {
         let flash = flash_take().await.unwrap_or_default();
         view! {
             <Outside title="Make the first administrator">
                 <p class="text-dim">"This link works once, for an hour after the server’s start. The account you make runs this Sealport."</p>
                 <Words flash=flash.clone() />
-                <form method="post" action="/welcome" class="flex flex-col gap-4">
-                    <input type="hidden" name="link" value=link />
+                // Without an action it is sent to this page's own address, which holds the link.
+                <form method="post" class="flex flex-col gap-4">
                     <TextField
                         name="email"
                         label="E-mail"

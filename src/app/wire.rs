@@ -35,9 +35,21 @@ pub struct Flash {
     pub errors: BTreeMap<String, String>,
     /// What was typed, but for values and passwords.
     pub typed: BTreeMap<String, String>,
+    /// Under which the log has the cause, where the failure is ours.
+    #[serde(default)]
+    pub request_id: Option<String>,
 }
 
 impl Flash {
+    /// Puts a refusal at its field. `request_id` is that of the request that was refused: the next page has another.
+    pub fn refuse(&mut self, refusal: Refusal, request_id: Option<&str>) {
+        if refusal.kind == RefusalKind::Internal {
+            self.request_id = request_id.map(str::to_owned);
+        }
+        self.errors
+            .insert(refusal.field.unwrap_or_default(), refusal.detail);
+    }
+
     pub fn error(&self, field: &str) -> Option<String> {
         self.errors.get(field).cloned()
     }
@@ -209,9 +221,9 @@ mod server {
             form: form.to_owned(),
             ..Flash::default()
         };
-        flash
-            .errors
-            .insert(refusal.field.unwrap_or_default(), refusal.detail);
+        let caller = caller().await.ok();
+        let request_id = caller.and_then(|caller| caller.origin.request_id);
+        flash.refuse(refusal, request_id.as_deref());
         for (field, text) in typed {
             flash
                 .typed

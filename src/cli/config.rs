@@ -1,6 +1,7 @@
 //! Configuration: flags and variables, one struct, which fails at the start and names what is wrong.
 
-use std::net::SocketAddr;
+use std::env::VarError;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -28,10 +29,6 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_OWNER_URL", hide_env_values = true)]
     pub database_owner_url: Option<SecretString>,
 
-    /// Master keys, 32 bytes each as 64 hex digits or base64, separated by commas or lines.
-    #[arg(env = "SEALPORT_MASTER_KEY", hide = true, hide_env_values = true)]
-    master_key: Option<SecretString>,
-
     /// A file with master keys, mode 0600. Absent: master.key in the data directory, made at the first start.
     #[arg(long, env = "SEALPORT_MASTER_KEY_FILE")]
     master_key_file: Option<PathBuf>,
@@ -54,11 +51,11 @@ impl DatabaseArgs {
     /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
     pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
         use secrecy::ExposeSecret;
-        let keys = match (&self.master_key, &self.master_key_file) {
+        let keys = match (master_key()?, &self.master_key_file) {
             (Some(_), Some(_)) => {
                 bail!("Set either SEALPORT_MASTER_KEY or SEALPORT_MASTER_KEY_FILE, not both.")
             }
-            (Some(text), None) => KeySource::Variable(text.clone()),
+            (Some(text), None) => KeySource::Variable(text),
             (None, Some(path)) => KeySource::File(path.clone()),
             (None, None) => KeySource::FileOrNew(data.key_file()),
         };
@@ -94,9 +91,22 @@ impl DatabaseArgs {
                 if let Some(embedded) = embedded {
                     let _ = embedded.stop().await;
                 }
-                Err(error.into())
+                let error = anyhow::Error::from(error);
+                Err(match self.database_url {
+                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
+                    None => error,
+                })
             }
         }
+    }
+}
+
+/// The master keys' text. Not a flag, nor any argument: a command line is read by everybody on the machine.
+fn master_key() -> anyhow::Result<Option<SecretString>> {
+    match std::env::var("SEALPORT_MASTER_KEY") {
+        Ok(text) => Ok(Some(SecretString::from(text))),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => bail!("SEALPORT_MASTER_KEY is no text."),
     }
 }
 
@@ -123,11 +133,11 @@ pub struct ServeArgs {
     pub trusted_proxies: Vec<IpNet>,
 
     /// Directories under which administrators may deploy servers by `dir:`.
-    #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',')]
+    #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',', value_parser = directory)]
     pub dir_roots: Vec<PathBuf>,
 
     /// Hosts, or networks, that sources and servers may reach although they are private; loopback included.
-    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',')]
+    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',', value_parser = source_host)]
     pub source_hosts: Vec<String>,
 
     /// Run servers without a sandbox where the host has none. Their code then runs as Sealport's own user.
@@ -167,10 +177,101 @@ impl ServeArgs {
     }
 }
 
+/// A directory that is there.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(path),
+        Ok(_) => Err("it is no directory".into()),
+        Err(error) => Err(format!("this directory cannot be used: {error}")),
+    }
+}
+
+/// A name, an address, either with a port, or a network.
+fn source_host(text: &str) -> Result<String, String> {
+    let entry = text.trim();
+    if entry.parse::<IpNet>().is_ok() || entry.parse::<IpAddr>().is_ok() {
+        return Ok(entry.to_owned());
+    }
+    let host = match entry.rsplit_once(':') {
+        _ if entry.ends_with(']') => Some(entry),
+        Some((host, port)) => port
+            .parse::<u16>()
+            .is_ok_and(|port| port > 0)
+            .then_some(host),
+        None => Some(entry),
+    };
+    let good = host.is_some_and(|host| {
+        let v6 = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
+            || host.parse::<Ipv4Addr>().is_ok()
+            || is_name(host)
+    });
+    if good {
+        Ok(entry.to_owned())
+    } else {
+        Err("it is no host: write a name, an address, host:port, or a network as 10.0.0.0/8".into())
+    }
+}
+
+/// Whether it can be a host's name. One that ends in a number would be an address, and is none.
+fn is_name(host: &str) -> bool {
+    let word = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253 && host.split('.').all(word) && !last.bytes().all(|b| b.is_ascii_digit())
+}
+
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn a_host_is_known_from_a_typo() {
+        for good in [
+            "git.example.org",
+            "GIT.example.org:8443",
+            "localhost",
+            "my_host-1",
+            "10.0.0.1",
+            "10.0.0.1:443",
+            "::1",
+            "[::1]:443",
+            "[fd00::1]",
+            "10.0.0.0/8",
+            "fd00::/8",
+            " git.example.org ",
+        ] {
+            assert_eq!(source_host(good).as_deref(), Ok(good.trim()), "{good}");
+        }
+        for typo in [
+            "",
+            " ",
+            "10.0.0.0/33",
+            "10.0.0",
+            "10.0.0.256",
+            "https://git.example.org",
+            "git.example.org/",
+            "a b",
+            "git..org",
+            ".org",
+            "git.example.org:",
+            "git.example.org:99999",
+            "git.example.org:0",
+            "[::1",
+            "a;b",
+            "*.org",
+        ] {
+            assert!(source_host(typo).is_err(), "{typo}");
+        }
+    }
 
     #[test]
     fn no_server_may_see_the_data_the_database_or_a_key_file_elsewhere() {
@@ -180,7 +281,6 @@ mod tests {
             data: data.root().to_owned(),
             database_url: None,
             database_owner_url: None,
-            master_key: None,
             master_key_file: None,
         };
         let hidden = args.private_places(&data);

@@ -8,7 +8,8 @@ pub mod user;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use config::{DatabaseArgs, ServeArgs};
 
@@ -57,7 +58,10 @@ enum KeyCommand {
 /// Reads the command line and runs the command. The exit status is 0 when it was done, 1 when it was refused or failed,
 /// 2 when the command line is wrong.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -81,6 +85,39 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refused(&error),
     }
+}
+
+/// Says what is wrong with the command line, or shows the help that was asked for. A wrong value may have come from a variable,
+/// of which clap names the flag alone.
+fn misread(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if let Some(variable) = variable_of(error) {
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("\nThis value can also come from the environment variable {variable}.");
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The variable beside the flag that an error names.
+fn variable_of(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(named) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    // As in `--addr <ADDR>`.
+    let flag = named.strip_prefix("--")?.split([' ', '=']).next()?;
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        let argument = command
+            .get_arguments()
+            .find(|it| it.get_long() == Some(flag));
+        if let Some(variable) = argument.and_then(|argument| argument.get_env()) {
+            return Some(variable.to_string_lossy().into_owned());
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+    None
 }
 
 /// Says on standard error why nothing was done.

@@ -27,6 +27,8 @@ const DRAIN_SECS: u64 = 10;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often what is past its age is removed.
 const RETENTION_EVERY_SECS: u64 = 600;
+/// How often opened data keys past their age are forgotten.
+const FORGETTING_EVERY_SECS: u64 = 60;
 
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log)
@@ -80,6 +82,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let jobs = TaskTracker::new();
     jobs.spawn(deployer.clone().run(cancel.clone()));
     jobs.spawn(retention(db.clone(), cancel.clone()));
+    jobs.spawn(forgetting(db.clone(), cancel.clone()));
     jobs.close();
 
     check_assets()?;
@@ -146,6 +149,8 @@ fn announce_key(db: &Db) -> anyhow::Result<()> {
 /// Says where the server is and, while there is nobody, how the first administrator comes in.
 async fn announce(db: &Db, public_url: &url::Url) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
+    writeln!(out, "Database: {}", db.mode().sentence())?;
+    writeln!(out, "Master key: fingerprint {}", db.key_fingerprint())?;
     writeln!(out, "Sealport is at {public_url}")?;
     if let Some(link) = db.first_administrator_link().await? {
         writeln!(
@@ -166,6 +171,15 @@ async fn retention(db: Db, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(RETENTION_EVERY_SECS)) => {}
+        }
+    }
+}
+
+async fn forgetting(db: Db, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(FORGETTING_EVERY_SECS)) => db.keys_step(),
         }
     }
 }

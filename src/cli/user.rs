@@ -13,7 +13,7 @@ use crate::store::data_dir::DataDir;
 pub async fn add(email: &str, is_admin: bool, database: DatabaseArgs) -> anyhow::Result<()> {
     let email = Email::parse(email)?;
     let password = password_from_stdin()?;
-    let data = DataDir::open(&database.data)?;
+    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
     let opened = database.open(&data, false).await?;
     let made = opened.db.user_add(&email, &password, is_admin).await;
     opened.db.close().await;

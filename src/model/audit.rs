@@ -43,6 +43,8 @@ pub enum Action {
     /// A value was handed to a deployment's start.
     SecretBind,
     DeploymentCreate,
+    /// Somebody asked for the page of a deployment that is not theirs to see; looking at one's own is not recorded.
+    DeploymentShow,
     DeploymentChange,
     DeploymentRedeploy,
     DeploymentStart,
@@ -69,6 +71,7 @@ impl Action {
             Action::SecretDelete => "secret.delete",
             Action::SecretBind => "secret.bind",
             Action::DeploymentCreate => "deployment.create",
+            Action::DeploymentShow => "deployment.show",
             Action::DeploymentChange => "deployment.change",
             Action::DeploymentRedeploy => "deployment.redeploy",
             Action::DeploymentStart => "deployment.start",

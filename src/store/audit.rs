@@ -4,11 +4,13 @@ use ipnet::IpNet;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
+use super::limits::Noted;
+use super::sign_in::place_name;
 use super::{Db, Error, Result};
-use crate::model::actors::{Actor, Caller};
+use crate::model::actors::{Actor, Caller, Job};
 use crate::model::audit::{Action, AuditRow};
 use crate::model::errors::Refusal;
-use crate::model::paths::SecretPath;
+use crate::model::paths::{DeploymentName, SecretPath};
 
 /// The longest user agent and request id on record, in characters.
 const AGENT_LEN_CHARS: usize = 200;
@@ -27,6 +29,8 @@ pub(super) struct Entry<'a> {
     pub release: Option<i32>,
     /// From a fixed list, never from outside.
     pub reason: Option<&'static str>,
+    /// The actor does not find the row in their own record, where it would tell that there is such a thing.
+    pub owner_alone: bool,
 }
 
 impl<'a> Entry<'a> {
@@ -39,6 +43,7 @@ impl<'a> Entry<'a> {
             deployment: None,
             release: None,
             reason: None,
+            owner_alone: false,
         }
     }
 }
@@ -49,14 +54,63 @@ pub(super) async fn record(
     caller: &Caller,
     entry: Entry<'_>,
 ) -> Result<()> {
-    insert(tx, caller, entry, "done").await
+    insert(tx, caller, entry, Outcome::Done).await
 }
 
 impl Db {
-    /// Puts a refusal on record in a transaction of its own, so that it stays when the access rolls back.
+    /// Puts a refusal on record in a transaction of its own, so that it stays when the access rolls back. Of what strangers are
+    /// refused, some in each minute: a row each would let anybody fill the disk.
     pub(super) async fn record_refusal(&self, caller: &Caller, entry: Entry<'_>) -> Result<()> {
+        let noted = match caller.actor {
+            Actor::Anonymous(_) => {
+                let place = place_name(&caller.origin);
+                self.floods().of_stranger(entry.action.as_str(), &place)
+            }
+            _ => Noted::Each,
+        };
+        let outcome = match noted {
+            Noted::Each => Outcome::Refused,
+            Noted::Last => Outcome::RefusedWithMore,
+            Noted::Passed => return Ok(()),
+        };
         let mut tx = self.begin_as(caller).await?;
-        insert(&mut tx, caller, entry, "refused").await?;
+        insert(&mut tx, caller, entry, outcome).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Puts on record, for its owner alone, that somebody asked for a deployment that they may not see. A name that nobody has
+    /// leaves nothing, and one person some rows in each minute.
+    pub(super) async fn record_prying(&self, caller: &Caller, name: &DeploymentName) -> Result<()> {
+        let Some(user) = caller.user() else {
+            return Ok(());
+        };
+        // Whose it is, the caller may not know.
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let owner_id = sqlx::query_scalar!(
+            "select owner_id from deployments where name = $1",
+            name.as_str()
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(owner_id) = owner_id else {
+            return Ok(());
+        };
+        let action = Action::DeploymentShow;
+        let source = user.id.to_string();
+        let outcome = match self.floods().of_bearer(action.as_str(), &source) {
+            Noted::Each => Outcome::Refused,
+            Noted::Last => Outcome::RefusedWithMore,
+            Noted::Passed => return Ok(()),
+        };
+        let entry = Entry {
+            owner_id: Some(owner_id),
+            deployment: Some(name.as_str()),
+            reason: Some("no right to the deployment"),
+            owner_alone: true,
+            ..Entry::of(action)
+        };
+        insert(&mut tx, caller, entry, outcome).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -74,6 +128,17 @@ impl Db {
         Err(refusal.into())
     }
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Refused,
+    /// Stands for others of its kind too, which are not on record.
+    RefusedWithMore,
+}
+
+/// After a reason: others like this one follow in the same minute, and are in the log in numbers only.
+pub(super) const AND_MORE: &str = ", and more in this minute";
 
 /// Who acts, as the record names them.
 pub(super) fn name_of(caller: &Caller) -> &str {
@@ -94,7 +159,7 @@ async fn insert(
     tx: &mut Transaction<'_, Postgres>,
     caller: &Caller,
     entry: Entry<'_>,
-    outcome: &str,
+    outcome: Outcome,
 ) -> Result<()> {
     let (kind, actor_id, user_id) = match &caller.actor {
         Actor::User(user) => ("user", Some(user.id), Some(user.id)),
@@ -102,6 +167,7 @@ async fn insert(
         Actor::Job(_) => ("job", None, None),
         Actor::Anonymous(_) => ("anonymous", None, None),
     };
+    let user_id = user_id.filter(|_| !entry.owner_alone);
     let plain = |text: &Option<String>| -> Option<String> {
         text.as_ref().map(|text| {
             text.chars()
@@ -109,6 +175,14 @@ async fn insert(
                 .take(AGENT_LEN_CHARS)
                 .collect()
         })
+    };
+    let reason = entry.reason.map(|reason| match outcome {
+        Outcome::RefusedWithMore => format!("{reason}{AND_MORE}"),
+        Outcome::Done | Outcome::Refused => reason.to_owned(),
+    });
+    let outcome = match outcome {
+        Outcome::Done => "done",
+        Outcome::Refused | Outcome::RefusedWithMore => "refused",
     };
     let written = sqlx::query!(
         "insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path, version,
@@ -131,7 +205,7 @@ async fn insert(
         caller.origin.address.map(IpNet::from),
         plain(&caller.origin.agent),
         plain(&caller.origin.request_id),
-        entry.reason,
+        reason,
     )
     .execute(&mut **tx)
     .await?;

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
 use super::audit::{self, Entry};
 pub use super::key_source::{KeySource, new_key};
 use super::keys::Keys;
+use super::limits::Floods;
 use super::{Error, Result, passwords::Passwords, roles};
 use crate::model::actors::{Actor, Caller, Job, Presented};
 use crate::model::audit::Action;
@@ -60,10 +61,25 @@ impl DatabaseConfig {
 /// How strongly the database guards against the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Requests log in as one that cannot become the tables' owner.
+    /// Requests log in as one that cannot become the tables' owner. Injected SQL could still name any actor.
     TwoLogins,
-    /// One login owns the tables and serves requests: `set role` guards against our own bugs, not against injected SQL.
+    /// One login owns the tables and serves requests: injected SQL could also lift the policies and rewrite the record.
     SingleLogin,
+}
+
+impl Mode {
+    /// What an operator should know of it.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Mode::TwoLogins => {
+                "two logins. The server's own can neither lift Row Level Security nor change the record."
+            }
+            Mode::SingleLogin => {
+                "one login, which owns the tables: whoever manages to inject SQL could lift Row Level Security and \
+                 change the record. DATABASE_OWNER_URL makes it two."
+            }
+        }
+    }
 }
 
 /// The store: a pool of connections as the bound role, and the keys. Cheap to clone.
@@ -76,6 +92,7 @@ struct Inner {
     pool: PgPool,
     keys: Keys,
     passwords: Passwords,
+    floods: Floods,
     mode: Mode,
     new_key_file: Option<PathBuf>,
 }
@@ -123,6 +140,7 @@ impl Db {
                 pool,
                 keys,
                 passwords: Passwords::new(),
+                floods: Floods::default(),
                 mode,
                 new_key_file,
             }),
@@ -177,6 +195,10 @@ impl Db {
 
     pub(super) fn passwords(&self) -> &Passwords {
         &self.inner.passwords
+    }
+
+    pub(super) fn floods(&self) -> &Floods {
+        &self.inner.floods
     }
 
     /// A transaction in which the actor is known to the database, so that Row Level Security holds.

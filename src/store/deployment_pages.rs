@@ -59,8 +59,12 @@ impl Db {
             name.as_str(),
         )
         .fetch_optional(&mut *tx)
-        .await?
-        .ok_or_else(|| Refusal::not_found("deployment"))?;
+        .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            self.record_prying(caller, name).await?;
+            return Err(Refusal::not_found("deployment").into());
+        };
         let id = row.id;
         let start = sqlx::query_scalar!("select start from deployments where id = $1", id)
             .fetch_one(&mut *tx)

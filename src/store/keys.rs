@@ -99,9 +99,14 @@ impl Keys {
     }
 
     fn remembered(&self, id: Uuid) -> Option<Arc<DataKey>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.retain(|_, (since, _)| since.elapsed() < OPENED_MAX_AGE);
+        self.forget_old(Instant::now());
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.get(&id).map(|(_, key)| key.clone())
+    }
+
+    fn forget_old(&self, now: Instant) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|_, (since, _)| now.saturating_duration_since(*since) < OPENED_MAX_AGE);
     }
 
     fn remember(&self, key: DataKey) -> Arc<DataKey> {
@@ -119,6 +124,11 @@ impl Keys {
 }
 
 impl Db {
+    /// One round of forgetting: opened data keys past their age go, also when no other is asked for.
+    pub fn keys_step(&self) {
+        self.keys().forget_old(Instant::now());
+    }
+
     /// Seals a value to its place with the owner's active data key, made on first need. Returns the data key's id too.
     pub(super) async fn seal(
         &self,
@@ -216,4 +226,25 @@ impl Db {
 
 fn seal_failed(error: SealError) -> Error {
     Error::caused("a value could not be sealed or opened", error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn an_opened_key_is_forgotten_in_time_though_none_is_asked_for() {
+        let keys = Keys {
+            masters: Vec::new(),
+            active: String::new(),
+            opened: Mutex::default(),
+        };
+        let here = || keys.opened.lock().unwrap().len();
+        keys.remember(DataKey::generate(Uuid::now_v7()).unwrap());
+        keys.forget_old(Instant::now() + OPENED_MAX_AGE - Duration::from_secs(1));
+        assert_eq!(here(), 1);
+        keys.forget_old(Instant::now() + OPENED_MAX_AGE);
+        assert_eq!(here(), 0);
+    }
 }

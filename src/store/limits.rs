@@ -1,4 +1,8 @@
-//! Limits on tries: guessing is slow, on every server together.
+//! Limits on tries: guessing is slow, on every server together. And a guard against floods: strangers do not fill the disk.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -9,6 +13,13 @@ use crate::model::errors::{Refusal, RefusalKind};
 
 /// A window is counted in this many parts, so that it slides: at its end there is no moment with twice the tries.
 const PARTS: i32 = 12;
+
+/// What one source may leave in a minute, of one kind: rows in the record, sessions.
+const LEFT_BY_ONE: u32 = 20;
+/// What all strangers together may leave in a minute, of one kind, on this server.
+const LEFT_BY_ALL: u32 = 60;
+/// Sources that are counted at once; one that finds no room leaves nothing.
+const SOURCES_MAX: usize = 4_096;
 
 /// So many tries of one kind within a sliding window.
 pub(super) struct Limit {
@@ -149,9 +160,143 @@ async fn count(
     Ok(counted)
 }
 
+/// Counts by the minute what sources without an account leave, in this server's memory: whoever is turned away for nothing
+/// must not fill the disk for nothing. What is not let through is counted in the log.
+#[derive(Default)]
+pub(super) struct Floods(Mutex<Windows>);
+
+/// By kind and source: when counting began, and how many there were.
+type Windows = HashMap<(&'static str, String), (Instant, u32)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// Leaves its row.
+    Each,
+    /// Leaves its row, which stands for all that follow in this minute.
+    Last,
+    /// Leaves nothing.
+    Passed,
+}
+
+impl Floods {
+    /// Something of a kind from a stranger at an address.
+    pub(super) fn of_stranger(&self, kind: &'static str, place: &str) -> Noted {
+        self.note(kind, place, true)
+    }
+
+    /// Something of a kind from the bearer of a known credential: strangers do not use up what it may leave.
+    pub(super) fn of_bearer(&self, kind: &'static str, credential: &str) -> Noted {
+        self.note(kind, credential, false)
+    }
+
+    /// What the next one would be, without counting it.
+    pub(super) fn next_of_bearer(&self, kind: &'static str, credential: &str) -> Noted {
+        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = windows
+            .get(&(kind, credential.to_owned()))
+            .filter(|(start, _)| start.elapsed() < MINUTE)
+            .map_or(0, |(_, count)| *count);
+        noted(count.saturating_add(1), LEFT_BY_ONE)
+    }
+
+    fn note(&self, kind: &'static str, source: &str, with_all: bool) -> Noted {
+        // A poisoned counter counts on: nothing here can be half-done.
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.retain(|_, (start, _)| start.elapsed() < MINUTE);
+        // Strangers get half of the room: with many addresses they cannot take it from bearers.
+        let room = if with_all {
+            SOURCES_MAX / 2
+        } else {
+            SOURCES_MAX
+        };
+        let key = (kind, source.to_owned());
+        let by_one = if windows.len() < room || windows.contains_key(&key) {
+            noted(counted(&mut windows, key), LEFT_BY_ONE)
+        } else {
+            Noted::Passed
+        };
+        let by_all = match by_one {
+            Noted::Passed => Noted::Passed,
+            _ if with_all => noted(counted(&mut windows, (kind, ALL.into())), LEFT_BY_ALL),
+            _ => Noted::Each,
+        };
+        match (by_one, by_all) {
+            (Noted::Passed, _) | (_, Noted::Passed) => {
+                let passed = counted(&mut windows, (kind, PASSED.into()));
+                if passed.is_power_of_two() {
+                    tracing::warn!(kind, passed, "a flood: not on record one by one");
+                }
+                Noted::Passed
+            }
+            (Noted::Last, _) | (_, Noted::Last) => Noted::Last,
+            (Noted::Each, Noted::Each) => Noted::Each,
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// No place and no hash reads like these.
+const ALL: &str = "all";
+const PASSED: &str = "passed";
+
+fn noted(count: u32, max: u32) -> Noted {
+    match count.cmp(&max) {
+        std::cmp::Ordering::Less => Noted::Each,
+        std::cmp::Ordering::Equal => Noted::Last,
+        std::cmp::Ordering::Greater => Noted::Passed,
+    }
+}
+
+fn counted(windows: &mut Windows, key: (&'static str, String)) -> u32 {
+    let (_, count) = windows.entry(key).or_insert_with(|| (Instant::now(), 0));
+    *count = count.saturating_add(1);
+    *count
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Limit;
+    use super::{Floods, LEFT_BY_ALL, LEFT_BY_ONE, Limit, Noted, SOURCES_MAX};
+
+    #[test]
+    fn a_flood_leaves_some_and_then_nothing() {
+        let floods = Floods::default();
+        let left = |kind, place: &str| {
+            (0..10_000)
+                .map(|_| floods.of_stranger(kind, place))
+                .filter(|noted| *noted != Noted::Passed)
+                .collect::<Vec<_>>()
+        };
+        let one = left("a", "192.0.2.1");
+        assert_eq!(one.len(), LEFT_BY_ONE as usize);
+        assert_eq!(one.last(), Some(&Noted::Last));
+        assert_eq!(one[0], Noted::Each);
+        // Neither another address nor another kind pays for it.
+        assert_eq!(left("a", "192.0.2.2").len(), LEFT_BY_ONE as usize);
+        assert_eq!(left("b", "192.0.2.1").len(), LEFT_BY_ONE as usize);
+    }
+
+    #[test]
+    fn many_addresses_together_have_an_end_and_take_no_bearers_room() {
+        let floods = Floods::default();
+        let places = (0..2 * SOURCES_MAX).map(|number| format!("2001:db8:{number:x}::/64"));
+        let left = places
+            .filter(|place| floods.of_stranger("a", place) != Noted::Passed)
+            .count();
+        assert_eq!(left, LEFT_BY_ALL as usize);
+        assert!(
+            floods
+                .0
+                .lock()
+                .is_ok_and(|windows| windows.len() <= SOURCES_MAX)
+        );
+        for _ in 1..LEFT_BY_ONE {
+            assert_eq!(floods.of_bearer("a", "0a"), Noted::Each);
+        }
+        assert_eq!(floods.next_of_bearer("a", "0a"), Noted::Last);
+        assert_eq!(floods.of_bearer("a", "0a"), Noted::Last);
+        assert_eq!(floods.next_of_bearer("a", "0a"), Noted::Passed);
+        assert_eq!(floods.of_bearer("a", "0b"), Noted::Each);
+    }
 
     #[test]
     fn no_two_lists_of_parts_share_a_counter() {

@@ -12,11 +12,15 @@ use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store;
 use uuid::Uuid;
 
+use super::limits::Noted;
+use super::sign_in::place_name;
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
 
 /// A session that nobody used for so long is over.
 pub const SESSION_IDLE_DAYS: i64 = 14;
+/// A session of nobody holds one form's errors until the form is shown again.
+const ANONYMOUS_IDLE_MINUTES: i64 = 15;
 
 /// Where axum-login keeps who is signed in (its default `data_key`).
 const SIGNED_IN_KEY: &str = "axum-login.data";
@@ -30,6 +34,28 @@ pub struct Sessions(pub Db);
 /// The SHA-256 of a session id in hex: what stands in the database, and what `password_change` keeps.
 pub fn id_hash(id: &Id) -> String {
     hex::encode(Sha256::digest(id.0.to_le_bytes()))
+}
+
+impl Db {
+    /// Whether a session may be made for somebody who is not signed in: each is a row, so in each minute an address gets some.
+    pub fn may_begin_anonymous_session(&self, origin: &Origin) -> bool {
+        let noted = self.floods().of_stranger("session", &place_name(origin));
+        noted != Noted::Passed
+    }
+
+    /// Whether the session is still the caller's: it was not ended meanwhile, and neither was the account.
+    pub async fn session_lasts(&self, caller: &Caller, id: &Id) -> Result<bool> {
+        let mut tx = self.begin_as(caller).await?;
+        let lasts = sqlx::query_scalar!(
+            r#"select exists (select 1 from sessions s join users u on u.id = s.user_id
+                      where s.id_hash = $1 and s.user_id = current_actor() and s.expires_at > now()
+                        and u.ended_at is null) as "lasts!""#,
+            id_hash(id)
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        Ok(lasts)
+    }
 }
 
 #[async_trait]
@@ -129,7 +155,11 @@ fn signed_in(record: &Record) -> Option<Uuid> {
 }
 
 fn expiry(record: &Record) -> OffsetDateTime {
-    let latest = OffsetDateTime::now_utc() + Duration::days(SESSION_IDLE_DAYS);
+    let idle = match signed_in(record) {
+        Some(_) => Duration::days(SESSION_IDLE_DAYS),
+        None => Duration::minutes(ANONYMOUS_IDLE_MINUTES),
+    };
+    let latest = OffsetDateTime::now_utc() + idle;
     record.expiry_date.min(latest)
 }
 

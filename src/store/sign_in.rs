@@ -64,10 +64,7 @@ impl Db {
         let found = self.account_by_email(&email, place, origin).await?;
 
         let known_address = found.as_ref().is_some_and(|found| found.known_address);
-        let caller = Caller {
-            actor: Actor::Anonymous(Presented::Nothing),
-            origin: origin.clone(),
-        };
+        let caller = presenting(&email, origin);
         let entry = Entry {
             owner_id: found.as_ref().map(|found| found.id),
             ..Entry::of(Action::SignIn)
@@ -144,17 +141,7 @@ impl Db {
         place: Option<IpNet>,
         origin: &Origin,
     ) -> Result<Option<Found>> {
-        let shows = Email::parse(email).is_ok();
-        let mut tx = self
-            .begin_as(&Caller {
-                actor: Actor::Anonymous(if shows {
-                    Presented::Email(email.to_owned())
-                } else {
-                    Presented::Nothing
-                }),
-                origin: origin.clone(),
-            })
-            .await?;
+        let mut tx = self.begin_as(&presenting(email, origin)).await?;
         let found = sqlx::query_as!(
             Found,
             r#"select u.id, u.email, u.password_hash, u.is_admin,
@@ -239,6 +226,14 @@ pub(super) fn place_of(address: IpAddr) -> IpNet {
     }
 }
 
+/// The address that counts, as text.
+pub(super) fn place_name(origin: &Origin) -> String {
+    origin.address.map_or_else(
+        || "none".to_owned(),
+        |address| place_of(address).to_string(),
+    )
+}
+
 fn limits(email: &str, place: Option<IpNet>, known_address: bool) -> Vec<Limit> {
     let place = place.map_or_else(|| "none".to_owned(), |place| place.to_string());
     if known_address {
@@ -259,6 +254,18 @@ fn limits(email: &str, place: Option<IpNet>, known_address: bool) -> Vec<Limit> 
         ),
         Limit::new("sign-in/account", &[email], HOUR_SECS, BY_ACCOUNT),
     ]
+}
+
+/// Somebody who says an address. What is no address presents nothing.
+fn presenting(email: &str, origin: &Origin) -> Caller {
+    let shown = match Email::parse(email) {
+        Ok(email) => Presented::Email(email.as_str().to_owned()),
+        Err(_) => Presented::Nothing,
+    };
+    Caller {
+        actor: Actor::Anonymous(shown),
+        origin: origin.clone(),
+    }
 }
 
 /// A user of whom only the id is known yet; enough for Row Level Security.

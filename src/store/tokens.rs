@@ -1,8 +1,5 @@
 //! Tokens: machines' credentials, kept as hashes.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
 use ipnet::IpNet;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -12,9 +9,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::audit::{self, Entry};
+use super::audit::{self, AND_MORE, Entry};
 use super::db::is_lost_connection;
 use super::deployments::person;
+use super::limits::Noted;
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
 use crate::model::audit::Action;
@@ -36,9 +34,6 @@ const RANDOM_LEN_CHARS: usize = 43;
 /// Check characters: four bytes of SHA-256 in base 62.
 const CHECK_LEN_CHARS: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// Malformed credentials put on record in a minute; more are counted in the log, so that nobody fills the record for nothing.
-const MALFORMED_RECORDED_PER_MINUTE: u32 = 20;
 
 /// A token as its bearer has it: `sp_`, 43 random letters and digits, 6 that check the others.
 pub struct PlainToken(SecretString);
@@ -110,6 +105,13 @@ fn check_of(body: &str) -> String {
 pub struct GatewayPass {
     pub token_id: Uuid,
     pub deployment_id: Uuid,
+}
+
+/// Why a call comes no further than the gateway's door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    NoToken,
+    ForeignOrigin,
 }
 
 impl Db {
@@ -248,8 +250,8 @@ impl Db {
         Ok(())
     }
 
-    /// Checks a gateway token for a deployment in one statement; `record` puts the access on record too (refusals always are;
-    /// of malformed tokens 20 a minute, the others are counted in the log).
+    /// Checks a gateway token for a deployment in one statement; `record` puts the access on record too. Refusals always are, but
+    /// for floods: of one token, and of tokens that are nobody's from one address, some in each minute.
     /// Errors: `Unauthenticated`, the same for every cause and every name.
     pub async fn gateway_open(
         &self,
@@ -259,18 +261,26 @@ impl Db {
         record: bool,
     ) -> Result<GatewayPass> {
         let Some(token) = PlainToken::parse(token) else {
-            self.record_malformed(origin).await?;
+            self.record_stranger(origin, "malformed token").await?;
             return Err(refused());
+        };
+        let hash = token.hashed().0;
+        let action = Action::GatewayConnect.as_str();
+        let refusal_note = match self.floods().next_of_bearer(action, &hash) {
+            Noted::Each => Some(""),
+            Noted::Last => Some(AND_MORE),
+            Noted::Passed => None,
         };
         // What is no name is no deployment's, and does not come near the database.
         let name = DeploymentName::parse(deployment).map(String::from);
         let opened = || {
             sqlx::query!(
-                "select token_id, deployment_id, refused from gateway_open($1, $2, $3, $4, $5, $6, $7)",
-                token.hashed().0,
+                "select token_id, deployment_id, refused from gateway_open($1, $2, $3, $4, $5, $6, $7, $8)",
+                hash,
                 name.as_deref().unwrap_or_default(),
                 Uuid::now_v7(),
                 record,
+                refusal_note,
                 origin.address.map(IpNet::from) as _,
                 short(&origin.agent),
                 short(&origin.request_id),
@@ -290,20 +300,28 @@ impl Db {
                 token_id,
                 deployment_id,
             }),
-            _ => Err(refused()),
+            (None, ..) => {
+                self.record_stranger(origin, "unknown token").await?;
+                Err(refused())
+            }
+            _ => {
+                self.floods().of_bearer(action, &hash);
+                Err(refused())
+            }
         }
     }
 
-    async fn record_malformed(&self, origin: &Origin) -> Result<()> {
-        let reason = match MALFORMED.note() {
-            Noted::Record => "malformed token",
-            Noted::RecordLast => "malformed tokens, more of them in this minute",
-            Noted::Count(count) => {
-                tracing::warn!(count, "malformed tokens that are not on record one by one");
-                return Ok(());
-            }
-            Noted::Pass => return Ok(()),
+    /// Puts on record that a call was turned away before anything of it was looked at.
+    pub async fn gateway_turned_away(&self, origin: &Origin, why: TurnedAway) -> Result<()> {
+        let reason = match why {
+            TurnedAway::NoToken => "no token",
+            TurnedAway::ForeignOrigin => "foreign Origin",
         };
+        self.record_stranger(origin, reason).await
+    }
+
+    /// A refusal of a stranger.
+    async fn record_stranger(&self, origin: &Origin, reason: &'static str) -> Result<()> {
         let caller = Caller {
             actor: Actor::Anonymous(Presented::Nothing),
             origin: origin.clone(),
@@ -329,40 +347,6 @@ fn refused() -> Error {
 fn short(text: &Option<String>) -> Option<String> {
     let text = text.as_ref()?;
     Some(text.chars().filter(|c| !c.is_control()).take(200).collect())
-}
-
-/// Counts malformed tokens of this server by the minute.
-struct Malformed(Mutex<Option<(Instant, u32)>>);
-
-static MALFORMED: Malformed = Malformed(Mutex::new(None));
-
-#[derive(Debug, PartialEq, Eq)]
-enum Noted {
-    Record,
-    /// Stands for all that follow in this minute.
-    RecordLast,
-    /// Said in the log at each power of two.
-    Count(u32),
-    Pass,
-}
-
-impl Malformed {
-    fn note(&self) -> Noted {
-        // A poisoned counter counts on: nothing here can be half-done.
-        let mut window = self.0.lock().unwrap_or_else(|poison| poison.into_inner());
-        let (start, count) = match *window {
-            Some((start, count)) if start.elapsed() < Duration::from_secs(60) => (start, count),
-            _ => (Instant::now(), 0),
-        };
-        let count = count.saturating_add(1);
-        *window = Some((start, count));
-        match count {
-            ..MALFORMED_RECORDED_PER_MINUTE => Noted::Record,
-            MALFORMED_RECORDED_PER_MINUTE => Noted::RecordLast,
-            _ if count.is_power_of_two() => Noted::Count(count),
-            _ => Noted::Pass,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -399,14 +383,5 @@ mod tests {
         }
         let (other, _) = PlainToken::generate().unwrap();
         assert_ne!(other.0.expose_secret(), text);
-    }
-
-    #[test]
-    fn malformed_tokens_do_not_fill_the_record() {
-        let counter = Malformed(Mutex::new(None));
-        let recorded = (0..10_000)
-            .filter(|_| matches!(counter.note(), Noted::Record | Noted::RecordLast))
-            .count();
-        assert_eq!(recorded, MALFORMED_RECORDED_PER_MINUTE as usize);
     }
 }

@@ -91,25 +91,35 @@ impl TestCluster {
         &self.dir
     }
 
+    /// Connects as the cluster's superuser.
+    pub fn admin_options(&self, database: &str) -> PgConnectOptions {
+        self.embedded.admin_options(database)
+    }
+
+    /// As a `postgres://` URL for programs that take one.
+    pub fn url(&self, role: &str, database: &str) -> String {
+        let socket_dir = self.embedded.socket_dir().to_string_lossy().into_owned();
+        let host: String = url::form_urlencoded::byte_serialize(socket_dir.as_bytes()).collect();
+        format!("postgres://{role}@localhost/{database}?host={host}")
+    }
+
     pub fn process_id(&self) -> i32 {
         self.embedded.process_id().unwrap()
     }
 
     fn database(&self, name: String) -> TestDatabase {
-        let socket_dir = self.embedded.socket_dir().to_string_lossy().into_owned();
-        let host: String = url::form_urlencoded::byte_serialize(socket_dir.as_bytes()).collect();
-        let url = |role: &str| format!("postgres://{role}@localhost/{name}?host={host}");
         TestDatabase {
             owner_options: self.embedded.options("sealport_owner", &name),
             app_options: self.embedded.options("sealport_app", &name),
             admin_options: self.embedded.admin_options(&name),
-            app_url: url("sealport_app"),
-            owner_url: url("sealport_owner"),
+            app_url: self.url("sealport_app", &name),
+            owner_url: self.url("sealport_owner", &name),
             name,
         }
     }
 
-    async fn start() -> TestCluster {
+    /// A cluster of a test's own, for what is about all of it.
+    pub async fn start() -> TestCluster {
         let dir = tempfile::Builder::new()
             .prefix(CLUSTER_PREFIX)
             .permissions(Permissions::from_mode(0o711))

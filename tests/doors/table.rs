@@ -29,6 +29,7 @@ POST /_fn/page_open                   | | own | own | own | sign-in
 POST /_fn/flash_take                  | | own | own | own | sign-in
 POST /_fn/preferences_set             | theme=dark | done | done | done | sign-in
 POST /_fn/confinement                 | | own | own | own | sign-in
+POST /_fn/installation                | | own | own | own | sign-in
 POST /_fn/activity_list               | | shown | own | own | sign-in
 POST /_fn/secrets_list                | | shown | own | own | sign-in
 POST /_fn/secret_open                 | handle={handle}&path={path} | shown | not-found | not-found | sign-in
@@ -56,7 +57,7 @@ POST /_fn/draft_deploy                | id={id} | done | not-found | not-found |
 POST /_fn/draft_delete                | id={id} | done | not-found | not-found | sign-in
 
 POST /sign-in                         | email=no@example.org&password=wrong+wrong+wrong | sign-in | sign-in | sign-in | sign-in
-POST /welcome                         | link=guess&email=no@example.org&password=long+enough+password | refused | refused | refused | refused
+POST /welcome/{link}                  | email=no@example.org&password=long+enough+password | refused | refused | refused | refused
 POST /settings/password               | current=wrong+wrong+wrong&new=long+enough+password | refused | refused | refused | sign-in
 POST /sign-out                        | | done | done | done | sign-in
 GET  /deployments/{name}/events       | | shown | not-found | not-found | sign-in

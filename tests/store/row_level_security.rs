@@ -415,6 +415,18 @@ async fn nothing_of_ones_own_hangs_on_what_is_anothers() {
         "insert into deployments (id, name, owner_id, source, start, target, state, fetch_key)
          values (gen_random_uuid(), 'bobs', '{bob}', 'npm:x', '{}', 'local', 'running', '{secret}')",
         "insert into deployment_names (name, owner_id) values ('anns', '{bob}')",
+        // A token of one's own making, for another's deployment or in another's name.
+        "insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
+         values (gen_random_uuid(), 'bb', '{bob}', '{bob}', 'gateway', '{deployment}', 'x')",
+        "insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
+         values (gen_random_uuid(), 'bb', '{bob}', '{ann}', 'gateway', '{deployment}', 'x')",
+        "insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
+         values (gen_random_uuid(), 'bb', '{bob}', '{ann}', 'gateway', '{bobs_deployment}', 'x')",
+        // A line in another's record.
+        "insert into audit (id, actor_kind, actor_name, user_id, owner_id, action, outcome)
+         values (gen_random_uuid(), 'user', 'bob', '{bob}', '{ann}', 'secret.bind', 'done')",
+        "insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome)
+         values (gen_random_uuid(), 'token', '{team}', 'laptop', '{bob}', '{ann}', 'gateway.connect', 'done')",
     ] {
         let made = house.rows_as(bob, forged).await;
         // Row Level Security, a foreign key, or a name that is taken.
@@ -429,6 +441,46 @@ async fn nothing_of_ones_own_hangs_on_what_is_anothers() {
     assert_eq!(moved, Err("42501".into()));
     let promoted = house.rows_as(bob, "update users set is_admin = true").await;
     assert_eq!(promoted, Err("42501".into()));
+}
+
+#[tokio::test]
+async fn the_record_is_written_about_ones_own_alone() {
+    let house = house().await;
+    let line = |kind: &str, actor: &str, user: &str, owner: &str| {
+        format!(
+            "insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome)
+             values (gen_random_uuid(), '{kind}', {actor}, 'x', {user}, {owner}, 'sign-in', 'refused')"
+        )
+    };
+    let anonymous = |shown| Caller {
+        actor: Actor::Anonymous(shown),
+        origin: Origin::default(),
+    };
+    let (email, token) = (
+        anonymous(Presented::Email("ann@example.org".into())),
+        anonymous(Presented::Hash("aa".into())),
+    );
+    let (bob, nobody) = (&house.strangers[0].1, &house.strangers[1].1);
+    let about_ann = line("anonymous", "null", "null", "'{ann}'");
+    let by_token = line("token", "'{team}'", "null", "'{ann}'");
+    for (who, sql, made) in [
+        (bob, line("user", "'{bob}'", "'{bob}'", "'{bob}'"), true),
+        (bob, line("user", "'{bob}'", "'{bob}'", "null"), true),
+        (nobody, line("anonymous", "null", "null", "null"), true),
+        (nobody, about_ann.clone(), false),
+        // Whoever tries to sign in to her account stands in her record, and a token of hers does.
+        (&email, about_ann.clone(), true),
+        (&email, line("anonymous", "null", "null", "'{bob}'"), false),
+        (&token, by_token.clone(), true),
+        (&token, line("token", "'{team}'", "null", "'{bob}'"), false),
+        (&token, line("token", "'{bob}'", "null", "'{ann}'"), false),
+        (&token, about_ann, false),
+        (bob, by_token, false),
+    ] {
+        let written = house.rows_as(who, &sql).await;
+        let expected = if made { Ok(1) } else { Err("42501".into()) };
+        assert_eq!(written, expected, "{:?}: {sql}", who.actor);
+    }
 }
 
 #[tokio::test]

@@ -187,6 +187,45 @@ async fn every_other_token_gets_the_same_answer_and_is_on_record() {
 }
 
 #[tokio::test]
+async fn refused_tokens_are_on_record_some_in_each_minute() {
+    let world = World::new().await;
+    let ada = world.user("ada").await;
+    let name = world.deployment(&ada, "crawl", vec![]).await;
+    let make = async || {
+        let made = world.db.gateway_token_create(&ada, &name, "t", None).await;
+        made.unwrap()
+    };
+    let (revoked, gone, good) = (make().await, make().await, make().await);
+    world.db.token_revoke(&ada, revoked.id).await.unwrap();
+    // Well formed, and nobody's.
+    world
+        .sql(&format!("delete from tokens where id = '{}'", gone.id))
+        .await;
+    let recorded = async |reason: &str| {
+        let record = world.record("gateway.connect").await;
+        record
+            .iter()
+            .filter(|row| row.2.starts_with(reason))
+            .count()
+    };
+    for _ in 0..30 {
+        for token in ["sp_malformed", &gone.token, &revoked.token] {
+            assert!(world.open(token, "crawl", true).await.is_err());
+        }
+    }
+    assert_eq!(recorded("revoked token").await, 20);
+    // Two kinds of strangers' refusals share one address's places.
+    let strangers = recorded("malformed token").await + recorded("unknown token").await;
+    assert_eq!(strangers, 20);
+    assert_eq!(recorded("revoked token, and more in this minute").await, 1);
+    assert_eq!(recorded("unknown token, and more in this minute").await, 1);
+    // Who is let in stands on record as ever.
+    world.open(&good.token, "crawl", true).await.unwrap();
+    let record = world.record("gateway.connect").await;
+    assert_eq!(record.iter().filter(|row| row.1 == "done").count(), 1);
+}
+
+#[tokio::test]
 async fn tokens_are_made_and_ended_by_those_whose_they_are() {
     let world = World::new().await;
     let (ada, eve) = (world.user("ada").await, world.user("eve").await);

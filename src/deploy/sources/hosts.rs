@@ -46,7 +46,14 @@ impl SourceHosts {
                 Some((host, port)) if port.parse::<u16>().is_ok() => host,
                 _ => name,
             };
-            for address in resolve(host.trim_matches(['[', ']']), 443).await {
+            let addresses = resolve(host.trim_matches(['[', ']']), 443).await;
+            if addresses.is_empty() {
+                tracing::warn!(
+                    host,
+                    "SEALPORT_SOURCE_HOSTS names a host that cannot be found now"
+                );
+            }
+            for address in addresses {
                 let network = IpNet::from(address);
                 if !is_public(address) && !networks.contains(&network) {
                     networks.push(network);

@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::web::{AppState, origin};
 use crate::deploy::relay::ClientKey;
+use crate::model::actors::Origin;
+use crate::store::tokens::TurnedAway;
 
 pub(super) fn routes() -> MethodRouter<AppState> {
     any(call)
@@ -22,17 +24,19 @@ async fn call(
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
+    let caller = origin::of(&state.config, &request);
     // A page in a browser is no MCP client of ours unless it is our own (DNS rebinding).
     if request.headers().contains_key(header::ORIGIN)
         && !origin::is_from_us(&state.config, request.headers())
     {
+        turned_away(&state, &caller, TurnedAway::ForeignOrigin).await;
         return trouble(
             StatusCode::FORBIDDEN,
             "This Origin may not call the gateway.",
         );
     }
-    let caller = origin::of(&state.config, &request);
     let Some(token) = bearer(request.headers()) else {
+        turned_away(&state, &caller, TurnedAway::NoToken).await;
         return unauthorised();
     };
     // A call without a session begins one, and goes on record; the calls within it do not.
@@ -56,6 +60,13 @@ async fn call(
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             response
         }
+    }
+}
+
+/// On record where that can be; nothing is given out either way.
+async fn turned_away(state: &AppState, caller: &Origin, why: TurnedAway) {
+    if let Err(error) = state.db.gateway_turned_away(caller, why).await {
+        error.into_refusal();
     }
 }
 

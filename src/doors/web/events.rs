@@ -1,5 +1,6 @@
-//! `/deployments/<name>/events`: what happens to a deployment, as it happens. Server-sent events `state`, `step`, `line`
-//! and `end`, resumable by `Last-Event-ID`; each read is made with the caller's rights at that moment.
+//! `/deployments/<name>/events`: what happens to a deployment, as it happens. Server-sent events `state` (with the steps of the
+//! newest release), `line` and `end`, resumable by `Last-Event-ID`; each read is made with the caller's rights at that moment,
+//! while the session lasts.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,11 +14,14 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde::Deserialize;
 use serde_json::json;
+use tower_sessions::Session;
+use tower_sessions::session::Id;
 
 use super::AppState;
 use super::identity::plain;
 use crate::model::actors::Caller;
 use crate::model::deployments::DeploymentDetail;
+use crate::model::errors::Refusal;
 use crate::model::paths::DeploymentName;
 use crate::store;
 
@@ -27,7 +31,7 @@ const POLL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(100);
 /// Lines of one read.
 const LINES: i64 = 200;
-/// A stream ends after this long; the browser resumes it, and the session is looked at again.
+/// A stream ends after this long; the browser resumes it.
 const STREAM_LIFE: Duration = Duration::from_secs(300);
 
 /// Where the page's own lines end; a browser that resumes says it by `Last-Event-ID`.
@@ -39,6 +43,7 @@ pub(super) struct Resume {
 struct Follow {
     state: AppState,
     caller: Caller,
+    session: Id,
     name: DeploymentName,
     after: Option<i64>,
     shown: String,
@@ -50,6 +55,7 @@ struct Follow {
 pub(super) async fn events(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
+    session: Session,
     Path(name): Path<String>,
     Query(resume): Query<Resume>,
     headers: HeaderMap,
@@ -61,7 +67,11 @@ pub(super) async fn events(
     if let Err(error) = state.db.deployment_show(&caller, &name).await {
         return plain(&error.into_refusal());
     }
+    let Some(session) = session.id() else {
+        return plain(&Refusal::internal());
+    };
     let follow = Follow {
+        session,
         after: headers
             .get("last-event-id")
             .and_then(|id| id.to_str().ok())
@@ -83,14 +93,20 @@ pub(super) async fn events(
             if follow.over || tokio::time::Instant::now() > follow.ends_at {
                 return None;
             }
-            if follow.look().await.is_err() {
-                follow.over = true;
-                follow
-                    .waiting
-                    .push_back(Event::default().event("end").data("gone"));
-            } else if follow.waiting.is_empty() {
-                let _ = tokio::time::timeout(POLL, follow.state.deployer.changed()).await;
-                tokio::time::sleep(REST).await;
+            match follow.look().await {
+                Ok(true) if follow.waiting.is_empty() => {
+                    let _ = tokio::time::timeout(POLL, follow.state.deployer.changed()).await;
+                    tokio::time::sleep(REST).await;
+                }
+                Ok(true) => {}
+                // Without a word: a browser that is signed in again by now comes back by itself.
+                Ok(false) => follow.over = true,
+                Err(_) => {
+                    follow.over = true;
+                    follow
+                        .waiting
+                        .push_back(Event::default().event("end").data("gone"));
+                }
             }
         }
     });
@@ -100,8 +116,12 @@ pub(super) async fn events(
 }
 
 impl Follow {
-    /// Reads what is new.
-    async fn look(&mut self) -> store::Result<()> {
+    /// Reads what is new; false when the session has ended.
+    async fn look(&mut self) -> store::Result<bool> {
+        let db = &self.state.db;
+        if !db.session_lasts(&self.caller, &self.session).await? {
+            return Ok(false);
+        }
         let detail = self
             .state
             .db
@@ -134,7 +154,7 @@ impl Follow {
                     .data(data.to_string()),
             );
         }
-        Ok(())
+        Ok(true)
     }
 }
 

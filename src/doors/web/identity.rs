@@ -73,9 +73,9 @@ pub type AuthSession = axum_login::AuthSession<Accounts>;
 fn is_open(method: &Method, path: &str) -> bool {
     let page = *method == Method::GET || *method == Method::HEAD;
     match path {
-        "/sign-in" | "/welcome" => true,
+        "/sign-in" => true,
         "/favicon.svg" | "/mark.svg" | "/robots.txt" => page,
-        _ => page && path.starts_with("/welcome/"),
+        _ => path.starts_with("/welcome/"),
     }
 }
 

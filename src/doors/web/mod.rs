@@ -98,7 +98,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
     Router::new()
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/welcome", post(sign_in::welcome))
+        .route("/welcome/{link}", post(sign_in::welcome))
         .route("/settings/password", post(sign_in::change_password))
         .route("/deployments/{name}/events", get(events::events))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)

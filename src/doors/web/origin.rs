@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
 
 use super::{AppState, WebConfig};
 use crate::model::actors::Origin;
@@ -105,8 +106,15 @@ pub fn of(config: &WebConfig, request: &Request) -> Origin {
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
+    // Some proxies append a line of their own rather than to the line that came: all of them count, the last one most.
+    let forwarded: Vec<&str> = request
+        .headers()
+        .get_all("x-forwarded-for")
+        .iter()
+        .map(|line| line.to_str().unwrap_or_default())
+        .collect();
     Origin {
-        address: peer.map(|peer| behind_proxies(config, peer, text("x-forwarded-for"))),
+        address: peer.map(|peer| behind_proxies(&config.trusted_proxies, peer, &forwarded)),
         agent: text("user-agent").map(|agent| {
             agent
                 .chars()
@@ -118,23 +126,132 @@ pub fn of(config: &WebConfig, request: &Request) -> Origin {
     }
 }
 
-/// Walks the forwarded hops from the right, as far as they were written by proxies that are trusted.
-fn behind_proxies(config: &WebConfig, peer: IpAddr, forwarded: Option<&str>) -> IpAddr {
-    let trusted = |address: &IpAddr| {
-        config
-            .trusted_proxies
-            .iter()
-            .any(|network| network.contains(address))
-    };
+/// Walks the forwarded hops from the right, as far as they were written by proxies that are trusted. `lines` are the header's,
+/// in the order in which they came.
+fn behind_proxies(trusted: &[IpNet], peer: IpAddr, lines: &[&str]) -> IpAddr {
     let mut address = peer;
-    for hop in forwarded.unwrap_or_default().rsplit(',') {
-        if !trusted(&address) {
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        if !trusted.iter().any(|network| network.contains(&address)) {
             break;
         }
-        let Ok(before) = hop.trim().parse::<IpAddr>() else {
+        let Some(before) = address_of(hop.trim()) else {
             break;
         };
         address = before.to_canonical();
     }
     address
+}
+
+/// A hop as proxies write it: an address, in brackets or not, some with a port after it.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
+    bare.unwrap_or(hop)
+        .parse()
+        .ok()
+        .or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn seen(peer: &str, lines: &[&str]) -> String {
+        let trusted = ["10.0.0.0/8", "2001:db8:aaaa::/48"].map(|net| net.parse().unwrap());
+        behind_proxies(&trusted, peer.parse().unwrap(), lines).to_string()
+    }
+
+    #[test]
+    fn a_header_is_believed_as_far_as_trusted_proxies_wrote_it() {
+        for (peer, lines, address) in [
+            // Whoever is no proxy of ours may write what they like.
+            ("192.0.2.1", &["198.51.100.7"][..], "192.0.2.1"),
+            ("192.0.2.1", &["10.0.0.1", "10.0.0.2"], "192.0.2.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1"], "192.0.2.1"),
+            // What the client itself sent stands to the left of what the proxy saw.
+            ("10.0.0.1", &["198.51.100.7, 192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.1", &["10.9.9.9,192.0.2.1"], "192.0.2.1"),
+            // Two proxies of ours.
+            (
+                "10.0.0.1",
+                &["198.51.100.7, 192.0.2.1 , 10.0.0.2"],
+                "192.0.2.1",
+            ),
+            // HAProxy appends a line of its own.
+            ("10.0.0.1", &["198.51.100.7", "192.0.2.1"], "192.0.2.1"),
+            (
+                "10.0.0.1",
+                &["198.51.100.7", "192.0.2.1", "10.0.0.2"],
+                "192.0.2.1",
+            ),
+            (
+                "10.0.0.1",
+                &["198.51.100.7, 192.0.2.1", "10.0.0.2"],
+                "192.0.2.1",
+            ),
+        ] {
+            assert_eq!(seen(peer, lines), address, "{peer} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn hops_are_addresses_of_both_kinds_some_with_ports() {
+        for (line, address) in [
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("192.0.2.1:50123", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1, 2001:db8:aaaa::9", "192.0.2.1"),
+            ("192.0.2.1, ::ffff:10.0.0.9", "192.0.2.1"),
+        ] {
+            assert_eq!(seen("2001:db8:aaaa::1", &[line]), address, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_walk_at_the_last_that_is_one() {
+        for line in [
+            "",
+            ",",
+            "unknown",
+            "_hidden",
+            "192.0.2.1, ",
+            "192.0.2",
+            "192.0.2.1:port",
+            "[192.0.2.1",
+            "[]",
+            "\"192.0.2.1\"",
+            "198.51.100.7;192.0.2.1",
+        ] {
+            assert_eq!(seen("10.0.0.1", &[line]), "10.0.0.1", "{line}");
+            let after = format!("198.51.100.7, {line}, 10.0.0.2");
+            assert_eq!(seen("10.0.0.1", &[&after]), "10.0.0.2", "{after}");
+        }
+        assert_eq!(seen("10.0.0.1", &["198.51.100.7", ""]), "10.0.0.1");
+    }
+
+    #[test]
+    fn every_line_of_a_request_is_read() {
+        let config = WebConfig {
+            public_url: "https://sealport.example.org".parse().unwrap(),
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        };
+        let address = |peer: &str, last: &[u8]| {
+            let mut request = Request::builder()
+                .header("x-forwarded-for", "198.51.100.7")
+                .header("x-forwarded-for", last)
+                .body(axum::body::Body::empty())
+                .unwrap();
+            let peer: SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            of(&config, &request).address.unwrap().to_string()
+        };
+        assert_eq!(address("10.0.0.1:5000", b"192.0.2.1"), "192.0.2.1");
+        assert_eq!(address("192.0.2.9:5000", b"192.0.2.1"), "192.0.2.9");
+        assert_eq!(address("[::ffff:10.0.0.1]:5000", b"192.0.2.1"), "192.0.2.1");
+        // A line that is no text hides nothing of what is before it.
+        assert_eq!(address("10.0.0.1:5000", b"\xff"), "10.0.0.1");
+    }
 }

@@ -1,9 +1,9 @@
 //! Signing in and out, and the first administrator: plain forms, each answered by a redirect.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use tower_sessions::Session;
 
@@ -24,6 +24,7 @@ pub struct SignInForm {
 }
 
 pub async fn sign_in(
+    State(state): State<AppState>,
     mut auth: AuthSession,
     session: Session,
     Extension(caller): Extension<Caller>,
@@ -32,7 +33,7 @@ pub async fn sign_in(
     let shown = Credentials {
         email: form.email.clone(),
         password: form.password,
-        origin: caller.origin,
+        origin: caller.origin.clone(),
     };
     let refusal = match auth.authenticate(shown).await {
         Ok(Some(user)) => match sign_in_anew(&mut auth, &session, &user).await {
@@ -44,7 +45,7 @@ pub async fn sign_in(
         Err(_) => Refusal::internal(),
     };
     let to = format!("/sign-in?next={}", encoded(&form.next));
-    back(&session, &to, refusal, &form.email).await
+    back(&state, &caller, &session, &to, refusal, &form.email).await
 }
 
 /// Signs in under a new session id, so that one which somebody planted is worth nothing. axum-login renews it only when
@@ -69,24 +70,24 @@ pub async fn sign_out(
 
 #[derive(Deserialize)]
 pub struct WelcomeForm {
-    link: SecretString,
     email: String,
     password: SecretString,
 }
 
-/// Burns the one-time link and signs the first administrator in.
+/// The form is sent to the address of its own page. Burns the one-time link and signs the first administrator in.
 pub async fn welcome(
     State(state): State<AppState>,
     mut auth: AuthSession,
     session: Session,
     Extension(caller): Extension<Caller>,
+    Path(link): Path<SecretString>,
     Form(form): Form<WelcomeForm>,
 ) -> Response {
     let made: Result<_, store::Error> = async {
         let email = Email::parse(&form.email)?;
         let user = state
             .db
-            .first_administrator(&form.link, &email, &form.password, &caller.origin)
+            .first_administrator(&link, &email, &form.password, &caller.origin)
             .await?;
         state.db.account(user.id).await
     }
@@ -100,9 +101,9 @@ pub async fn welcome(
         // The account is made; only the session is not.
         Ok(_) => Redirect::to("/sign-in").into_response(),
         Err(error) => {
-            // The link goes back into the address it came from; it is good for this page alone.
-            let to = format!("/welcome/{}", encoded(form.link.expose_secret()));
-            back(&session, &to, error.into_refusal(), &form.email).await
+            // Back to the address that the form was sent to, without naming it: it holds the link.
+            let refusal = error.into_refusal();
+            back(&state, &caller, &session, "?again", refusal, &form.email).await
         }
     }
 }
@@ -141,11 +142,8 @@ pub async fn change_password(
         }
         Ok(_) => return Redirect::to("/sign-in").into_response(),
         Err(error) => {
-            let refusal = error.into_refusal();
             flash.form = "password".into();
-            flash
-                .errors
-                .insert(refusal.field.unwrap_or_default(), refusal.detail);
+            flash.refuse(error.into_refusal(), caller.origin.request_id.as_deref());
         }
     }
     match session.insert(FLASH_KEY, flash).await {
@@ -154,13 +152,21 @@ pub async fn change_password(
     }
 }
 
-/// Back to the form: what is wrong at its field, the e-mail as typed, never the password.
-async fn back(session: &Session, to: &str, refusal: Refusal, email: &str) -> Response {
+/// Back to the form: what is wrong at its field, the e-mail as typed, never the password. Whoever has begun too many sessions
+/// gets the sentence alone.
+async fn back(
+    state: &AppState,
+    caller: &Caller,
+    session: &Session,
+    to: &str,
+    refusal: Refusal,
+    email: &str,
+) -> Response {
+    if session.id().is_none() && !state.db.may_begin_anonymous_session(&caller.origin) {
+        return plain(&refusal);
+    }
     let mut flash = Flash::default();
-    flash.errors.insert(
-        refusal.field.clone().unwrap_or_default(),
-        refusal.detail.clone(),
-    );
+    flash.refuse(refusal.clone(), caller.origin.request_id.as_deref());
     flash
         .typed
         .insert("email".into(), email.chars().take(254).collect());

@@ -46,8 +46,15 @@ pub(super) fn own_name() -> Result<String, EmbeddedError> {
 
 /// Asks `id`, which knows users from every source that the machine has, not only /etc/passwd.
 fn id(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("id")
+    ask("id", arguments)
+}
+
+/// What a program of the machine prints. Of our environment, where the master key may stand, it gets where programs are.
+fn ask(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
         .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
@@ -56,4 +63,19 @@ fn id(arguments: &[&str]) -> Option<String> {
         .status
         .success()
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_asked_gets_nothing_of_our_environment_but_the_path() {
+        // Cargo gives tests variables of its own, so there is something to keep back.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(ask("env", &[]).unwrap(), format!("PATH={path}"));
+        assert!(id(&["-u"]).unwrap().parse::<u32>().is_ok());
+    }
 }

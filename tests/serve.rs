@@ -1,0 +1,443 @@
+//! The real program as an operator starts it: wrong configuration, one and two database logins, a lost key file, a copy.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sealport::model::actors::{Actor, Caller, Origin};
+use sealport::model::paths::SecretPath;
+use sealport::model::secrets::Kind;
+use sealport::model::users::Email;
+use sealport::store::data_dir::DataDir;
+use sealport::store::embedded::Embedded;
+use sealport::store::secrets::{NewSecret, NewValue};
+use sealport::store::{DatabaseConfig, Db, KeySource, Mode};
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use common::{SINGLE_ROLE, TestCluster};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const VALUE: &str = "a value to find again";
+
+/// A directory that other users may pass through, as PostgreSQL's does when root starts it.
+fn home() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("sealport-serve-")
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()
+        .unwrap()
+}
+
+fn key() -> String {
+    "5e".repeat(32)
+}
+
+/// `sealport serve` on a free port, with these variables and no others of ours.
+fn serve(data: &Path, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sealport"));
+    command
+        .arg("serve")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("SEALPORT_ADDR", "127.0.0.1:0")
+        .env("SEALPORT_DATA", data)
+        .env("SEALPORT_LOG", "warn")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Starts it and waits for its end.
+async fn ended(mut command: Command) -> Output {
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+    ended.expect("it did not end").unwrap()
+}
+
+fn words(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A server that came up.
+struct Served {
+    child: Child,
+    /// What it printed until it served.
+    said: String,
+}
+
+impl Served {
+    async fn up(mut command: Command) -> Served {
+        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = String::new();
+        let up = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                said.push_str(&line);
+                said.push('\n');
+                if line.starts_with("Sealport is at") {
+                    return;
+                }
+            }
+            panic!("it ended: {said}");
+        };
+        tokio::time::timeout(PATIENCE, up).await.expect("in time");
+        // Read on, so that it never waits for us.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Served { child, said }
+    }
+
+    /// The status line's number for a page.
+    async fn status(&self, path: &str) -> String {
+        let (_, at) = self.said.rsplit_once("http://").unwrap();
+        let at = at.trim().trim_end_matches('/');
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        words(&answer).split(' ').nth(1).unwrap().to_owned()
+    }
+
+    async fn stop(mut self) {
+        let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        assert!(ended.expect("it stops").unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_value_stops_the_start_and_names_the_variable() {
+    let database = common::new_database().await;
+    let (url, owner) = (database.app_url.as_str(), database.owner_url.as_str());
+    let nowhere = "/nowhere/at-all";
+    for (variables, expected) in [
+        (&[("SEALPORT_ADDR", "3000")][..], "SEALPORT_ADDR"),
+        (
+            &[("SEALPORT_ADDR", "192.0.2.1:3000")],
+            "cannot be listened on",
+        ),
+        (
+            &[("SEALPORT_ADDR", "0.0.0.0:0")],
+            "SEALPORT_PUBLIC_URL must be an https address",
+        ),
+        (
+            &[
+                ("SEALPORT_ADDR", "[::]:0"),
+                ("SEALPORT_PUBLIC_URL", "http://sealport.example.org"),
+            ],
+            "SEALPORT_PUBLIC_URL must be an https address",
+        ),
+        (
+            &[("SEALPORT_PUBLIC_URL", "sealport")],
+            "SEALPORT_PUBLIC_URL",
+        ),
+        (
+            &[("SEALPORT_PUBLIC_URL", "https://sealport.example.org/sub")],
+            "and nothing else",
+        ),
+        (
+            &[("SEALPORT_PUBLIC_URL", "ftp://sealport.example.org")],
+            "and nothing else",
+        ),
+        (&[("SEALPORT_DATA", "/dev/null/data")], "SEALPORT_DATA"),
+        (
+            &[("DATABASE_URL", "nonsense")],
+            "no address of a PostgreSQL",
+        ),
+        (
+            &[("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")],
+            "DATABASE_URL",
+        ),
+        (
+            &[("DATABASE_URL", url), ("DATABASE_OWNER_URL", "nonsense")],
+            "DATABASE_OWNER_URL is no address",
+        ),
+        (
+            &[("DATABASE_OWNER_URL", url)],
+            "DATABASE_OWNER_URL is set without DATABASE_URL",
+        ),
+        (
+            &[
+                ("DATABASE_URL", url),
+                ("DATABASE_OWNER_URL", owner),
+                ("SEALPORT_MASTER_KEY", "too-short"),
+            ],
+            "SEALPORT_MASTER_KEY",
+        ),
+        (
+            &[
+                ("SEALPORT_MASTER_KEY", "x"),
+                ("SEALPORT_MASTER_KEY_FILE", nowhere),
+            ],
+            "either SEALPORT_MASTER_KEY or SEALPORT_MASTER_KEY_FILE",
+        ),
+        (
+            &[
+                ("DATABASE_URL", url),
+                ("DATABASE_OWNER_URL", owner),
+                ("SEALPORT_MASTER_KEY_FILE", nowhere),
+            ],
+            "SEALPORT_MASTER_KEY_FILE names /nowhere/at-all",
+        ),
+        (
+            &[("SEALPORT_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/33")],
+            "10.0.0.0/33",
+        ),
+        (&[("SEALPORT_DIR_ROOTS", nowhere)], nowhere),
+        (&[("SEALPORT_DIR_ROOTS", "/dev/null")], "it is no directory"),
+        (
+            &[(
+                "SEALPORT_SOURCE_HOSTS",
+                "git.example.org,https://git.example.org",
+            )],
+            "it is no host",
+        ),
+        (&[("SEALPORT_ALLOW_PLAIN_HTTP", "maybe")], "maybe"),
+        (&[("SEALPORT_ALLOW_UNSANDBOXED", "maybe")], "maybe"),
+        (&[("SEALPORT_LOG", "sealport=loudly")], "no log filter"),
+    ] {
+        let home = home();
+        let ended = ended(serve(&home.path().join("data"), variables)).await;
+        let told = words(&ended.stderr);
+        assert!(!ended.status.success(), "{variables:?}");
+        assert!(told.contains(expected), "{variables:?}: {told}");
+        let (named, value) = variables[variables.len() - 1];
+        assert!(told.contains(named), "{variables:?}: {told}");
+        let is_secret = named.starts_with("DATABASE") || named == "SEALPORT_MASTER_KEY";
+        assert!(!is_secret || !told.contains(value), "{variables:?}: {told}");
+        assert_eq!(words(&ended.stdout), "", "{variables:?}");
+        assert!(
+            !home.path().join("data/master.key").exists(),
+            "{variables:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_master_key_is_no_argument() {
+    let home = home();
+    for arguments in [vec![key()], vec!["--master-key".into(), key()]] {
+        let mut command = serve(&home.path().join("data"), &[]);
+        command.args(arguments);
+        let ended = ended(command).await;
+        assert_eq!(ended.status.code(), Some(2), "{}", words(&ended.stderr));
+    }
+}
+
+async fn as_admin(cluster: &TestCluster, database: &str, statements: &str) {
+    let mut admin = cluster.admin_options(database).connect().await.unwrap();
+    // One by one: a database is not made within several.
+    for statement in statements.split(';').map(str::trim) {
+        if !statement.is_empty() {
+            raw_sql(AssertSqlSafe(statement.to_owned()))
+                .execute(&mut admin)
+                .await
+                .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+    }
+    admin.close().await.unwrap();
+}
+
+/// A PostgreSQL that has never heard of Sealport.
+async fn foreign_cluster() -> TestCluster {
+    let cluster = TestCluster::start().await;
+    as_admin(
+        &cluster,
+        "postgres",
+        "drop database sealport; drop role sealport_app; drop role sealport_owner; drop role sealport_server",
+    )
+    .await;
+    cluster
+}
+
+/// The block of SQL in a section of the guide.
+fn sql_of_the_guide(section: &str) -> String {
+    let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).unwrap();
+    let (_, rest) = guide.split_once(&format!("### {section}\n")).unwrap();
+    let (_, block) = rest.split_once("```sql\n").unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn the_guides_two_logins_serve_also_from_two_servers_that_start_at_once() {
+    let cluster = foreign_cluster().await;
+    as_admin(
+        &cluster,
+        "postgres",
+        &sql_of_the_guide("Your own PostgreSQL"),
+    )
+    .await;
+    let (app, owner) = (
+        cluster.url("sealport_app", "sealport"),
+        cluster.url("sealport_owner", "sealport"),
+    );
+    let key = key();
+    let variables = [
+        ("DATABASE_URL", app.as_str()),
+        ("DATABASE_OWNER_URL", owner.as_str()),
+        ("SEALPORT_MASTER_KEY", key.as_str()),
+    ];
+    let (one, other) = (home(), home());
+    let (one, other) = tokio::join!(
+        Served::up(serve(&one.path().join("data"), &variables)),
+        Served::up(serve(&other.path().join("data"), &variables)),
+    );
+    for server in [&one, &other] {
+        assert!(
+            server.said.contains("Database: two logins"),
+            "{}",
+            server.said
+        );
+        assert!(
+            server.said.contains("Master key: fingerprint "),
+            "{}",
+            server.said
+        );
+        assert!(!server.said.contains(&key), "{}", server.said);
+        assert_eq!(server.status("/readyz").await, "200");
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn one_login_serves_and_says_that_it_is_the_weaker_mode() {
+    let cluster = foreign_cluster().await;
+    let key = key();
+    let made = format!(
+        "create role {SINGLE_ROLE} login; create database one owner {SINGLE_ROLE}; create database other owner {SINGLE_ROLE}"
+    );
+    as_admin(&cluster, "postgres", &made).await;
+    let up = async |database: &str| {
+        let url = cluster.url(SINGLE_ROLE, database);
+        let variables = [
+            ("DATABASE_URL", url.as_str()),
+            ("SEALPORT_MASTER_KEY", &key),
+        ];
+        let home = home();
+        let server = Served::up(serve(&home.path().join("data"), &variables)).await;
+        assert!(
+            server.said.contains("Database: one login"),
+            "{}",
+            server.said
+        );
+        assert_eq!(server.status("/readyz").await, "200");
+        server.stop().await;
+    };
+
+    // A login that may not make roles is told what somebody else runs once.
+    let url = cluster.url(SINGLE_ROLE, "one");
+    let home = home();
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("SEALPORT_MASTER_KEY", &key),
+    ];
+    let refused = ended(serve(&home.path().join("data"), &variables)).await;
+    let told = words(&refused.stderr);
+    let (_, sql) = told.split_once("to run once: ").expect(&told);
+    let sql = sql.rsplit_once(';').expect(&told).0;
+    as_admin(&cluster, "one", sql).await;
+    up("one").await;
+
+    // One that may make roles needs nobody.
+    let undone = "drop owned by sealport_server";
+    as_admin(&cluster, "one", undone).await;
+    let undone = format!("drop role sealport_server; alter role {SINGLE_ROLE} createrole");
+    as_admin(&cluster, "postgres", &undone).await;
+    up("other").await;
+}
+
+/// The store of a data directory, and whose secret stands in it.
+async fn opened(data: &DataDir) -> (Embedded, sealport::store::Result<Db>) {
+    let embedded = Embedded::start(data).await.unwrap();
+    let config = DatabaseConfig::new(embedded.app_options(), Some(embedded.owner_options()));
+    let db = Db::open(config, KeySource::FileOrNew(data.key_file())).await;
+    (embedded, db)
+}
+
+#[tokio::test]
+async fn a_lost_key_file_is_missed_and_a_copy_of_everything_opens_elsewhere() {
+    let home = home();
+    let (here, there) = (home.path().join("data"), home.path().join("restored"));
+    let data = DataDir::open(&here).unwrap();
+    let (embedded, db) = opened(&data).await;
+    let db = db.unwrap();
+    assert_eq!(db.mode(), Mode::TwoLogins);
+    let email = Email::parse("ann@example.org").unwrap();
+    let password = SecretString::from("correct horse battery");
+    let ann = Caller {
+        actor: Actor::User(db.user_add(&email, &password, true).await.unwrap()),
+        origin: Origin::default(),
+    };
+    let new = NewSecret {
+        path: SecretPath::parse("KEY").unwrap(),
+        value: NewValue::Typed(SecretString::from(VALUE)),
+        kind: Kind::ApiKey,
+        description: String::new(),
+        expires_at: None,
+    };
+    let secret = db.secret_create(&ann, new).await.unwrap();
+    let fingerprint = db.key_fingerprint().to_owned();
+    db.close().await;
+    embedded.stop().await.unwrap();
+    drop(data);
+
+    // Without the key file the program does not start, and says which key it misses.
+    let safe = home.path().join("safe.key");
+    fs::rename(here.join("master.key"), &safe).unwrap();
+    let refused = ended(serve(&here, &[])).await;
+    let told = words(&refused.stderr);
+    assert!(!refused.status.success(), "{told}");
+    assert!(
+        told.contains(&fingerprint) && told.contains("from your backup"),
+        "{told}"
+    );
+    assert!(!here.join("master.key").exists(), "no new key was made");
+
+    // With the copy of the file in its place it does, and so does a copy of all of it at another path.
+    fs::copy(&safe, here.join("master.key")).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&here, &there])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    for place in [&here, &there] {
+        let server = Served::up(serve(place, &[])).await;
+        assert!(server.said.contains(&fingerprint), "{}", server.said);
+        assert!(
+            !server.said.contains("A master key was made"),
+            "{}",
+            server.said
+        );
+        assert_eq!(server.status("/readyz").await, "200");
+        server.stop().await;
+        let data = DataDir::open(place).unwrap();
+        let (embedded, db) = opened(&data).await;
+        let db = db.unwrap();
+        for (guess, same) in [(VALUE, true), ("another value", false)] {
+            let compared = db
+                .secret_compare(&ann, secret, SecretString::from(guess))
+                .await;
+            assert_eq!(compared.unwrap(), same, "{}", place.display());
+        }
+        db.close().await;
+        embedded.stop().await.unwrap();
+    }
+}
