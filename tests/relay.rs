@@ -711,13 +711,14 @@ async fn a_hostile_server_confuses_nobody() {
         "said"
     );
     let mut lines = Vec::new();
-    while lines.len() < 6 {
+    while lines.len() < 7 {
         lines.push(logged.recv().await.unwrap());
     }
     assert_eq!(
         lines,
         [
             "not json [sealed]",
+            "in colour [sealed]",
             "{\"half\":",
             "[1,2]",
             "\"text\"",
@@ -851,6 +852,70 @@ async fn messages_of_too_many_values_are_refused_before_they_are_built() {
     );
     assert!(child.try_wait().unwrap().is_none(), "the server goes on");
     until("the room to be free", || async { room.held_bytes() == 0 }).await;
+}
+
+/// A server that speaks HTTP and answers with as many numbers as it is asked for.
+async fn numbers_over_http(request: Request) -> Response {
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    let Ok(message) = serde_json::from_slice::<Value>(&body) else {
+        return Response::new("".into());
+    };
+    let id = &message["id"];
+    let (kind, answer) = match message["params"]["count"].as_u64() {
+        None => {
+            let result =
+                json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}});
+            (
+                "application/json",
+                json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string(),
+            )
+        }
+        Some(count) => {
+            let numbers = vec!["0"; count as usize].join(",");
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":[{numbers}]}}"#);
+            match message["method"] == "events" {
+                true => ("text/event-stream", format!("data: {answer}\n\n")),
+                false => ("application/json", answer),
+            }
+        }
+    };
+    Response::builder()
+        .header("content-type", kind)
+        .body(answer.into())
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_an_http_server_take_room_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("mcp.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let app = axum::Router::new().fallback(numbers_over_http);
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let room = Room::new(RoomLimits::default());
+    let options = Options {
+        room: room.clone(),
+        ..Options::default()
+    };
+    let relay = HttpRelay::start_with(socket, "/mcp".to_owned(), masks(), START, options)
+        .await
+        .unwrap();
+    let door = Door::open(Relay::Http(relay)).await;
+    let client = Session::new(&door.url, "one");
+    for method in ["json", "events"] {
+        let ask = |count: usize| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"count": count}});
+        let answer = client.post(&ask(1 << 20)).await;
+        assert!(
+            answer.body.contains("too many values"),
+            "{method} {answer:?}"
+        );
+        let answer = client.post(&ask(1 << 17)).await;
+        assert!(answer.body.len() > 1 << 18, "{method} {answer:?}");
+    }
+    until("the room to be free", || async { room.held_bytes() == 0 }).await;
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

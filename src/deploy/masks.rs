@@ -7,6 +7,7 @@
 //! no whole pattern.
 
 mod forms;
+mod terminal;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
+
+pub use terminal::TerminalMask;
 
 /// What stands where a value was: always the same, so that it tells nothing about the value.
 pub const MASK: &str = "[sealed]";

@@ -624,7 +624,9 @@ impl Reader {
 
     fn log(&self, line: &[u8]) {
         if let Some(log) = &self.log {
-            let masked = self.shared.masks.bytes(line);
+            let mut mask = self.shared.masks.terminal();
+            let mut masked = mask.feed(line);
+            masked.extend(mask.finish());
             // Cut after masking: a value cut in two would not be found.
             let cut = &masked[..masked.len().min(LOG_LINE_BYTES)];
             let _ = log.try_send(String::from_utf8_lossy(cut).into_owned());

@@ -275,12 +275,10 @@ mod tests {
         assert_eq!(two.resize(40), Ok(()));
         assert_eq!(three.resize(11), Err(Full::All));
         assert_eq!(three.resize(10), Ok(()));
-        one.absorb({
-            one.shrink(20);
-            let mut more = room.hold(client(1));
-            assert_eq!(more.resize(20), Ok(()));
-            more
-        });
+        one.shrink(20);
+        let mut more = room.hold(client(1));
+        assert_eq!(more.resize(20), Ok(()));
+        one.absorb(more);
         assert_eq!((one.bytes(), room.held_bytes()), (40, 90));
         drop((one, two, three));
         assert_eq!(room.held_bytes(), 0);
