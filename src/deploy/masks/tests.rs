@@ -246,6 +246,10 @@ fn costly(len_bytes: usize, characters: &str, seed: u64) -> String {
 }
 
 #[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the measure, for whoever changes a bound"
+)]
 fn the_most_that_a_deployment_can_bind_takes_bounded_memory() {
     const ONE_LINE: &str = "<>&\"'\\/+ ~!$%@:{}|^`\u{2028}äß";
     let many_lines = format!("{ONE_LINE}\n");

@@ -38,7 +38,6 @@ impl Default for Guesses {
 
 impl Guesses {
     /// Counts of their own.
-    #[expect(clippy::new_without_default, reason = "the default is the process's")]
     pub fn new() -> Self {
         Self(Arc::default())
     }
