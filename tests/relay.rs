@@ -18,7 +18,8 @@ use futures::future::join_all;
 use http::{HeaderMap, StatusCode};
 use sealport::deploy::masks::Masks;
 use sealport::deploy::relay::{
-    ClientKey, HandshakeError, HttpRelay, Limits, MaskedStrings, Options, Relay, StdioRelay,
+    ClientKey, Guesses, HandshakeError, HttpRelay, Limits, Options, Relay, Room, RoomLimits,
+    StdioRelay,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -65,6 +66,16 @@ async fn hostile(options: Options) -> (Child, Door) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile-server.mjs");
     let (child, relay) = join(node(&script, &[]), options).await;
     (child, Door::open(Relay::Stdio(relay)).await)
+}
+
+async fn with_room(limits: RoomLimits) -> (Child, Door, Room) {
+    let room = Room::new(limits);
+    let (child, door) = hostile(Options {
+        room: room.clone(),
+        ..Options::default()
+    })
+    .await;
+    (child, door, room)
 }
 
 /// A gateway in small: a bearer is a client.
@@ -126,11 +137,7 @@ async fn pass(State(relay): State<Arc<Relay>>, request: Request) -> Response {
     let bearer = request.headers()["authorization"].as_bytes().to_vec();
     let hash = Sha256::digest(&bearer);
     let key = ClientKey(Uuid::from_slice(&hash[..16]).unwrap());
-    let mut response = relay.handle(key, request).await;
-    if let Some(MaskedStrings(count)) = response.extensions().get().copied() {
-        response.headers_mut().insert("test-masked", count.into());
-    }
-    response
+    relay.handle(key, request).await
 }
 
 /// A client that says exactly what it is told to.
@@ -704,13 +711,14 @@ async fn a_hostile_server_confuses_nobody() {
         "said"
     );
     let mut lines = Vec::new();
-    while lines.len() < 6 {
+    while lines.len() < 7 {
         lines.push(logged.recv().await.unwrap());
     }
     assert_eq!(
         lines,
         [
             "not json [sealed]",
+            "in colour [sealed]",
             "{\"half\":",
             "[1,2]",
             "\"text\"",
@@ -732,17 +740,251 @@ async fn a_hostile_server_confuses_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn masked_strings_are_counted_for_the_gateway() {
-    let (_child, door) = hostile(Options::default()).await;
+async fn masked_answers_come_slowly_once_there_were_many() {
+    let (_child, door) = hostile(Options {
+        guesses: Guesses::new(),
+        ..Options::default()
+    })
+    .await;
+    let (one, two) = (
+        door.session("one", "2025-11-25").await,
+        door.session("two", "2025-11-25").await,
+    );
+    let start = std::time::Instant::now();
+    let events = one.with("accept", "text/event-stream");
+    for id in 0..62 {
+        // As JSON and as an event stream, which are counted together.
+        let session = if id % 2 == 0 { &one } else { &events };
+        let answer = session.call(id, "unknown_fields", json!({})).await;
+        assert!(answer.body.contains("[sealed]"), "{answer:?}");
+    }
+    assert!(
+        start.elapsed() >= Duration::from_secs(2),
+        "sixty come at once, then one a second"
+    );
+    // Neither another's answers wait nor those without a mask.
+    let start = std::time::Instant::now();
+    two.call(1, "unknown_fields", json!({})).await;
+    for id in 0..62 {
+        one.call(id, "was_cancelled", json!({})).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_takes_room_until_the_server_has_it() {
+    let (_child, door, room) = with_room(RoomLimits::default()).await;
+    let one = door.session("one", "2025-11-25").await;
+    let text = "x".repeat(2 << 20);
+    let waiting = {
+        let one = one.clone();
+        tokio::spawn(async move { one.call("w", "wait", json!({"text": text})).await })
+    };
+    // Answered after it in order, so the server has read the long one by then.
+    until("the call to be sent", || async {
+        let answer = one.call(1, "waits", json!({})).await.json();
+        answer["result"]["said"] == json!(true)
+    })
+    .await;
+    until("the room to be free", || async { room.held_bytes() == 0 }).await;
+    assert!(!waiting.is_finished());
+    waiting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_client_cannot_fill_the_memory_while_a_server_does_not_read() {
+    let limits = RoomLimits {
+        all_bytes: 8 << 20,
+        client_bytes: 2 << 20,
+        small_bytes: 4 << 10,
+    };
+    let (_child, door, room) = with_room(limits).await;
+    let (one, two) = (
+        door.session("one", "2025-11-25").await,
+        door.session("two", "2025-11-25").await,
+    );
+    one.call(0, "deaf", json!({})).await;
+    let text = "x".repeat(300 << 10);
+    let mut refused = None;
+    let mut calls = Vec::new();
+    for id in 1..12 {
+        let (one, text) = (one.clone(), text.clone());
+        calls.push(tokio::spawn(async move {
+            one.call(id, "wait", json!({"text": text})).await
+        }));
+    }
+    until("a call to be refused", || {
+        let done = calls.iter().position(tokio::task::JoinHandle::is_finished);
+        refused = refused.or(done);
+        assert!(room.held_bytes() <= 2 << 20);
+        std::future::ready(refused.is_some())
+    })
+    .await;
+    let answer = calls.remove(refused.unwrap()).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.code()), (429, -32000));
+    // Another's message is read all the same; that the server does not take it is another matter.
+    let tasks = json!({"jsonrpc": "2.0", "id": 1, "method": "tasks/list"});
+    assert_eq!(two.post(&tasks).await.code(), -32601);
+    for call in calls {
+        call.abort();
+    }
+    drop(door);
+    until("the room to be free", || async { room.held_bytes() == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_too_many_values_are_refused_before_they_are_built() {
+    let (mut child, door, room) = with_room(RoomLimits::default()).await;
     let session = door.session("one", "2025-11-25").await;
-    assert_eq!(
-        session.call(1, "unknown_fields", json!({})).await.headers["test-masked"],
-        "1"
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":[{}0]}}"#,
+        "0,".repeat(1 << 20)
     );
+    let answer = session.send(http::Method::POST, body).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (413, -32600));
+    let answer = session.call(2, "numbers", json!({"count": 1 << 20})).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (200, -32000));
+    assert!(answer.body.contains("too many values"), "{answer:?}");
+    let fine = session.call(3, "numbers", json!({"count": 1 << 17})).await;
     assert_eq!(
-        session.call(1, "was_cancelled", json!({})).await.headers["test-masked"],
-        "0"
+        fine.json()["result"]["said"].as_array().unwrap().len(),
+        1 << 17
     );
+    assert!(child.try_wait().unwrap().is_none(), "the server goes on");
+    until("the room to be free", || async { room.held_bytes() == 0 }).await;
+}
+
+/// A server that speaks HTTP and answers with as many numbers as it is asked for.
+async fn numbers_over_http(request: Request) -> Response {
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    let Ok(message) = serde_json::from_slice::<Value>(&body) else {
+        return Response::new("".into());
+    };
+    let id = &message["id"];
+    let (kind, answer) = match message["params"]["count"].as_u64() {
+        None => {
+            let result =
+                json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}});
+            (
+                "application/json",
+                json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string(),
+            )
+        }
+        Some(count) => {
+            let numbers = vec!["0"; count as usize].join(",");
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":[{numbers}]}}"#);
+            match message["method"] == "events" {
+                true => ("text/event-stream", format!("data: {answer}\n\n")),
+                false => ("application/json", answer),
+            }
+        }
+    };
+    Response::builder()
+        .header("content-type", kind)
+        .body(answer.into())
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_an_http_server_take_room_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("mcp.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let app = axum::Router::new().fallback(numbers_over_http);
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let room = Room::new(RoomLimits::default());
+    let options = Options {
+        room: room.clone(),
+        ..Options::default()
+    };
+    let relay = HttpRelay::start_with(socket, "/mcp".to_owned(), masks(), START, options)
+        .await
+        .unwrap();
+    let door = Door::open(Relay::Http(relay)).await;
+    let client = Session::new(&door.url, "one");
+    for method in ["json", "events"] {
+        let ask = |count: usize| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"count": count}});
+        let answer = client.post(&ask(1 << 20)).await;
+        assert!(
+            answer.body.contains("too many values"),
+            "{method} {answer:?}"
+        );
+        let answer = client.post(&ask(1 << 17)).await;
+        assert!(answer.body.len() > 1 << 18, "{method} {answer:?}");
+    }
+    until("the room to be free", || async { room.held_bytes() == 0 }).await;
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_are_bounded() {
+    let limits = RoomLimits {
+        all_bytes: 64 << 20,
+        client_bytes: 40 << 20,
+        small_bytes: 1 << 20,
+    };
+    let (_child, door, room) = with_room(limits).await;
+    let one = door.session("one", "2025-11-25").await;
+    for accept in ["application/json", "text/event-stream"] {
+        let one = one.with("accept", accept);
+        let mut unread = Vec::new();
+        let mut refused = None;
+        for id in 0..6 {
+            let answer = one
+                .http
+                .post(&one.url)
+                .headers(one.headers.clone())
+                .body(call(id, "long_answer", json!({})).to_string())
+                .send()
+                .await
+                .unwrap();
+            if accept == "application/json" && answer.content_length().unwrap() < 1000 {
+                refused = Some(answer.text().await.unwrap());
+                break;
+            }
+            unread.push(answer);
+            assert!(room.held_bytes() <= 40 << 20, "{}", room.held_bytes());
+        }
+        if accept == "application/json" {
+            let refused = refused.unwrap();
+            assert!(refused.contains("Too much of yours"), "{refused}");
+        } else {
+            // A stream has begun before its answer is there: the last one says it.
+            let last = unread.pop().unwrap().text().await.unwrap();
+            assert!(last.contains("Too much of yours"), "{} bytes", last.len());
+        }
+        drop(unread);
+        until("the room to be free", || async { room.held_bytes() == 0 }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_notifications_ends_so_that_a_revoke_holds() {
+    let options = || Options {
+        limits: Limits {
+            stream_total: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        ..Options::default()
+    };
+    let (_child, stdio) = hostile(options()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("mcp.sock");
+    let mut command = node(&clients::everything(), &["streamableHttp"]);
+    command.env("PORT", &socket).stdout(Stdio::null());
+    let _server = command.spawn().unwrap();
+    let relay = HttpRelay::start_with(socket, "/mcp".to_owned(), masks(), START, options())
+        .await
+        .unwrap();
+    for door in [stdio, Door::open(Relay::Http(relay)).await] {
+        let session = door.session("one", "2025-11-25").await;
+        let listening = session.send(http::Method::GET, String::new());
+        let answer = tokio::time::timeout(START, listening).await.unwrap();
+        assert_eq!(answer.headers["content-type"], "text/event-stream");
+        assert!(!answer.body.contains("\"error\""), "{answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -768,6 +1010,29 @@ async fn what_concerns_all_is_streamed_and_what_may_concern_one_only_to_a_single
     }
     assert!(heard.contains("key [sealed]"), "{heard}");
 
+    // A client that calls without a session is another one too.
+    let mut stateless = call(1, "was_cancelled", json!({}));
+    stateless["params"]["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let third = Session::new(&door.url, "three")
+        .with("mcp-protocol-version", "2026-07-28")
+        .with("mcp-method", "tools/call")
+        .with("mcp-name", "was_cancelled");
+    assert_eq!(third.post(&stateless).await.status, StatusCode::OK);
+    one.call(3, "log", json!({})).await;
+    let heard = stream.next().await.unwrap().unwrap();
+    let heard = std::str::from_utf8(&heard).unwrap();
+    assert!(
+        heard.contains("list_changed") && !heard.contains("notifications/message"),
+        "{heard}"
+    );
+    drop(stream);
+
+    let (_child, door) = hostile(Options::default()).await;
+    let one = door.session("one", "2025-11-25").await;
+    let stream = listen(&one).await;
     let two = door.session("two", "2025-11-25").await;
     let mut streams = [stream, listen(&two).await];
     one.call(2, "log", json!({})).await;
@@ -901,14 +1166,18 @@ async fn requests_that_break_the_rules_are_refused_by_name() {
     // Versions before 2025-06-18 know batches.
     let old = door.session("one", "2025-03-26").await;
     assert_eq!(old.opened["result"]["protocolVersion"], "2025-03-26");
-    let batch = old.post(&json!([list, {"jsonrpc": "2.0", "method": "notifications/x"}, call("b", "was_cancelled", json!({})), 5])).await.json();
+    let batch = old.post(&json!([list, {"jsonrpc": "2.0", "method": "notifications/x"}, call("b", "was_cancelled", json!({})), 5, {"jsonrpc": "2.0", "id": "i", "method": "initialize", "params": {}}])).await.json();
     let ids: Vec<&Value> = batch
         .as_array()
         .unwrap()
         .iter()
         .map(|answer| &answer["id"])
         .collect();
-    assert_eq!(ids, [&json!(1), &json!("b"), &Value::Null]);
+    assert_eq!(ids, [&json!(1), &json!("b"), &Value::Null, &json!("i")]);
+    assert_eq!(batch[3]["error"]["message"], "A batch holds no initialize.");
+    // The server saw the relay's own handshake and no other.
+    let seen = old.call(9, "handshakes", json!({})).await.json();
+    assert_eq!(seen["result"]["said"], 1);
     let newest = door.session("one", "2099-01-01").await;
     assert_eq!(newest.opened["result"]["protocolVersion"], "2025-11-25");
 

@@ -90,7 +90,14 @@ impl Instance {
                 lasting: matches!(error, store::Error::Refused(_)),
                 reason: error.into_refusal().detail,
             })?;
-        let masks = Arc::new(Masks::new(&opened.secrets));
+        let masks = Masks::build(opened.secrets).await.map_err(|error| {
+            tracing::error!(%error, "masks could not be built");
+            StartFailure {
+                reason: "The masks of its secrets could not be made.".into(),
+                lasting: false,
+            }
+        })?;
+        let masks = Arc::new(masks);
         let http_path = match &ask.start.transport {
             Transport::Stdio => None,
             Transport::Http { path } => Some(path.clone()),

@@ -74,7 +74,7 @@ impl Log {
         }
     }
 
-    /// Reads a pipe to its end, masks it across read boundaries, and keeps it line by line. Returns the last lines.
+    /// Reads a pipe to its end, masks it across read boundaries, without colours, and keeps it line by line. Returns the last lines.
     pub(super) async fn pump(
         self,
         stream: &'static str,
@@ -82,7 +82,7 @@ impl Log {
         masks: Arc<Masks>,
         last: LastLines,
     ) {
-        let mut mask = masks.stream();
+        let mut mask = masks.terminal();
         let mut buffer = vec![0; READ_LEN_BYTES];
         let mut line = Vec::new();
         loop {
@@ -144,5 +144,32 @@ impl LastLines {
             .lock()
             .map(|lines| lines.iter().cloned().collect::<Vec<_>>().join("\n"))
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use secrecy::SecretString;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_coloured_value_is_masked_and_colours_are_not_kept() {
+        let (lines, mut kept) = mpsc::channel(8);
+        let log = Log {
+            lines,
+            dropped: Arc::default(),
+        };
+        let masks = Arc::new(Masks::new(&[SecretString::from("hunter22-and-more")]));
+        let printed: &[u8] = b"\x1b[1mkey\x1b[0m hunter\x1b[31m22-and-more\x1b[0m\nplain\n";
+        let last = LastLines::default();
+        log.pump("stderr", printed, masks, last.clone()).await;
+        for expected in ["key [sealed]", "plain"] {
+            assert_eq!(kept.recv().await.unwrap().line, expected);
+        }
+        assert!(kept.recv().await.is_none());
+        assert_eq!(last.joined(), "key [sealed]\nplain");
     }
 }

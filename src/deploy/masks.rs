@@ -7,9 +7,10 @@
 //! no whole pattern.
 
 mod forms;
+mod terminal;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,11 +18,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
+pub use terminal::TerminalMask;
+
 /// What stands where a value was: always the same, so that it tells nothing about the value.
 pub const MASK: &str = "[sealed]";
 
 /// Values with fewer characters are not masked. A secret's page and the wizard warn of them.
 pub use crate::model::secrets::SHORTEST_MASKED_CHARS;
+
+/// What the masks of one deployment take at most, with all the values that one can have.
+pub const MASKS_LEN_BYTES: usize = 192 << 20;
 
 /// The values of one deployment, ready to be found in what its server says.
 pub struct Masks {
@@ -30,18 +36,32 @@ pub struct Masks {
 
 impl Masks {
     /// Masks for these values in all their forms; values under [`SHORTEST_MASKED_CHARS`] are left out.
+    /// Takes up to a second of work and, at worst, [`MASKS_LEN_BYTES`] for the longest values that a
+    /// deployment can have.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretString>) -> Self {
-        let mut patterns = HashSet::new();
+        let mut values: Vec<&str> = values
+            .into_iter()
+            .map(|value| value.expose_secret())
+            .collect();
+        // Short values first: keys and passwords are found in every form, and cost least.
+        values.sort_unstable_by_key(|value| value.len());
+        let mut patterns = forms::Patterns::default();
         for value in values {
-            forms::of(value.expose_secret(), &mut patterns);
+            patterns.add(value);
         }
+        let mut patterns = patterns.into_set();
         let automaton = Automaton::new(&patterns);
-        for mut pattern in patterns {
+        for mut pattern in patterns.drain() {
             pattern.zeroize();
         }
         Self {
             automaton: Arc::new(automaton),
         }
+    }
+
+    /// The same on a thread where it holds nobody up.
+    pub async fn build(values: Vec<SecretString>) -> Result<Self, tokio::task::JoinError> {
+        tokio::task::spawn_blocking(move || Self::new(&values)).await
     }
 
     /// Masks nothing.
@@ -169,7 +189,7 @@ impl StreamMask {
             self.held.push(byte);
             self.covered.push(false);
             let node = self.automaton.node(self.state);
-            let matched = node.longest_match as usize;
+            let matched = self.automaton.longest_match(self.state);
             if matched > 0 {
                 let start = self.covered.len().saturating_sub(matched);
                 self.covered[start..].fill(true);
@@ -220,34 +240,49 @@ impl fmt::Debug for StreamMask {
 const ROOT: u32 = 0;
 const NONE: u32 = u32::MAX;
 
+/// Sixteen bytes: a deployment can have millions. The first child, where there is one, is the next node.
 struct Node {
     byte: u8,
-    first_child: u32,
+    has_child: bool,
+    /// A pattern ends here; how long the longest is stands in [`Automaton::matches`].
+    has_match: bool,
     next_sibling: u32,
     /// The node of the longest proper suffix that begins a pattern.
     fallback: u32,
     depth: u32,
-    /// The length of the longest pattern that ends here; 0 when none does.
-    longest_match: u32,
 }
 
 struct Automaton {
     nodes: Vec<Node>,
+    /// The length of the longest pattern that ends at a node.
+    matches: HashMap<u32, u32>,
     from_root: Box<[u32; 256]>,
 }
 
 impl Automaton {
     fn new(patterns: &HashSet<Vec<u8>>) -> Self {
-        let size: usize = patterns.iter().map(Vec::len).sum();
+        let mut patterns: Vec<&[u8]> = patterns.iter().map(Vec::as_slice).collect();
+        // In order, so that each goes on from the one before and a first child follows its parent.
+        patterns.sort_unstable();
+        let mut size = 1;
+        let mut before: &[u8] = &[];
+        for pattern in &patterns {
+            size += pattern.len() - shared(before, pattern);
+            before = pattern;
+        }
         // Reserved at once: growing would leave copies behind that nobody zeroes.
-        let mut nodes = Vec::with_capacity(size + 1);
+        let mut nodes = Vec::with_capacity(size);
         nodes.push(Node::new(0, 0));
         let mut automaton = Self {
             nodes,
+            matches: HashMap::new(),
             from_root: Box::new([NONE; 256]),
         };
+        let mut path = vec![ROOT];
+        before = &[];
         for pattern in patterns {
-            automaton.insert(pattern);
+            automaton.insert(pattern, shared(before, pattern), &mut path);
+            before = pattern;
         }
         automaton.link();
         automaton
@@ -261,53 +296,78 @@ impl Automaton {
         &self.nodes[index as usize]
     }
 
+    /// The length of the longest pattern that ends at a node; 0 when none does.
+    fn longest_match(&self, index: u32) -> usize {
+        if !self.node(index).has_match {
+            return 0;
+        }
+        self.matches
+            .get(&index)
+            .map_or(0, |length| *length as usize)
+    }
+
+    fn first_child(&self, parent: u32) -> u32 {
+        if self.node(parent).has_child {
+            parent + 1
+        } else {
+            NONE
+        }
+    }
+
     fn child(&self, parent: u32, byte: u8) -> u32 {
         if parent == ROOT {
             return self.from_root[byte as usize];
         }
-        let mut child = self.node(parent).first_child;
+        let mut child = self.first_child(parent);
         while child != NONE && self.node(child).byte != byte {
             child = self.node(child).next_sibling;
         }
         child
     }
 
-    fn insert(&mut self, pattern: &[u8]) {
-        let mut at = ROOT;
-        for &byte in pattern {
-            let mut next = self.child(at, byte);
-            if next == NONE {
-                next = self.nodes.len() as u32;
-                let mut node = Node::new(byte, self.node(at).depth + 1);
-                if at == ROOT {
-                    self.from_root[byte as usize] = next;
-                }
-                let parent = &mut self.nodes[at as usize];
-                node.next_sibling = std::mem::replace(&mut parent.first_child, next);
-                self.nodes.push(node);
+    /// Adds a pattern that shares its first `shared` bytes with the one before, whose nodes are in `path`.
+    fn insert(&mut self, pattern: &[u8], shared: usize, path: &mut Vec<u32>) {
+        let mut elder = path.get(shared + 1).copied();
+        path.truncate(shared + 1);
+        for &byte in &pattern[shared..] {
+            let new = self.nodes.len() as u32;
+            let parent = path.last().copied().unwrap_or(ROOT);
+            if parent == ROOT {
+                self.from_root[byte as usize] = new;
             }
-            at = next;
+            match elder.take() {
+                Some(elder) => self.nodes[elder as usize].next_sibling = new,
+                None => self.nodes[parent as usize].has_child = true,
+            }
+            self.nodes
+                .push(Node::new(byte, self.node(parent).depth + 1));
+            path.push(new);
         }
-        let end = &mut self.nodes[at as usize];
-        end.longest_match = end.depth;
+        let end = path.last().copied().unwrap_or(ROOT);
+        self.nodes[end as usize].has_match = true;
+        self.matches.insert(end, self.node(end).depth);
     }
 
     /// Sets the fallbacks, shallow nodes first.
     fn link(&mut self) {
         let mut queue = std::collections::VecDeque::from([ROOT]);
         while let Some(parent) = queue.pop_front() {
-            let mut child = self.node(parent).first_child;
+            let mut child = self.first_child(parent);
             while child != NONE {
                 let fallback = match parent {
                     ROOT => ROOT,
                     _ => self.step(self.node(parent).fallback, self.node(child).byte),
                 };
-                let inherited = self.node(fallback).longest_match;
+                // The node's own pattern is longer than what it inherits.
+                let inherited = self.longest_match(fallback);
                 let node = &mut self.nodes[child as usize];
                 node.fallback = fallback;
-                node.longest_match = node.longest_match.max(inherited);
+                if !node.has_match && inherited > 0 {
+                    node.has_match = true;
+                    self.matches.insert(child, inherited as u32);
+                }
                 queue.push_back(child);
-                child = node.next_sibling;
+                child = self.node(child).next_sibling;
             }
         }
     }
@@ -334,7 +394,7 @@ impl Automaton {
         let mut state = ROOT;
         for (index, &byte) in bytes.iter().enumerate() {
             state = self.step(state, byte);
-            let matched = self.node(state).longest_match as usize;
+            let matched = self.longest_match(state);
             if matched == 0 {
                 continue;
             }
@@ -356,13 +416,18 @@ impl Node {
     fn new(byte: u8, depth: u32) -> Self {
         Self {
             byte,
-            first_child: NONE,
+            has_child: false,
+            has_match: false,
             next_sibling: NONE,
             fallback: ROOT,
             depth,
-            longest_match: 0,
         }
     }
+}
+
+/// How many bytes two patterns have in common at their beginning.
+fn shared(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
 impl Drop for Automaton {

@@ -10,6 +10,8 @@ use super::paths::SecretPath;
 
 /// The largest value, in bytes.
 pub const VALUE_LEN_BYTES: usize = 64 * 1024;
+/// The most that the values of one deployment may have together: masks take many times as much memory.
+pub const VALUES_LEN_BYTES: usize = 128 * 1024;
 /// The longest description, in characters.
 pub const DESCRIPTION_LEN_CHARS: usize = 1_000;
 

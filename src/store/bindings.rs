@@ -6,6 +6,7 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
+use super::deployments::{VALUES_TOO_LONG, check_values_len, value_len_bytes};
 use super::keys::{Place, Sealed};
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Origin};
@@ -25,7 +26,7 @@ impl Db {
     /// Opens the bindings for a start of a release: every bound secret's newest version at the release's first start, the recorded
     /// version at later starts of the same release. Recorded and committed before any value is returned.
     /// Errors: `Denied` or `NotFound` naming the env name and path that the owner may not use, is switched off, expired or gone;
-    /// all of them when there are several.
+    /// all of them when there are several. `Invalid` at `bindings` when the values are too long together.
     pub async fn bindings_open(
         &self,
         deployment_id: Uuid,
@@ -57,6 +58,19 @@ impl Db {
             return Err(self
                 .refuse_bindings(&caller, owner_id, &name, number, &lacking)
                 .await?);
+        }
+        let lens = rows.iter().map(BoundRow::value_len_bytes);
+        if let Err(refusal) = check_values_len(lens) {
+            tx.rollback().await?;
+            let entry = Entry {
+                owner_id: Some(owner_id),
+                deployment: Some(&name),
+                release: Some(number),
+                ..Entry::of(Action::SecretBind)
+            };
+            return self
+                .refuse_on_record(&caller, entry, VALUES_TOO_LONG, refusal)
+                .await;
         }
         let mut opened = OpenedBindings {
             environment: Vec::with_capacity(rows.len()),
@@ -283,6 +297,14 @@ impl BoundRow {
             Some(EXPIRED)
         } else {
             None
+        }
+    }
+
+    fn value_len_bytes(&self) -> usize {
+        match (&self.text, &self.sealed) {
+            (Some(text), _) => text.len(),
+            (None, Some(sealed)) => value_len_bytes(sealed.len()),
+            (None, None) => 0,
         }
     }
 

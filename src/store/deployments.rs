@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::drafts::storable;
+use super::keyring::SEALED_EXTRA_BYTES;
 use super::{Db, Result};
 use crate::model::actors::{Actor, Caller, SignedInUser};
 use crate::model::audit::Action;
 use crate::model::deployments::{Bound, DeploymentSpec, DeploymentState, StepName, Target};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::{DeploymentName, SecretPath};
-use crate::model::secrets::VALUE_LEN_BYTES;
+use crate::model::secrets::{VALUE_LEN_BYTES, VALUES_LEN_BYTES};
 use crate::model::sources::{Source, StartPlan};
 
 /// Bindings that one deployment can have.
@@ -333,8 +334,10 @@ async fn check_secrets(
         .collect();
     let ids: Vec<Uuid> = asked.iter().map(|(_, id)| *id).collect();
     let rows = sqlx::query!(
-        r#"select id, path, active, coalesce(expires_at <= now(), false) as "expired!"
-           from secrets where id = any($1) and reach(owner_id, 'secret', id) >= 1"#,
+        r#"select s.id, s.path, s.active, coalesce(s.expires_at <= now(), false) as "expired!",
+             coalesce(octet_length(v.sealed), 0) as "sealed_len_bytes!"
+           from secrets s left join secret_versions v on v.secret_id = s.id and v.version = s.version
+           where s.id = any($1) and reach(s.owner_id, 'secret', s.id) >= 1"#,
         &ids,
     )
     .fetch_all(&mut **tx)
@@ -375,7 +378,45 @@ async fn check_secrets(
             secret: paths.remove_entry(&id),
         }));
     }
+    let lens = spec.bindings.iter().map(|binding| match &binding.to {
+        Bound::Text { text } => text.len(),
+        Bound::Secret { id } => rows
+            .iter()
+            .find(|row| row.id == *id)
+            .map_or(0, |row| value_len_bytes(row.sealed_len_bytes as usize)),
+    });
+    if let Err(refusal) = check_values_len(lens) {
+        return Ok(Err(Refused {
+            refusal,
+            reason: VALUES_TOO_LONG,
+            secret: None,
+        }));
+    }
     Ok(Ok(paths))
+}
+
+/// On record when the values of a deployment are too long together.
+pub(super) const VALUES_TOO_LONG: &str = "the values are too long together";
+
+/// Whether the values of one deployment are short enough together for masks of bounded size.
+pub(super) fn check_values_len(lens_bytes: impl Iterator<Item = usize>) -> Result<(), Refusal> {
+    let len_bytes: usize = lens_bytes.sum();
+    if len_bytes <= VALUES_LEN_BYTES {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "bindings",
+        format!(
+            "The values of a deployment have at most {} KiB together, these have {}. Bind fewer or shorter ones.",
+            VALUES_LEN_BYTES / 1024,
+            len_bytes.div_ceil(1024),
+        ),
+    ))
+}
+
+/// How long a value is, told by what is sealed.
+pub(super) fn value_len_bytes(sealed_len_bytes: usize) -> usize {
+    sealed_len_bytes.saturating_sub(SEALED_EXTRA_BYTES)
 }
 
 async fn insert_deployment(

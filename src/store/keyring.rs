@@ -18,6 +18,8 @@ pub(super) const FINGERPRINT_LEN_BYTES: usize = 16;
 const NONCE_LEN_BYTES: usize = 12;
 const TAG_LEN_BYTES: usize = 16;
 const ID_LEN_BYTES: usize = 16;
+/// What a sealed value has beside the value: its length can be told without opening it.
+pub(super) const SEALED_EXTRA_BYTES: usize = 1 + ID_LEN_BYTES + NONCE_LEN_BYTES + TAG_LEN_BYTES;
 
 /// Labels keep keys for different uses apart (RFC 5869, section 3.2).
 const FINGERPRINT_LABEL: &[u8] = b"sealport/1/fingerprint";

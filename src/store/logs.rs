@@ -178,42 +178,6 @@ fn is_shown(c: char) -> bool {
     !c.is_control() && !reorders_or_breaks
 }
 
-/// Removes colour and cursor sequences. For those who mask: on what is removed before masking, masking still sees what joins.
-pub fn without_ansi(raw: &str) -> std::borrow::Cow<'_, str> {
-    if !raw.contains('\x1b') {
-        return raw.into();
-    }
-    let mut plain = String::with_capacity(raw.len());
-    let mut rest = raw.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c != '\x1b' {
-            plain.push(c);
-            continue;
-        }
-        match rest.next() {
-            // CSI: parameters and intermediates, then one final byte (ECMA-48, 5.4).
-            Some('[') => {
-                while rest.next_if(|c| ('\x20'..='\x3f').contains(c)).is_some() {}
-                rest.next_if(|c| ('\x40'..='\x7e').contains(c));
-            }
-            // OSC and its kin: up to BEL or the string terminator.
-            Some(']' | 'P' | 'X' | '^' | '_') => {
-                while let Some(c) = rest.next() {
-                    if c == '\x07' || (c == '\x1b' && rest.next_if_eq(&'\\').is_some()) {
-                        break;
-                    }
-                }
-            }
-            // Two-character sequences, some with an intermediate.
-            Some('\x20'..='\x2f') => {
-                rest.next();
-            }
-            _ => {}
-        }
-    }
-    plain.into()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -247,17 +211,5 @@ mod tests {
                 assert!(clean.ends_with(CUT_MARK));
             }
         }
-    }
-
-    #[test]
-    fn colours_go_and_text_stays() {
-        assert_eq!(without_ansi("plain"), "plain");
-        assert_eq!(without_ansi("\x1b[1;32minfo\x1b[0m: up"), "info: up");
-        assert_eq!(
-            without_ansi("\x1b]8;;http://x\x07link\x1b]8;;\x1b\\."),
-            "link."
-        );
-        assert_eq!(without_ansi("end\x1b"), "end");
-        assert_eq!(without_ansi("a\x1b(Bb"), "ab");
     }
 }

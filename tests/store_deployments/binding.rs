@@ -2,7 +2,7 @@
 
 use sealport::model::errors::RefusalKind;
 use sealport::model::paths::SecretPath;
-use sealport::model::secrets::SecretSort;
+use sealport::model::secrets::{SecretSort, VALUES_LEN_BYTES};
 use sealport::store::releases::OpenedBindings;
 use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::{ExposeSecret, SecretString};
@@ -188,6 +188,52 @@ async fn only_with_the_owners_rights() {
             .all(|row| row.1 == "refused")
     );
     assert_eq!(world.count("release_bindings").await, 0);
+}
+
+#[tokio::test]
+async fn values_that_are_too_long_together_are_refused_before_any_is_opened() {
+    let world = World::new().await;
+    let ada = world.user("ada").await;
+    let half = "x".repeat(VALUES_LEN_BYTES / 2);
+    let first = world.secret(&ada, "FIRST", &half).await;
+    let second = world.secret(&ada, "SECOND", &half[1..]).await;
+    let bindings = |more: &str| vec![secret("A", first), secret("B", second), text("C", more)];
+    let too_long = spec("crawl", bindings("12"));
+    let refused = refusal(world.db.deployment_create(&ada, None, &too_long).await);
+    assert_eq!(
+        (refused.kind, refused.field.as_deref()),
+        (RefusalKind::Invalid, Some("bindings"))
+    );
+    assert_eq!(
+        refused.detail,
+        "The values of a deployment have at most 128 KiB together, these have 129. Bind fewer or shorter ones."
+    );
+    assert_eq!(world.count("deployments").await, 0);
+
+    // Just short enough, until one grows.
+    world.deployment(&ada, "crawl", bindings("1")).await;
+    let task = world.claim(Uuid::now_v7()).await;
+    let longer = NewValue::Typed(SecretString::from(half));
+    world
+        .db
+        .secret_replace(&ada, second, 1, longer)
+        .await
+        .unwrap();
+    let open = || world.db.bindings_open(task.deployment_id, task.owner_id, 1);
+    assert_refused(open().await, RefusalKind::Invalid, Some("bindings"));
+    assert_eq!(
+        world.record("secret.bind").await,
+        [(
+            "deployment".into(),
+            "refused".into(),
+            "the values are too long together".into()
+        )]
+    );
+    assert_eq!(world.count("release_bindings").await, 0);
+    world
+        .sql("update bindings set text = '' where env = 'C'")
+        .await;
+    assert_eq!(open().await.unwrap().secrets.len(), 2);
 }
 
 #[tokio::test]

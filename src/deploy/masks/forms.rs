@@ -12,10 +12,54 @@ use super::SHORTEST_MASKED_CHARS;
 /// Longer values get the common spellings only: each more costs memory as long as the value.
 const THOROUGH_BYTES: usize = 4096;
 
-/// Adds every form of `value`, and of each of its lines, to `patterns`.
-pub(super) fn of(value: &str, patterns: &mut HashSet<Vec<u8>>) {
+/// What all values together may take in every form; those beyond it get the common spellings only.
+const THOROUGH_PATTERNS_BYTES: usize = 2 << 20;
+
+/// The forms of several values.
+#[derive(Default)]
+pub(super) struct Patterns {
+    set: HashSet<Vec<u8>>,
+    len_bytes: usize,
+}
+
+impl Patterns {
+    /// Adds `value` in every form, or in the common ones when it or the whole would be too long.
+    pub(super) fn add(&mut self, value: &str) {
+        if value.len() <= THOROUGH_BYTES
+            && self.keep(forms_of(value, true), THOROUGH_PATTERNS_BYTES)
+        {
+            return;
+        }
+        self.keep(forms_of(value, false), usize::MAX);
+    }
+
+    pub(super) fn into_set(self) -> HashSet<Vec<u8>> {
+        self.set
+    }
+
+    /// False, and nothing is kept, when there would be more than `most_bytes` of all.
+    fn keep(&mut self, forms: HashSet<Vec<u8>>, most_bytes: usize) -> bool {
+        let len_bytes = self.len_bytes + forms.iter().map(Vec::len).sum::<usize>();
+        let fits = len_bytes <= most_bytes;
+        if fits {
+            self.len_bytes = len_bytes;
+        }
+        for mut form in forms {
+            if !fits || self.set.contains(&form) {
+                form.zeroize();
+            } else {
+                self.set.insert(form);
+            }
+        }
+        fits
+    }
+}
+
+/// The forms of `value` and of each of its lines.
+fn forms_of(value: &str, thorough: bool) -> HashSet<Vec<u8>> {
+    let mut patterns = HashSet::new();
     if value.chars().count() < SHORTEST_MASKED_CHARS {
-        return;
+        return patterns;
     }
     let mut add = |mut form: String| {
         if patterns.contains(form.as_bytes()) {
@@ -24,7 +68,6 @@ pub(super) fn of(value: &str, patterns: &mut HashSet<Vec<u8>>) {
             patterns.insert(form.into_bytes());
         }
     };
-    let thorough = value.len() <= THOROUGH_BYTES;
     let lines = value.contains('\n');
     for whole in [value, value.trim()] {
         // Programs trim what they read from their environment.
@@ -53,6 +96,7 @@ pub(super) fn of(value: &str, patterns: &mut HashSet<Vec<u8>>) {
             }
         }
     }
+    patterns
 }
 
 fn hexadecimal(value: &str, add: &mut impl FnMut(String)) {

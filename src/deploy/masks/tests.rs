@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::model::secrets::{VALUE_LEN_BYTES, VALUES_LEN_BYTES};
 
 fn masks(values: &[&str]) -> Masks {
     let values: Vec<SecretString> = values
@@ -227,19 +228,61 @@ fn a_stream_keeps_back_only_what_may_be_a_value() {
     assert_eq!(stream.finish(), b"abcdefg");
 }
 
+/// Characters that most spellings write at greater length, in an order that does not repeat.
+fn costly(len_bytes: usize, characters: &str, seed: u64) -> String {
+    let characters: Vec<char> = characters.chars().collect();
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut value = String::from(" ");
+    loop {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let next = characters[(random >> 32) as usize % characters.len()];
+        if value.len() + next.len_utf8() >= len_bytes {
+            return value + " ";
+        }
+        value.push(next);
+    }
+}
+
 #[test]
-fn the_longest_value_takes_bounded_memory() {
-    let line = "  \"key/$HOME & <it's>\": \"a b+c%d\\\\e\",\n";
-    let numbered = |number: usize| line.replace("key", &format!("key{number}"));
-    let value: String = (0..1600).map(numbered).collect();
-    assert!(value.len() > 60 << 10);
-    let masks = masks(&[&value]);
-    let bytes = masks.automaton.nodes.len() * size_of::<Node>();
-    assert!(bytes < 64 << 20, "{bytes}");
-    assert_eq!(
-        masks.text(&format!("<{}>", hex::encode(&value))),
-        "<[sealed]>"
-    );
+#[expect(
+    clippy::print_stdout,
+    reason = "the measure, for whoever changes a bound"
+)]
+fn the_most_that_a_deployment_can_bind_takes_bounded_memory() {
+    const ONE_LINE: &str = "<>&\"'\\/+ ~!$%@:{}|^`\u{2028}äß";
+    let many_lines = format!("{ONE_LINE}\n");
+    for (characters, len_bytes) in [
+        (ONE_LINE, 650),
+        (ONE_LINE, 4096),
+        (ONE_LINE, VALUE_LEN_BYTES),
+        (many_lines.as_str(), 4096),
+    ] {
+        let count = VALUES_LEN_BYTES / len_bytes;
+        let values: Vec<SecretString> = (0..count)
+            .map(|seed| SecretString::from(costly(len_bytes, characters, 1 + seed as u64)))
+            .collect();
+        let masks = Masks::new(&values);
+        let taken = masks.automaton.nodes.capacity() * size_of::<Node>()
+            + masks.automaton.matches.capacity() * 2 * size_of::<u32>();
+        println!("{count} values of {len_bytes} bytes: {} MiB", taken >> 20);
+        assert!(taken <= MASKS_LEN_BYTES, "{taken}");
+        let nodes = &masks.automaton.nodes;
+        assert_eq!(nodes.len(), nodes.capacity(), "none was moved");
+        let said = format!("<{}>", hex::encode(values[count - 1].expose_secret()));
+        assert_eq!(masks.text(&said), "<[sealed]>");
+    }
+}
+
+#[test]
+fn short_values_are_found_in_every_form_beside_long_ones() {
+    let long = costly(4096, "<>&\"'\\/+ \n", 7);
+    let values: Vec<String> = (0..20).map(|_| long.clone()).collect();
+    let mut values: Vec<&str> = values.iter().map(String::as_str).collect();
+    values.push("a<b>\"c\"&d'e");
+    let rare = "a&lt;b&gt;&#34;c&#34;&amp;d&#39;e";
+    assert_eq!(masks(&values).text(rare), MASK);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader,
@@ -16,7 +18,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::wire::{CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, TIMED_OUT, kind};
+use super::guesses::Guesses;
+use super::room::{Full, Held, Room, weigh};
+use super::wire::{
+    CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, TIMED_OUT, is_id, kind,
+};
 use super::{ClientKey, Limits, Options};
 use crate::deploy::masks::Masks;
 
@@ -29,8 +35,20 @@ const REPLIES: usize = 64;
 const PROGRESS: usize = 64;
 const LOG_LINE_BYTES: usize = 16 << 10;
 
+/// The buffer of a longer line is given back after it.
+const KEPT_BUFFER_BYTES: usize = 64 << 10;
+
 /// Takes what the server tells everybody.
-pub(super) type Notify = Box<dyn Fn(Value) + Send + Sync>;
+pub(super) type Notify = Box<dyn Fn(Told<'_>) + Send + Sync>;
+
+/// A notification, masked.
+pub(super) struct Told<'m> {
+    pub message: &'m Value,
+    /// What it takes of the room.
+    pub weight: usize,
+    /// How many strings were masked in it.
+    pub masked: usize,
+}
 
 pub(super) struct Child {
     shared: Arc<Shared>,
@@ -39,9 +57,17 @@ pub(super) struct Child {
 struct Shared {
     limits: Limits,
     masks: Arc<Masks>,
-    lines: mpsc::Sender<Vec<u8>>,
+    room: Room,
+    guesses: Guesses,
+    lines: mpsc::Sender<Outgoing>,
     state: Mutex<State>,
     ended: CancellationToken,
+}
+
+/// A line for the server, and the room it takes until it is written.
+struct Outgoing {
+    line: Vec<u8>,
+    _held: Option<Held>,
 }
 
 struct State {
@@ -56,12 +82,14 @@ struct Pending {
     /// What the asker calls the request, for cancelling it.
     client_id: Value,
     /// None when it does not want any.
-    progress: Option<mpsc::Sender<Value>>,
+    progress: Option<mpsc::Sender<(Value, Held)>>,
     answer: oneshot::Sender<Reply>,
 }
 
 enum Reply {
-    Answer(Value),
+    Answer(Value, Held),
+    /// The answer had no room.
+    Full(Full),
     Cancelled,
 }
 
@@ -78,7 +106,8 @@ pub(super) struct Call {
     id: u64,
     client_id: Value,
     progress_token: Option<Value>,
-    progress: mpsc::Receiver<Value>,
+    client: ClientKey,
+    progress: mpsc::Receiver<(Value, Held)>,
     answer: oneshot::Receiver<Reply>,
     started: Instant,
     heard: Instant,
@@ -88,9 +117,9 @@ pub(super) struct Call {
 
 /// What comes of a call; after an answer or a failure comes nothing more.
 pub(super) enum Said {
-    Progress(Value),
-    /// The whole message with the client's id, and how many strings were masked in it.
-    Answer(Value, usize),
+    Progress(Value, Held),
+    /// The whole message with the client's id.
+    Answer(Value, Held),
     Failed(RpcError),
 }
 
@@ -108,6 +137,8 @@ impl Child {
         let shared = Arc::new(Shared {
             limits: options.limits,
             masks,
+            room: options.room,
+            guesses: options.guesses,
             lines,
             state: Mutex::new(State {
                 next_id: 1,
@@ -141,14 +172,19 @@ impl Child {
         self.shared.state().ended.clone()
     }
 
-    /// Sends a request under a number of our own.
-    pub async fn call(&self, asker: Asker, request: &Value) -> Result<Call, RpcError> {
+    /// Sends a request under a number of our own; of it nothing is kept but what its answer needs.
+    pub async fn call(
+        &self,
+        asker: Asker,
+        mut request: Value,
+        held: Option<Held>,
+    ) -> Result<Call, RpcError> {
         let (progress_in, progress) = mpsc::channel(PROGRESS);
         let (answer_in, answer) = oneshot::channel();
         let client_id = request["id"].clone();
         let progress_token = request
             .pointer("/params/_meta/progressToken")
-            .filter(|token| !token.is_null())
+            .filter(|token| is_id(token))
             .cloned();
         let pending = Pending {
             asker,
@@ -164,6 +200,7 @@ impl Child {
             id,
             client_id,
             progress_token,
+            client: asker.client,
             progress,
             answer,
             started: now,
@@ -171,21 +208,19 @@ impl Child {
             timeout: self.shared.limits.request_timeout,
             cancel_on_drop: false,
         };
-        let mut request = request.clone();
         request["id"] = json!(id);
         if let Some(token) = request.pointer_mut("/params/_meta/progressToken") {
             *token = json!(id);
         }
-        self.send(&request).await?;
+        self.send(request, held).await?;
         Ok(call)
     }
 
-    /// Sends a notification.
-    pub async fn send(&self, message: &Value) -> Result<(), RpcError> {
-        let mut line = message.to_string().into_bytes();
-        line.push(b'\n');
+    /// Sends a message, which takes its room until it is written.
+    pub async fn send(&self, message: Value, held: Option<Held>) -> Result<(), RpcError> {
+        let outgoing = Outgoing::new(message, held);
         tokio::select! {
-            sent = self.shared.lines.send(line) => sent.map_err(|_| RpcError::gone()),
+            sent = self.shared.lines.send(outgoing) => sent.map_err(|_| RpcError::gone()),
             () = self.shared.ended.cancelled() => Err(RpcError::gone()),
             () = tokio::time::sleep(self.shared.limits.request_timeout) => Err(self.shared.timed_out()),
         }
@@ -194,16 +229,17 @@ impl Child {
     /// Waits for the handshake's answer.
     pub async fn handshake(
         &self,
-        request: &Value,
+        request: Value,
         timeout: Duration,
     ) -> Result<Value, super::HandshakeError> {
         use super::HandshakeError::{Ended, NotUnderstood, Refused, TimedOut};
         let asker = Asker {
-            client: ClientKey(Uuid::nil()),
+            // Nobody's: what callers hold and guess is counted apart.
+            client: ClientKey(uuid::Builder::from_random_bytes(rand::random()).into_uuid()),
             session: None,
         };
         let answered = async {
-            let mut call = self.call(asker, request).await?;
+            let mut call = self.call(asker, request, None).await?;
             // A server may take longer to start than to answer; the wait around this one decides.
             call.timeout = self.shared.limits.request_total_timeout;
             call.answer().await
@@ -246,7 +282,7 @@ impl Child {
             .shared
             .take(|pending| pending.asker == asker && pending.client_id == *client_id)
         {
-            self.send(&cancelled(id, reason)).await?;
+            self.send(cancelled(id, reason), None).await?;
         }
         Ok(())
     }
@@ -254,7 +290,7 @@ impl Child {
     /// Cancels all that a session waits for, because it ends.
     pub async fn cancel_all(&self, asker: Asker) -> Result<(), RpcError> {
         for id in self.shared.take(|pending| pending.asker == asker) {
-            self.send(&cancelled(id, Some(&json!("The session ended."))))
+            self.send(cancelled(id, Some(&json!("The session ended."))), None)
                 .await?;
         }
         Ok(())
@@ -280,18 +316,21 @@ impl Call {
         tokio::select! {
             // Progress came before the answer and goes out before it.
             biased;
-            Some(mut progress) = self.progress.recv() => {
+            Some((mut progress, held)) = self.progress.recv() => {
                 self.heard = Instant::now();
-                self.shared.masks.json(&mut progress);
+                let masked = self.shared.masks.json(&mut progress);
                 progress["params"]["progressToken"] = self.progress_token.clone().unwrap_or_default();
-                Said::Progress(progress)
+                self.shared.guesses.slow(self.client, masked).await;
+                Said::Progress(progress, held)
             }
             reply = &mut self.answer => match reply {
-                Ok(Reply::Answer(mut message)) => {
+                Ok(Reply::Answer(mut message, held)) => {
                     let masked = self.shared.masks.json(&mut message);
                     message["id"] = self.client_id.clone();
-                    Said::Answer(message, masked)
+                    self.shared.guesses.slow(self.client, masked).await;
+                    Said::Answer(message, held)
                 }
+                Ok(Reply::Full(full)) => Said::Failed(full.answer_error()),
                 Ok(Reply::Cancelled) => Said::Failed(RpcError::new(StatusCode::OK, CANCELLED, "The request was cancelled.")),
                 Err(_) => Said::Failed(RpcError::gone()),
             },
@@ -303,11 +342,11 @@ impl Call {
     }
 
     /// The answer; progress is left out.
-    pub async fn answer(&mut self) -> Result<(Value, usize), RpcError> {
+    pub async fn answer(&mut self) -> Result<(Value, Held), RpcError> {
         loop {
             match self.next().await {
-                Said::Progress(_) => {}
-                Said::Answer(message, masked) => return Ok((message, masked)),
+                Said::Progress(..) => {}
+                Said::Answer(message, held) => return Ok((message, held)),
                 Said::Failed(error) => return Err(error),
             }
         }
@@ -318,11 +357,21 @@ impl Drop for Call {
     fn drop(&mut self) {
         let unanswered = self.shared.state().pending.remove(&self.id).is_some();
         if unanswered && self.cancel_on_drop {
-            let mut line = cancelled(self.id, None).to_string().into_bytes();
-            line.push(b'\n');
             // When there is no room the server learns nothing, and its answer is dropped.
-            let _ = self.shared.lines.try_send(line);
+            let told = Outgoing::new(cancelled(self.id, None), None);
+            let _ = self.shared.lines.try_send(told);
         }
+    }
+}
+
+impl Outgoing {
+    fn new(message: Value, mut held: Option<Held>) -> Self {
+        let mut line = message.to_string().into_bytes();
+        line.push(b'\n');
+        if let Some(held) = &mut held {
+            held.shrink(line.len());
+        }
+        Self { line, _held: held }
     }
 }
 
@@ -404,16 +453,16 @@ fn cancelled(id: u64, reason: Option<&Value>) -> Value {
 
 async fn write(
     mut stdin: impl AsyncWrite + Unpin,
-    mut lines: mpsc::Receiver<Vec<u8>>,
+    mut lines: mpsc::Receiver<Outgoing>,
     mut replies: mpsc::Receiver<Vec<u8>>,
     ended: CancellationToken,
 ) {
     loop {
-        let line = tokio::select! {
+        let Outgoing { line, _held } = tokio::select! {
             biased;
             () = ended.cancelled() => break,
-            Some(reply) = replies.recv() => reply,
-            Some(line) = lines.recv() => line,
+            Some(line) = replies.recv() => Outgoing { line, _held: None },
+            Some(outgoing) = lines.recv() => outgoing,
             else => break,
         };
         let written = async {
@@ -444,6 +493,7 @@ impl Reader {
         let mut line = Vec::new();
         let reason = loop {
             line.clear();
+            line.shrink_to(KEPT_BUFFER_BYTES);
             let read = tokio::select! {
                 () = ended.cancelled() => break "The relay was closed.".to_owned(),
                 read = read_line(&mut stdout, &mut line, self.shared.limits.message_bytes) => read,
@@ -471,20 +521,46 @@ impl Reader {
         if line.is_empty() {
             return;
         }
+        let weight = weigh(line);
+        if self.shared.room.is_never(weight) {
+            return self.too_heavy(line);
+        }
         match serde_json::from_slice(line) {
             Ok(Value::Array(messages))
                 if messages.iter().all(|message| kind(message).is_some()) =>
             {
+                let weight = weight / messages.len().max(1);
                 for message in messages {
-                    self.message(message);
+                    self.message(message, weight);
                 }
             }
-            Ok(message) if kind(&message).is_some() => self.message(message),
+            Ok(message) if kind(&message).is_some() => self.message(message, weight),
             _ => self.log(line),
         }
     }
 
-    fn message(&self, message: Value) {
+    /// Whoever waits for a message that is never built is told so.
+    fn too_heavy(&self, line: &[u8]) {
+        #[derive(Deserialize)]
+        struct Head {
+            id: Option<u64>,
+            method: Option<IgnoredAny>,
+        }
+        match serde_json::from_slice(line) {
+            Ok(Head {
+                id: Some(id),
+                method: None,
+            }) => {
+                if let Some(pending) = self.shared.state().pending.remove(&id) {
+                    let _ = pending.answer.send(Reply::Full(Full::Never));
+                }
+            }
+            Ok(_) => {}
+            Err(_) => self.log(line),
+        }
+    }
+
+    fn message(&self, message: Value, weight: usize) {
         match kind(&message) {
             Some(Kind::Answer { id }) => {
                 // An answer to nothing that was asked is dropped.
@@ -492,13 +568,18 @@ impl Reader {
                     .as_u64()
                     .and_then(|id| self.shared.state().pending.remove(&id));
                 if let Some(pending) = pending {
-                    let _ = pending.answer.send(Reply::Answer(message));
+                    let mut held = self.shared.room.hold(pending.asker.client);
+                    let reply = match held.resize(weight) {
+                        Ok(()) => Reply::Answer(message, held),
+                        Err(full) => Reply::Full(full),
+                    };
+                    let _ = pending.answer.send(reply);
                 }
             }
             Some(Kind::Request { id, method }) => self.refuse(id, method),
             Some(Kind::Notification {
                 method: "notifications/progress",
-            }) => self.progress(message),
+            }) => self.progress(message, weight),
             // It cancels one of its own requests, and those were answered at once.
             Some(Kind::Notification {
                 method: "notifications/cancelled",
@@ -506,8 +587,12 @@ impl Reader {
             | None => {}
             Some(Kind::Notification { .. }) => {
                 let mut message = message;
-                self.shared.masks.json(&mut message);
-                (self.notify)(message);
+                let masked = self.shared.masks.json(&mut message);
+                (self.notify)(Told {
+                    message: &message,
+                    weight,
+                    masked,
+                });
             }
         }
     }
@@ -528,19 +613,25 @@ impl Reader {
         let _ = self.replies.try_send(line);
     }
 
-    fn progress(&self, message: Value) {
+    fn progress(&self, message: Value, weight: usize) {
         let id = message
             .pointer("/params/progressToken")
             .and_then(Value::as_u64);
         let state = self.shared.state();
-        if let Some(progress) = id.and_then(|id| state.pending.get(&id)?.progress.as_ref()) {
-            let _ = progress.try_send(message);
+        let Some(pending) = id.and_then(|id| state.pending.get(&id)) else {
+            return;
+        };
+        let mut held = self.shared.room.hold(pending.asker.client);
+        if let (Some(progress), Ok(())) = (&pending.progress, held.resize(weight)) {
+            let _ = progress.try_send((message, held));
         }
     }
 
     fn log(&self, line: &[u8]) {
         if let Some(log) = &self.log {
-            let masked = self.shared.masks.bytes(line);
+            let mut mask = self.shared.masks.terminal();
+            let mut masked = mask.feed(line);
+            masked.extend(mask.finish());
             // Cut after masking: a value cut in two would not be found.
             let cut = &masked[..masked.len().min(LOG_LINE_BYTES)];
             let _ = log.try_send(String::from_utf8_lossy(cut).into_owned());

@@ -1,5 +1,9 @@
 //! Server-sent events as another server writes them: read one by one, masked, written again.
 
+use std::borrow::Cow;
+
+use serde_json::Value;
+
 use crate::deploy::masks::Masks;
 
 /// One event. Fields that the format does not know are left out.
@@ -33,6 +37,11 @@ impl Events {
             event_bytes: 0,
             after_return: false,
         }
+    }
+
+    /// What was read and is no whole event yet, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.event_bytes
     }
 
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
@@ -85,19 +94,23 @@ impl Events {
 }
 
 impl Event {
-    /// Masks every field; data that is JSON as JSON, so that escapes hide nothing.
-    pub fn mask(&mut self, masks: &Masks) {
+    /// Masks every field; data that is JSON as JSON, so that escapes hide nothing. Answers how many
+    /// strings were masked, and the message in the data as it was masked.
+    pub fn mask(&mut self, masks: &Masks) -> (usize, Option<Value>) {
+        let mut masked = 0;
         for field in [&mut self.name, &mut self.id].into_iter().flatten() {
-            *field = masks.text(field).into_owned();
+            masked += mask_text(field, masks);
         }
-        if let Some(data) = &mut self.data {
-            *data = match serde_json::from_str(data) {
-                Ok(mut message) => {
-                    masks.json(&mut message);
-                    message.to_string()
-                }
-                Err(_) => masks.text(data).into_owned(),
-            };
+        let Some(data) = &mut self.data else {
+            return (masked, None);
+        };
+        match serde_json::from_str(data) {
+            Ok(mut message) => {
+                masked += masks.json(&mut message);
+                *data = message.to_string();
+                (masked, Some(message))
+            }
+            Err(_) => (masked + mask_text(data, masks), None),
         }
     }
 
@@ -116,6 +129,16 @@ impl Event {
         }
         out.push('\n');
         out
+    }
+}
+
+fn mask_text(text: &mut String, masks: &Masks) -> usize {
+    match masks.text(text) {
+        Cow::Owned(masked) => {
+            *text = masked;
+            1
+        }
+        Cow::Borrowed(_) => 0,
     }
 }
 

@@ -17,11 +17,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::events::{Event, Events};
+use super::guesses::Guesses;
+use super::room::{Full, Held, Room, weigh};
 use super::sessions::{Found, Sessions};
 use super::stdio::{initialize, no_session_here, not_allowed};
 use super::wire::{
-    Kind, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, TIMED_OUT, VERSION_HEADER,
-    is_type, json_response, kind, read_message,
+    Kind, Read, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, TIMED_OUT, VERSION_HEADER,
+    is_id, is_type, json_response, kind, read_message,
 };
 use super::{ClientKey, HandshakeError, Limits, Options};
 use crate::deploy::masks::Masks;
@@ -38,6 +40,8 @@ pub struct HttpRelay {
     url: String,
     masks: Arc<Masks>,
     limits: Limits,
+    room: Room,
+    guesses: Guesses,
     sessions: Sessions,
     pending: Arc<Mutex<HashMap<ClientKey, usize>>>,
     info: Value,
@@ -78,7 +82,9 @@ impl HttpRelay {
             url: format!("http://localhost/{}", path.trim_start_matches('/')),
             masks,
             limits,
-            sessions: Sessions::new(limits),
+            sessions: Sessions::new(limits, options.room.clone()),
+            room: options.room,
+            guesses: options.guesses,
             pending: Arc::default(),
             info: Value::Null,
         };
@@ -103,19 +109,17 @@ impl HttpRelay {
 
     pub async fn handle(&self, client: ClientKey, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let (body, message) = match parts.method {
-            Method::POST => match read_message(&parts.headers, body, &self.limits).await {
-                Ok(read) => read,
+        let held = self.room.hold(client);
+        let asked = match parts.method {
+            Method::POST => match read_message(&parts.headers, body, &self.limits, held).await {
+                Ok(read) => Asked::of(read),
                 Err(error) => return error.response(&Value::Null),
             },
-            Method::GET | Method::DELETE => (Bytes::new(), Value::Null),
+            Method::GET | Method::DELETE => Asked::without_body(held),
             _ => return not_allowed(),
         };
-        let id = message.get("id").cloned().unwrap_or(Value::Null);
-        match self
-            .pass(client, parts.method, &parts.headers, body, &message)
-            .await
-        {
+        let id = asked.id.clone();
+        match self.pass(client, parts.method, &parts.headers, asked).await {
             Ok(response) => response,
             Err(error) => error.response(&id),
         }
@@ -126,16 +130,14 @@ impl HttpRelay {
         client: ClientKey,
         method: Method,
         headers: &HeaderMap,
-        body: Bytes,
-        message: &Value,
+        asked: Asked,
     ) -> Result<Response, RpcError> {
-        let opens = matches!(
-            kind(message),
-            Some(Kind::Request {
-                method: "initialize",
-                ..
-            })
-        );
+        let Asked {
+            id,
+            opens,
+            body,
+            mut held,
+        } = asked;
         if opens && headers.contains_key(SESSION_HEADER) {
             return Err(no_session_here());
         }
@@ -153,6 +155,8 @@ impl HttpRelay {
             Ok(answer) => answer.map_err(|_| RpcError::gone())?,
             Err(_) => return Err(self.timed_out()),
         };
+        // The body is sent; what follows is held for the answer.
+        held.shrink(0);
         if let Some(session) = &session
             && (answer.status() == StatusCode::NOT_FOUND
                 || (method == Method::DELETE && answer.status().is_success()))
@@ -171,7 +175,7 @@ impl HttpRelay {
             )?),
             _ => None,
         };
-        let mut response = self.passed_out(answer, method, message, slot).await?;
+        let mut response = self.passed_out(answer, method, id, held, slot).await?;
         if let Some(id) = opened.or(session.map(|session| session.id))
             && let Ok(id) = HeaderValue::from_str(&id.to_string())
         {
@@ -185,7 +189,8 @@ impl HttpRelay {
         &self,
         answer: reqwest::Response,
         method: Method,
-        message: &Value,
+        id: Value,
+        mut held: Held,
         slot: Slot,
     ) -> Result<Response, RpcError> {
         let status = answer.status();
@@ -208,15 +213,24 @@ impl HttpRelay {
                 "The server's answer was compressed though nobody asked.".to_owned(),
             ));
         }
-        let id = message.get("id").cloned().unwrap_or(Value::Null);
         if is_type(answer.headers(), "text/event-stream") && status.is_success() {
             let streamed = Streamed {
                 answer,
                 events: Events::new(self.limits.message_bytes),
                 masks: Arc::clone(&self.masks),
-                // A GET's stream may be silent for as long as it likes.
-                silence: (method == Method::POST).then_some(self.limits.request_timeout),
-                until: Instant::now() + self.limits.request_total_timeout,
+                guesses: self.guesses.clone(),
+                client: slot.client,
+                held,
+                // A GET's stream may be silent for as long as it lasts.
+                silence: match method {
+                    Method::POST => self.limits.request_timeout,
+                    _ => self.limits.stream_total,
+                },
+                until: Instant::now()
+                    + match method {
+                        Method::POST => self.limits.request_total_timeout,
+                        _ => self.limits.stream_total,
+                    },
                 id,
                 answered: method != Method::POST,
                 _slot: slot,
@@ -234,13 +248,16 @@ impl HttpRelay {
         if is_type(answer.headers(), "application/json") {
             let body = match tokio::time::timeout(
                 self.limits.request_timeout,
-                bounded(answer, self.limits.message_bytes),
+                bounded(answer, self.limits.message_bytes, &mut held),
             )
             .await
             {
                 Ok(body) => body?,
                 Err(_) => return Err(self.timed_out()),
             };
+            held.resize_soon(weigh(&body))
+                .await
+                .map_err(Full::answer_error)?;
             let mut answer: Value = serde_json::from_slice(&body)
                 .map_err(|_| refused("The server's answer is not JSON.".to_owned()))?;
             let is_for = answer.get("id") == Some(&id);
@@ -248,7 +265,8 @@ impl HttpRelay {
             if is_for {
                 answer["id"] = id;
             }
-            return Ok(json_response(status, &answer, masked));
+            self.guesses.slow(slot.client, masked).await;
+            return Ok(json_response(status, &answer, Some(held)));
         }
         if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED {
             return Ok(status.into_response());
@@ -331,6 +349,9 @@ impl HttpRelay {
     /// The message that answers the handshake, masked.
     async fn first_answer(&self, mut answer: reqwest::Response) -> Result<Value, HandshakeError> {
         let not_understood = |text: &str| HandshakeError::NotUnderstood(text.to_owned());
+        // Nobody's: what callers hold is counted apart.
+        let nobody = ClientKey(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
+        let mut held = self.room.hold(nobody);
         let mut message = if is_type(answer.headers(), "text/event-stream") {
             let mut events = Events::new(self.limits.message_bytes);
             'found: loop {
@@ -344,7 +365,11 @@ impl HttpRelay {
                     .feed(&chunk)
                     .map_err(|_| not_understood("it is too long."))?
                 {
-                    let message = serde_json::from_str(event.data.as_deref().unwrap_or_default());
+                    let data = event.data.as_deref().unwrap_or_default();
+                    held.resize_soon(weigh(data.as_bytes()))
+                        .await
+                        .map_err(|full| not_understood(&full.answer_error().message))?;
+                    let message = serde_json::from_str(data);
                     if let Some(message) = message
                         .ok()
                         .filter(|message| matches!(kind(message), Some(Kind::Answer { .. })))
@@ -355,9 +380,12 @@ impl HttpRelay {
             }
         } else {
             let status = answer.status().as_u16();
-            let body = bounded(answer, self.limits.message_bytes)
+            let body = bounded(answer, self.limits.message_bytes, &mut held)
                 .await
                 .map_err(|error| not_understood(&error.message))?;
+            held.resize_soon(weigh(&body))
+                .await
+                .map_err(|full| not_understood(&full.answer_error().message))?;
             serde_json::from_slice(&body)
                 .map_err(|_| not_understood(&format!("HTTP {status}, not JSON.")))?
         };
@@ -399,6 +427,7 @@ fn passed_in(headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
 async fn bounded(
     mut answer: reqwest::Response,
     longest_bytes: usize,
+    held: &mut Held,
 ) -> Result<BytesMut, RpcError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await.map_err(|_| RpcError::gone())? {
@@ -406,9 +435,53 @@ async fn bounded(
             let text = format!("The server's answer is longer than {longest_bytes} bytes.");
             return Err(RpcError::new(StatusCode::BAD_GATEWAY, SERVER_GONE, text));
         }
+        held.resize_soon(held.bytes() + chunk.len())
+            .await
+            .map_err(Full::answer_error)?;
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// What of a request is needed once its tree is let go of.
+struct Asked {
+    id: Value,
+    opens: bool,
+    body: Bytes,
+    held: Held,
+}
+
+impl Asked {
+    fn of(read: Read) -> Self {
+        let message = read.message;
+        let mut held = read.held;
+        held.shrink(read.bytes.len());
+        Self {
+            id: message
+                .get("id")
+                .filter(|id| is_id(id))
+                .cloned()
+                .unwrap_or(Value::Null),
+            opens: matches!(
+                kind(&message),
+                Some(Kind::Request {
+                    method: "initialize",
+                    ..
+                })
+            ),
+            body: read.bytes,
+            held,
+        }
+    }
+
+    fn without_body(held: Held) -> Self {
+        Self {
+            id: Value::Null,
+            opens: false,
+            body: Bytes::new(),
+            held,
+        }
+    }
 }
 
 /// One of the requests that may wait at once, for as long as its answer is read.
@@ -459,7 +532,11 @@ struct Streamed {
     answer: reqwest::Response,
     events: Events,
     masks: Arc<Masks>,
-    silence: Option<Duration>,
+    guesses: Guesses,
+    client: ClientKey,
+    /// For what was read of events, and for those that are being written.
+    held: Held,
+    silence: Duration,
     until: Instant,
     id: Value,
     answered: bool,
@@ -473,27 +550,31 @@ impl Streamed {
         stream::unfold(Some(self), |state| async move {
             let mut streamed = state?;
             loop {
-                let chunk = match streamed.silence {
-                    Some(silence) => {
-                        let deadline = (Instant::now() + silence).min(streamed.until);
-                        tokio::time::timeout_at(deadline, streamed.answer.chunk()).await
-                    }
-                    None => Ok(streamed.answer.chunk().await),
-                };
+                // What was handed on before has been written.
+                streamed.held.shrink(streamed.events.held_bytes());
+                let deadline = (Instant::now() + streamed.silence).min(streamed.until);
+                let chunk = tokio::time::timeout_at(deadline, streamed.answer.chunk()).await;
                 match chunk {
-                    Ok(Ok(Some(chunk))) => match streamed.events.feed(&chunk) {
-                        Ok(events) if events.is_empty() => {}
-                        Ok(events) => {
-                            let written: String = events
-                                .into_iter()
-                                .map(|event| streamed.written(event))
-                                .collect();
-                            return Some((Ok(Bytes::from(written)), Some(streamed)));
+                    Ok(Ok(Some(chunk))) => {
+                        let bytes = streamed.held.bytes() + chunk.len();
+                        if let Err(full) = streamed.held.resize_soon(bytes).await {
+                            return streamed.failed(&full.answer_error().message);
                         }
-                        Err(_) => {
-                            return streamed.failed("The server sent an event that is too long.");
+                        match streamed.events.feed(&chunk) {
+                            Ok(events) if events.is_empty() => {}
+                            Ok(events) => match streamed.written(events).await {
+                                Ok(written) => return Some((Ok(written), Some(streamed))),
+                                Err(full) => {
+                                    return streamed.failed(&full.answer_error().message);
+                                }
+                            },
+                            Err(_) => {
+                                return streamed
+                                    .failed("The server sent an event that is too long.");
+                            }
                         }
-                    },
+                    }
+                    Err(_) if streamed.answered => return None,
                     Ok(Ok(None) | Err(_)) if streamed.answered => return None,
                     Ok(Ok(None) | Err(_)) => return streamed.failed(&RpcError::gone().message),
                     Err(_) => {
@@ -506,19 +587,28 @@ impl Streamed {
         })
     }
 
-    fn written(&mut self, mut event: Event) -> String {
-        let message: Option<Value> = event
-            .data
-            .as_deref()
-            .and_then(|data| serde_json::from_str(data).ok());
-        let answers = message.as_ref().and_then(kind);
-        self.answered |= matches!(answers, Some(Kind::Answer { id }) if *id == self.id);
-        event.mask(&self.masks);
-        event.write()
+    async fn written(&mut self, events: Vec<Event>) -> Result<Bytes, Full> {
+        let mut written = String::new();
+        for mut event in events {
+            let weight = weigh(event.data.as_deref().unwrap_or_default().as_bytes());
+            let bytes = self.events.held_bytes() + written.len() + weight;
+            self.held.resize_soon(bytes).await?;
+            let (masked, message) = event.mask(&self.masks);
+            let answers = message.as_ref().and_then(kind);
+            self.answered |= matches!(answers, Some(Kind::Answer { id }) if *id == self.id);
+            drop(message);
+            self.guesses.slow(self.client, masked).await;
+            written.push_str(&event.write());
+        }
+        self.held.shrink(self.events.held_bytes() + written.len());
+        Ok(Bytes::from(written))
     }
 
     /// The last event, when the request has not been answered.
     fn failed(self, text: &str) -> Option<(Result<Bytes, std::convert::Infallible>, Option<Self>)> {
+        if self.answered {
+            return None;
+        }
         let message = RpcError::new(StatusCode::OK, SERVER_GONE, text).message(&self.id);
         let event = Event {
             name: Some("message".to_owned()),

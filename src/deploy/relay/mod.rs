@@ -6,8 +6,10 @@
 
 mod child;
 mod events;
+mod guesses;
 mod http;
 mod modern;
+mod room;
 mod sessions;
 mod stdio;
 mod wire;
@@ -20,17 +22,14 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use guesses::Guesses;
 pub use http::HttpRelay;
+pub use room::{Room, RoomLimits};
 pub use stdio::{KeptSessions, StdioRelay};
 
 /// Who calls, for example a token's id. A session belongs to one key; another key does not see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientKey(pub Uuid);
-
-/// What a response holds in its extensions when it is not a stream: how many strings were masked in
-/// it, so that the gateway can count and slow down guessing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaskedStrings(pub usize);
 
 /// A running server, whichever transport it speaks.
 #[expect(
@@ -115,6 +114,8 @@ pub struct Limits {
     pub sessions_per_client: usize,
     /// A session without a request or an open stream for so long is forgotten.
     pub session_idle: Duration,
+    /// A stream of notifications ends after so long, and its client asks again: a revoke holds from then on.
+    pub stream_total: Duration,
     /// Requests that wait for the server at once; of one client, [`Limits::pending_per_client`].
     pub pending: usize,
     pub pending_per_client: usize,
@@ -130,6 +131,7 @@ impl Default for Limits {
             sessions: 1024,
             sessions_per_client: 64,
             session_idle: Duration::from_secs(1800),
+            stream_total: Duration::from_secs(300),
             pending: 1024,
             pending_per_client: 256,
         }
@@ -145,4 +147,8 @@ pub struct Options {
     pub log: Option<mpsc::Sender<String>>,
     /// The sessions of the stdio server that this one replaces; without them clients begin anew.
     pub sessions: Option<KeptSessions>,
+    /// Where messages are held; by default the room of all relays.
+    pub room: Room,
+    /// How many masked answers callers got; by default counted over all relays.
+    pub guesses: Guesses,
 }

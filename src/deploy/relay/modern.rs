@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::ClientKey;
 use super::child::{Asker, Child};
+use super::room::Held;
 use super::stdio::messages;
 use super::wire::{
     Accepts, HEADER_MISMATCH, Kind, METHOD_NOT_FOUND, MODERN_VERSION, RpcError, accepted,
@@ -44,9 +45,10 @@ pub(super) async fn post(
     client: ClientKey,
     headers: &HeaderMap,
     message: Value,
+    held: Held,
 ) -> Response {
     let id = message.get("id").cloned().unwrap_or(Value::Null);
-    answer(child, info, client, headers, message)
+    answer(child, info, client, headers, message, held)
         .await
         .unwrap_or_else(|error| error.response(&id))
 }
@@ -57,6 +59,7 @@ async fn answer(
     client: ClientKey,
     headers: &HeaderMap,
     mut message: Value,
+    held: Held,
 ) -> Result<Response, RpcError> {
     let (id, method) = match kind(&message) {
         Some(Kind::Request { id, method }) if message["jsonrpc"] == "2.0" => {
@@ -80,7 +83,7 @@ async fn answer(
     }
     if method == "server/discover" {
         let answer = json!({"jsonrpc": "2.0", "id": id, "result": discovered(info)});
-        return Ok(json_response(StatusCode::OK, &answer, 0));
+        return Ok(json_response(StatusCode::OK, &answer, None));
     }
     if !METHODS.contains(&method.as_str()) {
         return Err(RpcError::new(
@@ -97,7 +100,8 @@ async fn answer(
                 client,
                 session: None,
             },
-            &message,
+            message,
+            Some(held),
         )
         .await?;
     call.cancel_on_drop();
@@ -105,17 +109,21 @@ async fn answer(
         let messages = messages(call, id);
         return Ok(event_response(futures::StreamExt::map(
             messages,
-            move |message| completed(message, &method),
+            move |(message, held)| (completed(message, &method), held),
         )));
     }
-    let (answer, masked) = call.answer().await?;
+    let (answer, held) = call.answer().await?;
     let unknown = answer.pointer("/error/code") == Some(&json!(METHOD_NOT_FOUND));
     let status = if unknown {
         StatusCode::NOT_FOUND
     } else {
         StatusCode::OK
     };
-    Ok(json_response(status, &completed(answer, &method), masked))
+    Ok(json_response(
+        status,
+        &completed(answer, &method),
+        Some(held),
+    ))
 }
 
 fn check_envelope(message: &Value, method: &str, headers: &HeaderMap) -> Result<(), RpcError> {

@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::child::Told;
+use super::room::{Held, Room};
 use super::wire::{RpcError, SESSION_HEADER, SESSION_UNKNOWN};
 use super::{ClientKey, Limits};
 
@@ -18,8 +20,18 @@ const SUBSCRIPTIONS: usize = 256;
 /// The longest URI that a session may subscribe to.
 const URI_LEN_BYTES: usize = 2048;
 
+/// A notification on its way to one session.
+pub(super) struct Queued {
+    pub message: Value,
+    pub masked: usize,
+    pub held: Held,
+}
+
 pub(super) struct Sessions {
     limits: Limits,
+    room: Room,
+    /// The two clients that last called without a session: one of them is not the client in question.
+    callers: Mutex<Vec<(ClientKey, Instant)>>,
     by_id: Mutex<HashMap<Uuid, Session>>,
 }
 
@@ -29,7 +41,7 @@ struct Session {
     /// The session's id at a server that speaks HTTP itself.
     upstream: Option<String>,
     used: Instant,
-    stream: Option<mpsc::Sender<Value>>,
+    stream: Option<mpsc::Sender<Queued>>,
     subscriptions: HashSet<String>,
 }
 
@@ -42,9 +54,11 @@ pub(super) struct Found {
 }
 
 impl Sessions {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, room: Room) -> Self {
         Self {
             limits,
+            room,
+            callers: Mutex::default(),
             by_id: Mutex::new(HashMap::new()),
         }
     }
@@ -122,7 +136,7 @@ impl Sessions {
     }
 
     /// The session's stream of notifications; the one before ends.
-    pub fn stream(&self, id: Uuid) -> mpsc::Receiver<Value> {
+    pub fn stream(&self, id: Uuid) -> mpsc::Receiver<Queued> {
         let (sender, receiver) = mpsc::channel(STREAM_MESSAGES);
         if let Some(session) = self.lock().get_mut(&id) {
             session.stream = Some(sender);
@@ -162,14 +176,29 @@ impl Sessions {
             .collect()
     }
 
+    /// Notes that a client called without a session.
+    pub fn called(&self, client: ClientKey) {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.retain(|(other, _)| *other != client);
+        callers.insert(0, (client, Instant::now()));
+        callers.truncate(2);
+    }
+
     /// Passes a shared server's notification to those whom it concerns. What does not concern all
-    /// and names nobody (a log message) goes out only while one client alone has sessions: it may
-    /// speak of what another client did.
-    pub fn notify(&self, notification: &Value) {
+    /// and names nobody (a log message) goes out only while one client alone has sessions and calls:
+    /// it may speak of what another client did.
+    pub fn notify(&self, told: &Told<'_>) {
         let by_id = self.lock();
-        let method = notification["method"].as_str().unwrap_or_default();
-        let uri = notification["params"]["uri"].as_str().unwrap_or_default();
-        let clients: HashSet<ClientKey> = by_id.values().map(|session| session.client).collect();
+        let method = told.message["method"].as_str().unwrap_or_default();
+        let uri = told.message["params"]["uri"].as_str().unwrap_or_default();
+        let mut clients: HashSet<ClientKey> =
+            by_id.values().map(|session| session.client).collect();
+        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A call that began longer ago has ended.
+        let recent = callers
+            .iter()
+            .filter(|(_, at)| at.elapsed() <= self.limits.request_total_timeout);
+        clients.extend(recent.map(|(client, _)| *client));
         for session in by_id.values() {
             let concerned = match method {
                 "notifications/tools/list_changed"
@@ -178,8 +207,21 @@ impl Sessions {
                 "notifications/resources/updated" => session.subscriptions.contains(uri),
                 _ => clients.len() == 1,
             };
-            if let (true, Some(stream)) = (concerned, &session.stream) {
-                let _ = stream.try_send(notification.clone());
+            let Some(place) = session
+                .stream
+                .as_ref()
+                .filter(|_| concerned)
+                .and_then(|stream| stream.try_reserve().ok())
+            else {
+                continue;
+            };
+            let mut held = self.room.hold(session.client);
+            if held.resize(told.weight).is_ok() {
+                place.send(Queued {
+                    message: told.message.clone(),
+                    masked: told.masked,
+                    held,
+                });
             }
         }
     }

@@ -12,11 +12,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::child::{Asker, Call, Child, Said};
+use super::guesses::Guesses;
 use super::modern;
+use super::room::{Held, Room};
 use super::sessions::{Found, Sessions};
 use super::wire::{
-    Accepts, Kind, METHOD_NOT_FOUND, MODERN_VERSION, RpcError, SESSION_HEADER, SESSION_VERSIONS,
-    VERSION_HEADER, accepted, event_response, json_response, kind, read_message,
+    Accepts, Kind, METHOD_NOT_FOUND, MODERN_VERSION, Read, RpcError, SESSION_HEADER,
+    SESSION_VERSIONS, VERSION_HEADER, accepted, event_response, is_id, json_response, kind,
+    read_message,
 };
 use super::{ClientKey, HandshakeError, Limits, Options};
 use crate::deploy::masks::Masks;
@@ -39,6 +42,8 @@ pub struct StdioRelay {
     child: Child,
     sessions: Arc<Sessions>,
     limits: Limits,
+    room: Room,
+    guesses: Guesses,
     info: Value,
 }
 
@@ -63,26 +68,30 @@ impl StdioRelay {
     ) -> Result<Self, HandshakeError> {
         let limits = options.limits;
         let kept = options.sessions.clone();
-        let sessions = kept.map_or_else(|| Arc::new(Sessions::new(limits)), |kept| kept.0);
+        let (room, guesses) = (options.room.clone(), options.guesses.clone());
+        let sessions = kept.map_or_else(
+            || Arc::new(Sessions::new(limits, room.clone())),
+            |kept| kept.0,
+        );
         let notified = Arc::clone(&sessions);
         let child = Child::new(
             stdin,
             stdout,
             masks,
             options,
-            Box::new(move |message| notified.notify(&message)),
+            Box::new(move |told| notified.notify(&told)),
         );
-        let mut info = child.handshake(&initialize(), timeout).await?;
+        let mut info = child.handshake(initialize(), timeout).await?;
         let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
         child
-            .send(&initialized)
+            .send(initialized, None)
             .await
             .map_err(|error| HandshakeError::Ended(error.message))?;
         for uri in sessions.subscriptions() {
             // The old server was told of these; the answer concerns nobody, so its id is none of ours.
             let subscribe = json!({"jsonrpc": "2.0", "id": "again", "method": "resources/subscribe", "params": {"uri": uri}});
             child
-                .send(&subscribe)
+                .send(subscribe, None)
                 .await
                 .map_err(|error| HandshakeError::Ended(error.message))?;
         }
@@ -94,6 +103,8 @@ impl StdioRelay {
             child,
             sessions,
             limits,
+            room,
+            guesses,
             info,
         })
     }
@@ -130,29 +141,52 @@ impl StdioRelay {
             .get(VERSION_HEADER)
             .map(|version| version.to_str().unwrap_or_default());
         let answered = match (&parts.method, version) {
-            (&Method::POST, _) => match read_message(headers, body, &self.limits).await {
-                Ok((_, message))
-                    if version == Some(MODERN_VERSION) || modern::is_modern(&message) =>
-                {
-                    if headers.contains_key(SESSION_HEADER) {
-                        let id = message.get("id").cloned().unwrap_or(Value::Null);
-                        return no_session_here().response(&id);
+            (&Method::POST, _) => {
+                let held = self.room.hold(client);
+                match read_message(headers, body, &self.limits, held).await {
+                    // The text is let go of at once: the tree takes its place.
+                    Ok(Read { message, held, .. }) => {
+                        return self.answer(client, headers, message, held).await;
                     }
-                    return modern::post(&self.child, &self.info, client, headers, message).await;
+                    Err(error) => Err(error),
                 }
-                Ok((_, message)) => self.post(client, headers, message).await,
-                Err(error) => Err((Value::Null, error)),
-            },
-            (&Method::GET, version) if version != Some(MODERN_VERSION) => self
-                .get(client, headers)
-                .map_err(|error| (Value::Null, error)),
-            (&Method::DELETE, version) if version != Some(MODERN_VERSION) => self
-                .delete(client, headers)
-                .await
-                .map_err(|error| (Value::Null, error)),
+            }
+            (&Method::GET, version) if version != Some(MODERN_VERSION) => self.get(client, headers),
+            (&Method::DELETE, version) if version != Some(MODERN_VERSION) => {
+                self.delete(client, headers).await
+            }
             _ => return not_allowed(),
         };
-        answered.unwrap_or_else(|(id, error)| error.response(&id))
+        answered.unwrap_or_else(|error| error.response(&Value::Null))
+    }
+
+    async fn answer(
+        &self,
+        client: ClientKey,
+        headers: &HeaderMap,
+        message: Value,
+        held: Held,
+    ) -> Response {
+        let id = message
+            .get("id")
+            .filter(|id| is_id(id))
+            .cloned()
+            .unwrap_or(Value::Null);
+        let stateless = headers
+            .get(VERSION_HEADER)
+            .is_some_and(|version| version == MODERN_VERSION)
+            || modern::is_modern(&message);
+        if !stateless {
+            return self
+                .post(client, headers, message, held)
+                .await
+                .unwrap_or_else(|error| error.response(&id));
+        }
+        if headers.contains_key(SESSION_HEADER) {
+            return no_session_here().response(&id);
+        }
+        self.sessions.called(client);
+        modern::post(&self.child, &self.info, client, headers, message, held).await
     }
 
     async fn post(
@@ -160,34 +194,31 @@ impl StdioRelay {
         client: ClientKey,
         headers: &HeaderMap,
         message: Value,
-    ) -> Result<Response, (Value, RpcError)> {
-        let id = message.get("id").cloned().unwrap_or(Value::Null);
+        held: Held,
+    ) -> Result<Response, RpcError> {
         let accepts = Accepts::of(headers);
-        let answered = async {
-            if !accepts.json && !accepts.events {
-                return Err(RpcError {
-                    status: StatusCode::NOT_ACCEPTABLE,
-                    ..RpcError::invalid("Accept must allow application/json and text/event-stream.")
-                });
+        if !accepts.json && !accepts.events {
+            return Err(RpcError {
+                status: StatusCode::NOT_ACCEPTABLE,
+                ..RpcError::invalid("Accept must allow application/json and text/event-stream.")
+            });
+        }
+        if let Some(Kind::Request {
+            method: "initialize",
+            ..
+        }) = kind(&message)
+        {
+            if headers.contains_key(SESSION_HEADER) {
+                return Err(no_session_here());
             }
-            if let Some(Kind::Request {
-                method: "initialize",
-                ..
-            }) = kind(&message)
-            {
-                if headers.contains_key(SESSION_HEADER) {
-                    return Err(no_session_here());
-                }
-                return self.initialize(client, &message, accepts);
-            }
-            check_version(headers)?;
-            let session = self.sessions.find(client, headers)?;
-            match message {
-                Value::Array(messages) => self.batch(client, &session, messages).await,
-                message => self.single(client, &session, &message, accepts).await,
-            }
-        };
-        answered.await.map_err(|error| (id, error))
+            return self.initialize(client, &message, accepts);
+        }
+        check_version(headers)?;
+        let session = self.sessions.find(client, headers)?;
+        match message {
+            Value::Array(messages) => self.batch(client, &session, messages, held).await,
+            message => self.single(client, &session, message, held, accepts).await,
+        }
     }
 
     fn initialize(
@@ -211,7 +242,7 @@ impl StdioRelay {
         let mut result = self.info.clone();
         result["protocolVersion"] = json!(version);
         let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
-        let mut response = respond(accepts, answer, 0);
+        let mut response = respond(accepts, answer);
         if let Ok(session) = HeaderValue::from_str(&session.to_string()) {
             response.headers_mut().insert(SESSION_HEADER, session);
         }
@@ -222,39 +253,39 @@ impl StdioRelay {
         &self,
         client: ClientKey,
         session: &Found,
-        message: &Value,
+        message: Value,
+        held: Held,
         accepts: Accepts,
     ) -> Result<Response, RpcError> {
         let asker = Asker {
             client,
             session: Some(session.id),
         };
-        let (id, method) = match kind(message) {
+        let (id, method) = match kind(&message) {
             _ if message["jsonrpc"] != "2.0" => {
                 return Err(RpcError::invalid("The body is not a JSON-RPC 2.0 message."));
             }
             None => return Err(RpcError::invalid("The body is not a JSON-RPC 2.0 message.")),
             Some(Kind::Answer { .. }) => return Ok(accepted()),
-            Some(Kind::Notification { method }) => {
-                self.notification(asker, method, message).await?;
+            Some(Kind::Notification { .. }) => {
+                self.notification(asker, message, Some(held)).await?;
                 return Ok(accepted());
             }
-            Some(Kind::Request { id, method }) => (id, method),
+            Some(Kind::Request { id, method }) => (id.clone(), method),
         };
-        if let Some(result) = self.answered_here(session, method, message)? {
+        if let Some(result) = self.answered_here(session, method, &message)? {
             return Ok(respond(
                 accepts,
                 json!({"jsonrpc": "2.0", "id": id, "result": result}),
-                0,
             ));
         }
-        let mut call = self.child.call(asker, message).await?;
         let wants_progress = message.pointer("/params/_meta/progressToken").is_some();
+        let mut call = self.child.call(asker, message, Some(held)).await?;
         if accepts.events && (wants_progress || !accepts.json) {
-            return Ok(event_response(messages(call, id.clone())));
+            return Ok(event_response(messages(call, id)));
         }
-        let (answer, masked) = call.answer().await?;
-        Ok(json_response(StatusCode::OK, &answer, masked))
+        let (answer, held) = call.answer().await?;
+        Ok(json_response(StatusCode::OK, &answer, Some(held)))
     }
 
     /// Requests that do not reach the server, since it does not know of sessions.
@@ -287,10 +318,10 @@ impl StdioRelay {
     async fn notification(
         &self,
         asker: Asker,
-        method: &str,
-        message: &Value,
+        message: Value,
+        held: Option<Held>,
     ) -> Result<(), RpcError> {
-        match method {
+        match message["method"].as_str().unwrap_or_default() {
             "notifications/cancelled" => {
                 let params = &message["params"];
                 self.child
@@ -301,7 +332,7 @@ impl StdioRelay {
             "notifications/initialized"
             | "notifications/roots/list_changed"
             | "notifications/progress" => Ok(()),
-            _ => self.child.send(message).await,
+            _ => self.child.send(message, held).await,
         }
     }
 
@@ -311,6 +342,7 @@ impl StdioRelay {
         client: ClientKey,
         session: &Found,
         messages: Vec<Value>,
+        mut held: Held,
     ) -> Result<Response, RpcError> {
         if session.version.as_str() >= "2025-06-18" {
             return Err(RpcError::invalid(
@@ -328,55 +360,65 @@ impl StdioRelay {
         };
         let answers = join_all(
             messages
-                .iter()
+                .into_iter()
                 .map(|message| self.batched(asker, session, message)),
         )
         .await;
-        let (answers, masked): (Vec<Value>, Vec<usize>) = answers.into_iter().flatten().unzip();
-        if answers.is_empty() {
+        let mut texts = Vec::new();
+        for (answer, part) in answers.into_iter().flatten() {
+            texts.push(answer);
+            if let Some(part) = part {
+                held.absorb(part);
+            }
+        }
+        if texts.is_empty() {
             return Ok(accepted());
         }
-        Ok(json_response(
-            StatusCode::OK,
-            &Value::Array(answers),
-            masked.into_iter().sum(),
-        ))
+        let answer = Value::Array(texts);
+        Ok(json_response(StatusCode::OK, &answer, Some(held)))
     }
 
     async fn batched(
         &self,
         asker: Asker,
         session: &Found,
-        message: &Value,
-    ) -> Option<(Value, usize)> {
+        message: Value,
+    ) -> Option<(Value, Option<Held>)> {
+        let id = message
+            .get("id")
+            .filter(|id| is_id(id))
+            .cloned()
+            .unwrap_or(Value::Null);
         let answered = async {
-            match kind(message) {
+            match kind(&message) {
                 None => Err(RpcError::invalid("This is not a JSON-RPC 2.0 message.")),
                 Some(Kind::Answer { .. }) => Ok(None),
-                Some(Kind::Notification { method }) => self
-                    .notification(asker, method, message)
-                    .await
-                    .map(|()| None),
-                Some(Kind::Request { id, method }) => {
-                    match self.answered_here(session, method, message)? {
+                Some(Kind::Notification { .. }) => {
+                    self.notification(asker, message, None).await.map(|()| None)
+                }
+                // The server has had its handshake, and the client has its session.
+                Some(Kind::Request {
+                    method: "initialize",
+                    ..
+                }) => Err(RpcError::invalid("A batch holds no initialize.")),
+                Some(Kind::Request { method, .. }) => {
+                    match self.answered_here(session, method, &message)? {
                         Some(result) => Ok(Some((
-                            json!({"jsonrpc": "2.0", "id": id, "result": result}),
-                            0,
+                            json!({"jsonrpc": "2.0", "id": &id, "result": result}),
+                            None,
                         ))),
-                        None => self
-                            .child
-                            .call(asker, message)
-                            .await?
-                            .answer()
-                            .await
-                            .map(Some),
+                        None => {
+                            let mut call = self.child.call(asker, message, None).await?;
+                            let (answer, held) = call.answer().await?;
+                            Ok(Some((answer, Some(held))))
+                        }
                     }
                 }
             }
         };
-        answered.await.unwrap_or_else(|error| {
-            Some((error.message(message.get("id").unwrap_or(&Value::Null)), 0))
-        })
+        answered
+            .await
+            .unwrap_or_else(|error: RpcError| Some((error.message(&id), None)))
     }
 
     /// The stream of what the server tells everybody.
@@ -392,11 +434,21 @@ impl StdioRelay {
         if self.child.ended().is_cancelled() {
             return Err(RpcError::gone());
         }
-        let notifications =
-            tokio_stream::wrappers::ReceiverStream::new(self.sessions.stream(session.id));
-        Ok(event_response(
-            notifications.take_until(self.child.ended().cancelled_owned()),
-        ))
+        let guesses = self.guesses.clone();
+        let notifications = tokio_stream::wrappers::ReceiverStream::new(
+            self.sessions.stream(session.id),
+        )
+        .then(move |queued| {
+            let guesses = guesses.clone();
+            async move {
+                guesses.slow(client, queued.masked).await;
+                (queued.message, Some(queued.held))
+            }
+        });
+        let (ended, longest) = (self.child.ended(), self.limits.stream_total);
+        Ok(event_response(notifications.take_until(async move {
+            let _ = tokio::time::timeout(longest, ended.cancelled()).await;
+        })))
     }
 
     async fn delete(&self, client: ClientKey, headers: &HeaderMap) -> Result<Response, RpcError> {
@@ -452,11 +504,11 @@ pub(super) fn not_allowed() -> Response {
 }
 
 /// One message in the form that the client takes, JSON where it can choose.
-pub(super) fn respond(accepts: Accepts, message: Value, masked: usize) -> Response {
+pub(super) fn respond(accepts: Accepts, message: Value) -> Response {
     if accepts.json {
-        json_response(StatusCode::OK, &message, masked)
+        json_response(StatusCode::OK, &message, None)
     } else {
-        event_response(stream::iter([message]))
+        event_response(stream::iter([(message, None)]))
     }
 }
 
@@ -464,13 +516,13 @@ pub(super) fn respond(accepts: Accepts, message: Value, masked: usize) -> Respon
 pub(super) fn messages(
     call: Call,
     id: Value,
-) -> impl futures::Stream<Item = Value> + Send + 'static {
+) -> impl futures::Stream<Item = (Value, Option<Held>)> + Send + 'static {
     stream::unfold(Some((call, id)), |state| async move {
         let (mut call, id) = state?;
         match call.next().await {
-            Said::Progress(message) => Some((message, Some((call, id)))),
-            Said::Answer(message, _) => Some((message, None)),
-            Said::Failed(error) => Some((error.message(&id), None)),
+            Said::Progress(message, held) => Some(((message, Some(held)), Some((call, id)))),
+            Said::Answer(message, held) => Some(((message, Some(held)), None)),
+            Said::Failed(error) => Some(((error.message(&id), None), None)),
         }
     })
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Limits, MaskedStrings};
+use super::Limits;
+use super::room::{Full, Held, weigh};
 
 /// The stateless era's version that is translated.
 pub(super) const MODERN_VERSION: &str = "2026-07-28";
@@ -32,6 +34,8 @@ pub(super) const CANCELLED: i64 = -32800;
 pub(super) const HEADER_MISMATCH: i64 = -32020;
 pub(super) const VERSION_UNSUPPORTED: i64 = -32022;
 
+/// The longest id or progress token of a client.
+const ID_LEN_BYTES: usize = 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -89,7 +93,7 @@ impl RpcError {
     }
 
     pub fn response(&self, id: &Value) -> Response {
-        let mut response = json_response(self.status, &self.message(id), 0);
+        let mut response = json_response(self.status, &self.message(id), None);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()
@@ -120,8 +124,13 @@ pub(super) fn kind(message: &Value) -> Option<Kind<'_>> {
     }
 }
 
-fn is_id(id: &Value) -> bool {
-    matches!(id, Value::String(text) if text.len() <= 1024) || id.is_number()
+/// Ids are kept until the answer, so they have a bound.
+pub(super) fn is_id(id: &Value) -> bool {
+    match id {
+        Value::String(text) => text.len() <= ID_LEN_BYTES,
+        Value::Number(number) => number.as_str().len() <= ID_LEN_BYTES,
+        _ => false,
+    }
 }
 
 /// The forms of answer that a client's `Accept` allows.
@@ -161,12 +170,20 @@ impl Accepts {
     }
 }
 
-/// Reads and parses a POST's body.
+/// A POST's body as it came and as a tree, with the room that both take.
+pub(super) struct Read {
+    pub bytes: Bytes,
+    pub message: Value,
+    pub held: Held,
+}
+
+/// Reads and parses a POST's body, holding room before each part of it.
 pub(super) async fn read_message(
     headers: &HeaderMap,
     body: Body,
     limits: &Limits,
-) -> Result<(bytes::Bytes, Value), RpcError> {
+    mut held: Held,
+) -> Result<Read, RpcError> {
     if !is_type(headers, "application/json") {
         return Err(RpcError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -174,33 +191,50 @@ pub(super) async fn read_message(
             "The body must be application/json.",
         ));
     }
-    let read =
-        tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limits.body_bytes)).await;
-    let Ok(read) = read else {
+    let read = read_bytes(body, limits.body_bytes, &mut held);
+    let Ok(bytes) = tokio::time::timeout(BODY_TIMEOUT, read).await else {
         return Err(RpcError::new(
             StatusCode::REQUEST_TIMEOUT,
             INVALID_REQUEST,
             "The body took too long to arrive.",
         ));
     };
-    let Ok(bytes) = read else {
-        return Err(RpcError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            INVALID_REQUEST,
-            format!(
-                "The body is longer than {} bytes or did not arrive whole.",
-                limits.body_bytes
-            ),
-        ));
-    };
+    let bytes = bytes?;
+    held.resize_soon(weigh(&bytes)).await.map_err(Full::error)?;
     match serde_json::from_slice(&bytes) {
-        Ok(message) => Ok((bytes, message)),
+        Ok(message) => Ok(Read {
+            bytes,
+            message,
+            held,
+        }),
         Err(_) => Err(RpcError::new(
             StatusCode::BAD_REQUEST,
             PARSE_ERROR,
             "The body is not JSON.",
         )),
     }
+}
+
+async fn read_bytes(body: Body, longest_bytes: usize, held: &mut Held) -> Result<Bytes, RpcError> {
+    let mut bytes = BytesMut::new();
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk
+            .ok()
+            .filter(|chunk| bytes.len() + chunk.len() <= longest_bytes);
+        let Some(chunk) = chunk else {
+            return Err(RpcError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                INVALID_REQUEST,
+                format!("The body is longer than {longest_bytes} bytes or did not arrive whole."),
+            ));
+        };
+        held.resize_soon(held.bytes() + chunk.len())
+            .await
+            .map_err(Full::error)?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
 }
 
 pub(super) fn is_type(headers: &HeaderMap, expected: &str) -> bool {
@@ -211,24 +245,46 @@ pub(super) fn is_type(headers: &HeaderMap, expected: &str) -> bool {
         .is_some_and(|value| value.trim().eq_ignore_ascii_case(expected))
 }
 
-pub(super) fn json_response(status: StatusCode, message: &Value, masked: usize) -> Response {
-    let mut response = (
-        status,
-        [(CONTENT_TYPE, "application/json")],
-        message.to_string(),
-    )
-        .into_response();
-    response.extensions_mut().insert(MaskedStrings(masked));
-    response
+/// A message as JSON; what it takes of the room is held until it is written.
+pub(super) fn json_response(status: StatusCode, message: &Value, held: Option<Held>) -> Response {
+    let text = message.to_string();
+    let body = match held {
+        Some(mut held) => {
+            held.shrink(text.len());
+            Bytes::from_owner(HeldText { text, _held: held })
+        }
+        None => Bytes::from(text),
+    };
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+struct HeldText {
+    text: String,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldText {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 /// Messages as server-sent events; comments in between keep proxies from closing the connection.
-pub(super) fn event_response(messages: impl Stream<Item = Value> + Send + 'static) -> Response {
-    // JSON escapes line ends, so a message is one line of data.
-    let events = messages.map(|message| {
-        Ok::<_, std::convert::Infallible>(
-            Event::default().event("message").data(message.to_string()),
-        )
+/// What a message takes of the room is held until the next is asked for, when it has been written.
+pub(super) fn event_response(
+    messages: impl Stream<Item = (Value, Option<Held>)> + Send + 'static,
+) -> Response {
+    let messages = Box::pin(messages);
+    let events = futures::stream::unfold((messages, None), |(mut messages, written)| async move {
+        drop::<Option<Held>>(written);
+        let (message, mut held) = messages.next().await?;
+        // JSON escapes line ends, so a message is one line of data.
+        let text = message.to_string();
+        if let Some(held) = &mut held {
+            held.shrink(text.len());
+        }
+        let event = Event::default().event("message").data(text);
+        Some((Ok::<_, std::convert::Infallible>(event), (messages, held)))
     });
     let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
