@@ -1,6 +1,6 @@
 # Every target installs what is missing first and says so; what is there is left alone.
 .DEFAULT_GOAL := help
-.PHONY: help run dev build test test-format test-lint test-rust test-browser prepare setup
+.PHONY: help run dev build test test-format test-lint test-rust test-browser prepare screenshots setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ test-browser: ## the browser tests of end2end/
 	@scripts/test browser
 
 prepare: ## describe the SQL queries anew in .sqlx, after a change of SQL or migrations
-	@scripts/setup build
+	@scripts/setup run
 	@scripts/prepare
+
+screenshots: ## make docs/screenshots anew
+	@scripts/screenshots
 
 setup: ## install what building, running and testing need
 	@scripts/setup test

@@ -88,6 +88,20 @@ create policy deployments_made on deployments for insert with check (
 create policy deployments_changed on deployments for update using (reach(owner_id, 'deployment', id) >= 3)
     with check (reach(owner_id, 'deployment', id) >= 3);
 create policy deployments_deleted on deployments for delete using (reach(owner_id, 'deployment', id) >= 4);
+-- Whose files may go, on each machine that has some.
+create table destroyed_deployments (
+    id uuid primary key,
+    owner_id uuid not null references owners (id),
+    destroyed_at timestamptz not null default now()
+);
+alter table destroyed_deployments enable row level security;
+alter table destroyed_deployments force row level security;
+create policy destroyed_deployments_made on destroyed_deployments for insert
+    with check (reach(owner_id, 'deployment', id) >= 4
+        and exists (select 1 from deployments d where d.id = destroyed_deployments.id and d.owner_id = destroyed_deployments.owner_id));
+create policy destroyed_deployments_seen on destroyed_deployments for select using (current_job() = 'supervisor');
+grant select, insert on destroyed_deployments to sealport_server;
+
 create policy deployments_supervisor_sees on deployments for select using (current_job() = 'supervisor');
 create policy deployments_supervisor on deployments for update
     using (current_job() = 'supervisor') with check (current_job() = 'supervisor');

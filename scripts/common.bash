@@ -41,5 +41,17 @@ postgres_bin() {
     fi
 }
 
+# A Chromium for the browser tests, or nothing: the caller's own choice first.
+chromium_path() {
+    local name
+    for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable; do
+        if [ -n "$name" ] && has "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
 # Queries are checked against .sqlx. DATABASE_URL configures the server; no build may see it.
 cargo() { env -u DATABASE_URL SQLX_OFFLINE=true cargo "$@"; }

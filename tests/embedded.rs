@@ -395,7 +395,7 @@ async fn postgresql_listens_on_no_port_and_inherits_nothing() {
 #[tokio::test]
 async fn only_our_own_user_gets_an_answer() {
     if !is_root() {
-        println!("skipped: only root can be another user");
+        common::left_out::say("PostgreSQL as another user: only root can be one");
         return;
     }
     let home = Home::new();
@@ -448,7 +448,7 @@ async fn the_log_holds_errors_without_what_was_stored() {
 async fn a_user_without_rights_can_run_it_all() {
     let home = Home::new();
     if !is_root() {
-        println!("skipped: every other test is this one already");
+        // Every other test is this one already.
         return;
     }
     let nobody = 65_534;
@@ -482,7 +482,9 @@ async fn a_user_without_rights_can_run_it_all() {
 #[tokio::test]
 async fn below_a_closed_home_postgresql_lives_elsewhere_and_a_note_says_where() {
     if !is_root() {
-        println!("skipped: only root runs PostgreSQL as another user");
+        common::left_out::say(
+            "a data directory below a closed home: only root runs PostgreSQL as another user",
+        );
         return;
     }
     let home = Home::new();

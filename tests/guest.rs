@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "common/left_out.rs"]
+mod left_out;
+
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -138,7 +141,7 @@ async fn a_guest_reaches_the_outside_where_there_is_one() {
         tokio::time::timeout(Duration::from_secs(5), reachable).await,
         Ok(Ok(_))
     ) {
-        println!("no registry is reachable from here, so a guest could not reach one either");
+        left_out::say("a guest that reaches the outside: no registry is reachable from here");
         return;
     }
     let house = House::new(&[]).await;
@@ -227,6 +230,47 @@ async fn a_guest_inherits_nothing_that_sealport_holds_open() {
     ];
     let said = output(house.guest("heir", &argv).await).await;
     assert_eq!(said, "0\n1\n2\n3\n", "the third is the listing itself");
+}
+
+#[tokio::test]
+async fn a_guest_cannot_lay_a_link_in_the_way_of_what_is_mounted_for_it() {
+    let house = House::new(&[]).await;
+    let mut spec = house.spec("links", &["node", "server.mjs"]).await;
+    // As an install script could leave them; where bubblewrap builds, the host and the guest-to-be lie at these.
+    for (link, to) in [
+        ("data", "/oldroot"),
+        ("launcher", "/newroot"),
+        ("usr", "/oldroot/usr"),
+    ] {
+        let link = spec.home.join(link);
+        let _ = std::fs::remove_dir_all(&link);
+        std::os::unix::fs::symlink(to, link).unwrap();
+    }
+    let data = house.place.path().join("guests/links-data");
+    house.sandbox.prepare_home(spec.uid, &data).await.unwrap();
+    std::fs::write(data.join("kept"), "mine").unwrap();
+    spec.data = Some(data);
+    let guest = house.serve(spec).await;
+    guest
+        .does(json!({"what": "read", "path": "/data/kept"}))
+        .await;
+    let key = house.place.path().join("data/master.key");
+    let inside = |root: &str| format!("{root}{}", key.display());
+    for path in [
+        inside(""),
+        inside("/srv/data"),
+        inside("/oldroot"),
+        inside("/data"),
+    ] {
+        guest.fails(json!({"what": "read", "path": path})).await;
+    }
+    // Nothing of the host is mounted below what is the guest's own.
+    for own in ["/srv/tool", "/data/tool"] {
+        let mut spec = house.spec("below", &["node", "server.mjs"]).await;
+        spec.read_only.push(("/opt".into(), own.into()));
+        let refused = house.sandbox.spawn(spec).await;
+        assert!(matches!(refused, Err(SandboxError::Invalid(_))), "{own}");
+    }
 }
 
 #[tokio::test]
@@ -733,8 +777,8 @@ async fn sealports_own_process_is_closed_to_its_own_user() {
 
 #[tokio::test]
 async fn without_bubblewrap_nothing_runs_unless_it_is_allowed() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Hiding a program of the host takes root; the other run has shown it.
+    if !is_root("a host without some of its programs") {
+        return;
     }
     let place = open_place();
     let mut ran = again("helper_has_no_bubblewrap", place.path(), &["bwrap"]);
@@ -808,8 +852,8 @@ async fn helper_has_no_bubblewrap() {
 
 #[tokio::test]
 async fn without_a_stack_the_open_network_is_said() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Hiding a program of the host takes root; the other run has shown it.
+    if !is_root("a host without some of its programs") {
+        return;
     }
     let place = open_place();
     let mut ran = again("helper_has_no_stack", place.path(), &["slirp4netns"]);
@@ -868,8 +912,8 @@ async fn helper_has_no_stack() {
 
 #[test]
 fn what_is_sealports_own_is_hidden_among_the_programs_too() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Mounting takes root; the other run has done it for a normal user.
+    if !is_root("data among the programs that guests see") {
+        return;
     }
     let outfit = Outfit::new();
     for user in ["0", NORMAL_USER] {
@@ -930,6 +974,8 @@ async fn a_node_beside_the_hosts_programs_is_found_with_nothing_around_it() {
     let prefix = place.path().join("versions/node");
     let bin = prefix.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
+    std::fs::create_dir_all(prefix.join("lib/node_modules")).unwrap();
+    std::fs::create_dir_all(prefix.join("lib/python3.99")).unwrap();
     std::fs::copy("/usr/bin/node", bin.join("node")).expect("install nodejs (in /usr)");
     let npm = std::fs::canonicalize("/usr/bin/npm").expect("install npm (in /usr)");
     std::os::unix::fs::symlink(npm, bin.join("npm")).unwrap();
@@ -1090,6 +1136,15 @@ impl Outfit {
 }
 
 // ---- The house in which guests are tried
+
+/// Whether this is root's run, for what takes root. Otherwise says what is left out, unless root's run is what started this one.
+fn is_root(what: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root && std::env::var_os(LAUNCHER).is_none() {
+        left_out::say(&format!("{what}: only root can make one"));
+    }
+    is_root
+}
 
 /// A host of our own making: data with a key and a database socket, and a sandbox.
 struct House {

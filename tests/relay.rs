@@ -641,40 +641,6 @@ async fn a_server_that_stops_is_told_clearly_to_waiting_and_new_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_outlive_a_restart_of_the_server() {
-    let (_child, door) = hostile(Options::default()).await;
-    let session = door.session("one", "2025-11-25").await;
-    session.call(1, "exit", json!({})).await;
-    door.relay.closed().await;
-    let kept = door.relay.sessions();
-    let (_child, again) = hostile(Options {
-        sessions: kept,
-        ..Options::default()
-    })
-    .await;
-    let moved = Session {
-        url: again.url.clone(),
-        ..session.clone()
-    };
-    let answer = moved.call(2, "was_cancelled", json!({})).await;
-    assert_eq!(answer.json()["result"], json!({"said": []}));
-    let other = moved
-        .with("authorization", "Bearer two")
-        .call(2, "was_cancelled", json!({}))
-        .await;
-    assert_eq!(other.status, StatusCode::NOT_FOUND);
-    let (_child, anew) = hostile(Options::default()).await;
-    let moved = Session {
-        url: anew.url.clone(),
-        ..session
-    };
-    assert_eq!(
-        moved.call(2, "was_cancelled", json!({})).await.status,
-        StatusCode::NOT_FOUND
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_server_confuses_nobody() {
     let (log, mut logged) = tokio::sync::mpsc::channel(64);
     let (_child, door) = hostile(Options {

@@ -117,7 +117,8 @@ impl Served {
         let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        assert!(ended.expect("it stops").unwrap().success());
+        let status = ended.expect("it stops").unwrap();
+        assert!(status.success(), "{status}");
     }
 }
 

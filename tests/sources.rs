@@ -61,7 +61,6 @@ async fn an_npm_package_is_pinned_installed_and_answers() {
     );
 
     // Again, by the lock, after the server has changed its own code.
-    std::fs::write(home.path.join("data/kept"), "mine").unwrap();
     std::fs::write(home.path.join("app/package.json"), "broken").unwrap();
     let again = house.install(&found, &home, None).await.unwrap();
     assert_eq!(again.installed, first.installed);
@@ -70,10 +69,6 @@ async fn an_npm_package_is_pinned_installed_and_answers() {
             .answers(&home, &again.installed, &[])
             .await
             .contains("serverInfo")
-    );
-    assert!(
-        home.path.join("data/kept").exists(),
-        "what a server keeps stays"
     );
     assert!(
         !again
@@ -649,6 +644,8 @@ struct House {
 
 struct Home {
     path: PathBuf,
+    /// What outlives it.
+    data: PathBuf,
     uid: u32,
 }
 
@@ -691,6 +688,7 @@ impl House {
         let path = self.place.path().join("guests").join(name);
         std::fs::create_dir(&path).unwrap();
         Home {
+            data: path.with_file_name(format!("{name}-data")),
             path,
             uid: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         }
@@ -765,13 +763,15 @@ impl House {
 
     /// The first line that the server answers to the handshake.
     async fn answers(&self, home: &Home, installed: &Installed, env: &[(&str, &str)]) -> String {
+        let made = self.sandbox.prepare_home(home.uid, &home.data);
+        made.await.unwrap();
         let mut guest = self
             .sandbox
             .spawn(GuestSpec {
                 uid: home.uid,
                 home: home.path.clone(),
                 cwd: Some(installed.cwd.clone().into()),
-                data: None,
+                data: Some(home.data.clone()),
                 read_only: Vec::new(),
                 argv: installed.argv.clone(),
                 env: env

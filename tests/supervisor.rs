@@ -1,7 +1,7 @@
 //! What the supervisor makes of servers that crash, that do not want to stop, and that are destroyed: real guests, a real
 //! database, and the loop that the server runs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 #[path = "store_deployments/world.rs"]

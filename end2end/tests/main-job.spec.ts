@@ -83,6 +83,14 @@ test("a secret is stored, a server is deployed with it, and it is seen used", as
       expect(sealport.said).not.toContain(gateway.token);
     });
 
+    await test.step("the record says that it was used, for what and at which version", async () => {
+      await page.goto(`${sealport.url}/activity`);
+      const used = page.getByRole("listitem").filter({ hasText: /used .*GITLAB_PERSONAL_ACCESS_TOKEN/ });
+      await expect(used).toHaveCount(1);
+      await expect(used).toContainText(/version 1 for our-gitlab, release 1/);
+      await page.goto(`${sealport.url}/deployments/our-gitlab`);
+    });
+
     await test.step("stop, start, redeploy", async () => {
       await act(page, "Stop");
       await reaches(page, "Stopped");

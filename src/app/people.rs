@@ -28,8 +28,8 @@ pub fn PeoplePage() -> impl IntoView {
                     view! {
                         <Section title="Add someone" id="add">
                             <p class="max-w-prose">
-                                "On the machine that Sealport runs on, with the server’s configuration. The password is asked for on standard input; \
-                                 the person changes it in Settings."
+                                "On the machine that Sealport runs on, as the user that it runs as and with its configuration. The command asks for \
+                                 the password, or reads it from a pipe; the person changes it in Settings."
                             </p>
                             <div data-copy="" class="flex flex-wrap items-center gap-2">
                                 <code data-copy-from="" class="break-all rounded-field bg-base-200 px-3 py-1.5 font-mono">

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
@@ -98,6 +99,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             trusted_proxies: args.trusted_proxies.clone(),
         }),
     });
+    let stop = StopSignal::listen().context("Signals cannot be listened for")?;
     announce(&db, &public_url).await?;
 
     let server = axum::serve(
@@ -109,7 +111,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         async move { cancel.cancelled().await }
     });
     let serving = tokio::spawn(async move { server.await });
-    stop_signal().await;
+    stop.wait().await;
     tracing::info!("stopping");
     cancel.cancel();
     // Streams that are followed for ever do not hold up the stop.
@@ -184,19 +186,25 @@ async fn forgetting(db: Db, cancel: CancellationToken) {
     }
 }
 
-/// Ends with the first SIGINT or SIGTERM.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
+/// The signals that end it. Heard from when this is made: before anybody is told that the server is there.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn listen() -> std::io::Result<StopSignal> {
+        Ok(StopSignal {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ends with the first of them.
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -1,6 +1,6 @@
 //! `sealport user`: people with an account.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 
 use anyhow::Context;
 use secrecy::SecretString;
@@ -31,8 +31,14 @@ pub async fn add(email: &str, is_admin: bool, database: DatabaseArgs) -> anyhow:
     Ok(())
 }
 
-/// One line of standard input, without its end.
+/// One line of standard input, without its end; at a terminal it is asked for and not shown.
 fn password_from_stdin() -> anyhow::Result<SecretString> {
+    if std::io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password("Password: ");
+        return Ok(SecretString::from(
+            typed.context("The password could not be read")?,
+        ));
+    }
     let mut text = zeroize::Zeroizing::new(String::new());
     std::io::stdin()
         .take(PASSWORD_MAX_BYTES as u64 + 2)

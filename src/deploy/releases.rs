@@ -65,6 +65,7 @@ impl Deployer {
             () = self.unwanted(&task) => {
                 log.say("The release was given up: something newer was asked for.");
                 self.end(&task, ReleaseState::Superseded, None).await;
+                self.sweep(&task).await;
                 return;
             }
         };
@@ -337,22 +338,15 @@ impl Deployer {
 
     /// The releases whose install stands complete.
     async fn installs(&self, deployment_id: Uuid) -> Vec<i32> {
-        let mut found = Vec::new();
-        let Ok(mut entries) = tokio::fs::read_dir(self.deployment_dir(deployment_id)).await else {
-            return found;
-        };
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let release: Option<i32> = name
-                .strip_prefix('r')
-                .and_then(|rest| rest.strip_suffix(".json"))
-                .and_then(|number| number.parse().ok());
-            found.extend(release);
-        }
-        found
+        let names = names_in(&self.deployment_dir(deployment_id)).await;
+        names
+            .iter()
+            .filter_map(|name| release_of(name.strip_suffix(".json")?))
+            .collect()
     }
 
-    /// Keeps the install of this release and that of what runs, and removes the others.
+    /// Keeps the install that this release uses and that of what runs. Older ones go, and so does what this release or one
+    /// before it left half-done.
     async fn sweep(&self, task: &ReleaseTask) {
         let id = task.deployment_id;
         let runs = {
@@ -362,8 +356,11 @@ impl Deployer {
         let installs = self.installs(id).await;
         let used_by = |release: i32| installs.iter().copied().filter(|of| *of <= release).max();
         let kept = [used_by(task.number), runs.and_then(used_by)];
-        for old in installs.iter().copied() {
-            if !kept.contains(&Some(old)) {
+        for name in names_in(&self.deployment_dir(id)).await {
+            if let Some(old) = release_of(&name)
+                && old <= task.number
+                && !kept.contains(&Some(old))
+            {
                 self.remove_install(id, old).await;
             }
         }
@@ -388,6 +385,22 @@ impl Deployer {
 /// The directory that a release installs into, below the deployment's.
 fn directory_of(release: i32) -> String {
     format!("r{release}")
+}
+
+/// The release whose directory has this name.
+fn release_of(directory: &str) -> Option<i32> {
+    directory.strip_prefix('r')?.parse().ok()
+}
+
+pub(super) async fn names_in(dir: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let Ok(mut entries) = tokio::fs::read_dir(dir).await else {
+        return names;
+    };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names
 }
 
 pub(super) async fn remove_dir(dir: &std::path::Path) {

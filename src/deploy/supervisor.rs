@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::instance::{Instance, StartAsk};
 use super::log::Log;
-use super::releases::remove_dir;
+use super::releases::{names_in, remove_dir};
 use super::{Deployer, Running};
 use crate::model::deployments::DeploymentState;
 use crate::store::deployments::Held;
@@ -66,11 +66,11 @@ impl Backoff {
     }
 }
 
-/// Deployments that are to be started again: when, and whether that is under way.
-#[derive(Clone, Copy, Default)]
+/// Deployments that are to be started again: when, and how to give up a start that is under way.
+#[derive(Default)]
 pub(super) struct Waiting {
     backoff: Backoff,
-    starting: bool,
+    starting: Option<DropGuard>,
 }
 
 impl Deployer {
@@ -232,7 +232,7 @@ impl Deployer {
                 held.id,
                 Waiting {
                     backoff,
-                    starting: false,
+                    starting: None,
                 },
             );
             drop(waiting);
@@ -252,26 +252,36 @@ impl Deployer {
 
     /// Starts the live release once more, when its time has come; beside the rounds, for it can take a minute.
     async fn start_again(&self, held: &Held, release: i32) {
+        let given_up = CancellationToken::new();
         let backoff = {
             let mut all = self.0.waiting.lock().await;
             let waiting = all.entry(held.id).or_default();
-            if waiting.starting || waiting.backoff.next > Instant::now() {
+            if waiting.starting.is_some() || waiting.backoff.next > Instant::now() {
                 return;
             }
-            waiting.starting = true;
+            // Whoever takes the entry out, because it is to stop or is held no more, gives the start up.
+            waiting.starting = Some(given_up.clone().drop_guard());
             waiting.backoff
         };
         let (deployer, held) = (self.clone(), held.clone());
         self.0.tasks.spawn(async move {
-            deployer.start_live(&held, release, backoff).await;
+            deployer
+                .start_live(&held, release, backoff, &given_up)
+                .await;
             if let Some(waiting) = deployer.0.waiting.lock().await.get_mut(&held.id) {
-                waiting.starting = false;
+                waiting.starting = None;
             }
             deployer.wake();
         });
     }
 
-    async fn start_live(&self, held: &Held, release: i32, backoff: Backoff) {
+    async fn start_live(
+        &self,
+        held: &Held,
+        release: i32,
+        backoff: Backoff,
+        given_up: &CancellationToken,
+    ) {
         let log = Log::open(self, held.id, held.owner_id, release);
         let Some(standing) = self.standing(held.id, release).await else {
             let why = "What was installed is not on this machine any more. Redeploy it.";
@@ -290,7 +300,14 @@ impl Deployer {
             installed: standing.installed,
             start: standing.start,
         };
-        match Instance::start(self, ask, log.clone(), async || {}).await {
+        let started = tokio::select! {
+            started = Instance::start(self, ask, log.clone(), async || {}) => started,
+            () = given_up.cancelled() => {
+                log.say("The start was given up: the server is to stop.");
+                return;
+            }
+        };
+        match started {
             Ok(instance) => self.put_back(held, release, backoff, instance, &log).await,
             Err(failure) => {
                 log.say(&failure.reason);
@@ -357,6 +374,7 @@ impl Deployer {
     }
 
     async fn stop_all(&self) {
+        self.0.waiting.lock().await.clear();
         let all: Vec<Running> = self
             .0
             .running
@@ -380,8 +398,7 @@ impl Deployer {
     }
 
     async fn sweep_destroyed(&self) {
-        let ids: Vec<Uuid> = self
-            .left_directories()
+        let ids: Vec<Uuid> = names_in(&self.0.guests_dir)
             .await
             .iter()
             .filter_map(|name| Uuid::parse_str(name).ok())
@@ -392,7 +409,7 @@ impl Deployer {
         if ids.is_empty() {
             return;
         }
-        match self.0.db.deployments_gone(&ids).await {
+        match self.0.db.deployments_destroyed(&ids).await {
             Ok(gone) => {
                 for id in gone {
                     remove_dir(&self.deployment_dir(id)).await;
@@ -406,21 +423,10 @@ impl Deployer {
 
     /// Inspections that a killed server left half-done.
     async fn sweep_inspections(&self) {
-        for name in self.left_directories().await {
+        for name in names_in(&self.0.guests_dir).await {
             if name.starts_with("inspect-") {
                 remove_dir(&self.0.guests_dir.join(name)).await;
             }
         }
-    }
-
-    async fn left_directories(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        let Ok(mut entries) = tokio::fs::read_dir(&self.0.guests_dir).await else {
-            return names;
-        };
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-        names
     }
 }

@@ -157,6 +157,13 @@ impl Db {
                 Refusal::invalid("typed", format!("Type {name} to destroy it for good.")).into(),
             );
         }
+        sqlx::query!(
+            "insert into destroyed_deployments (id, owner_id) values ($1, $2)",
+            found.id,
+            found.owner_id,
+        )
+        .execute(&mut *tx)
+        .await?;
         sqlx::query!("delete from deployments where id = $1", found.id)
             .execute(&mut *tx)
             .await?;

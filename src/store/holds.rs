@@ -46,12 +46,12 @@ impl Db {
         Ok(held)
     }
 
-    /// Which of these deployments were destroyed, so that their files can go.
-    pub async fn deployments_gone(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    /// Which of these deployments were destroyed, so that their files can go. That one is not in this database is no reason:
+    /// it may be another database, or an older copy.
+    pub async fn deployments_destroyed(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let gone = sqlx::query_scalar!(
-            r#"select asked.id as "id!" from unnest($1::uuid[]) as asked (id)
-               where not exists (select 1 from deployments d where d.id = asked.id)"#,
+            "select id from destroyed_deployments where id = any($1)",
             ids
         )
         .fetch_all(&mut *tx)
@@ -86,9 +86,9 @@ impl Db {
         Ok(())
     }
 
-    /// Sets where a deployment stands, if `fence` still holds and `release`, of which it is said, is still the live one.
+    /// Sets where a deployment stands, if `fence` still holds and `release`, of which it is said, is wanted and the live one.
     /// While a release is open it stays `deploying`: the release's end says how it went. Errors: `Conflict` when another
-    /// server took it, a newer release went live, or it is gone.
+    /// server took it, a newer release went live, it is to stop, or it is gone.
     pub async fn deployment_state(
         &self,
         id: Uuid,
@@ -99,7 +99,7 @@ impl Db {
     ) -> Result<()> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let locked = sqlx::query!(
-            "select state from deployments where id = $1 and fence = $2 for update",
+            "select wanted from deployments where id = $1 and fence = $2 for update",
             id,
             fence,
         )
@@ -112,7 +112,11 @@ impl Db {
         )
         .fetch_one(&mut *tx)
         .await?;
-        if locked.is_none() || (release.is_some() && release != live) {
+        let holds = locked.is_some_and(|row| match release {
+            Some(release) => row.wanted && live == Some(release),
+            None => true,
+        });
+        if !holds {
             tx.rollback().await?;
             return Err(held_elsewhere());
         }

@@ -5,7 +5,6 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use super::drafts::storable;
 use super::holds::held_elsewhere;
 use super::logs::clean_sentence;
 use super::{Db, Error, Result};
@@ -141,26 +140,6 @@ impl Db {
             step.as_str(),
             state,
             clean_sentence(detail),
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Pins what fetching resolved. Errors: `Conflict` when the release is no longer this server's.
-    pub async fn release_pin(
-        &self,
-        task: &ReleaseTask,
-        source: &Source,
-        start: &StartPlan,
-    ) -> Result<()> {
-        let mut tx = self.own(task).await?;
-        sqlx::query!(
-            "update deployments set source = $2, start = $3 where id = $1",
-            task.deployment_id,
-            source.to_string(),
-            storable(start)?,
         )
         .execute(&mut *tx)
         .await?;

@@ -6,7 +6,14 @@
 //! let app = database.app_options.connect().await?;
 //! ```
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
+
+pub mod left_out;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

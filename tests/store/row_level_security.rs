@@ -107,6 +107,12 @@ const TABLES: &[Table] = &[
         forged: "(name, owner_id) values ('forged', '{ann}')",
     },
     Table {
+        name: "destroyed_deployments",
+        row: "owner_id = '{ann}'",
+        owner_sees: false,
+        forged: "(id, owner_id) values ('{deployment}', '{ann}')",
+    },
+    Table {
         name: "deployments",
         row: "owner_id = '{ann}'",
         owner_sees: true,
@@ -174,6 +180,7 @@ const ROWS: &str = "
     insert into deployments (id, name, owner_id, source, start, target, state)
         values ('{deployment}', 'anns', '{ann}', 'npm:x', '{}', 'local', 'running'),
                ('{bobs_deployment}', 'bobs', '{bob}', 'npm:x', '{}', 'local', 'running');
+    insert into destroyed_deployments (id, owner_id) values ('{team}', '{ann}');
     insert into bindings (deployment_id, owner_id, env, secret_id, secret_path)
         values ('{deployment}', '{ann}', 'KEY', '{secret}', 'KEY');
     insert into releases (deployment_id, owner_id, number, state, created_by)

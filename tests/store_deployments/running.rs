@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use sealport::model::deployments::{DeploymentState, ReleaseState, StepName};
 use sealport::model::errors::RefusalKind;
-use sealport::model::sources::Source;
 use uuid::Uuid;
 
 use crate::world::{World, assert_refused};
@@ -105,12 +104,6 @@ async fn a_late_servers_writes_are_refused() {
         .release_step(&task, StepName::Fetch, "done", "late")
         .await;
     assert_refused(step, conflict, None);
-    let elsewhere = Source::parse("npm:late@9.9.9").unwrap();
-    assert_refused(
-        db.release_pin(&task, &elsewhere, &task.start).await,
-        conflict,
-        None,
-    );
     assert_refused(
         db.release_end(&task, ReleaseState::Live, None).await,
         conflict,
@@ -206,14 +199,11 @@ async fn a_release_goes_live_step_by_step() {
         .await
         .unwrap();
     assert_eq!(fetch().await, ended_at);
-    let pinned = Source::parse("npm:firecrawl-mcp@1.2.4").unwrap();
-    db.release_pin(&task, &pinned, &task.start).await.unwrap();
     db.release_end(&task, ReleaseState::Live, None)
         .await
         .unwrap();
     let shown = db.deployment_show(&ada, &name).await.unwrap();
     assert_eq!(shown.summary.state, DeploymentState::Running);
-    assert_eq!(shown.summary.source, pinned);
     assert_eq!(shown.releases[0].state, ReleaseState::Live);
     assert!(shown.releases[0].ended_at.is_some());
     for step in &shown.releases[0].steps {

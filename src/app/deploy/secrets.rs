@@ -311,7 +311,9 @@ fn plain_rows(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
             );
             let doubted = text_error.is_some() || row.kept_plain;
             // Where it is in no list above, this is the place to store it as a secret.
-            let stored = (text_error.is_some() && row.text.is_empty() && !wanted.iter().any(|wanted| wanted.name == row.env))
+            let begun = text_error.is_some() || add_error(flash, &row.env).is_some();
+            let listed = wanted.iter().any(|wanted| wanted.name == row.env);
+            let stored = (begun && row.text.is_empty() && !listed)
                 .then(|| new_secret(&row.env, draft, flash));
             let asked = wanted.iter().find(|wanted| wanted.name == row.env).cloned();
             let missing = wrong(draft, &format!("missing.{}", row.env));

@@ -20,9 +20,7 @@ use uuid::Uuid;
 
 use super::guesses::Guesses;
 use super::room::{Full, Held, Room, weigh};
-use super::wire::{
-    CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, TIMED_OUT, is_id, kind,
-};
+use super::wire::{CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, is_id, kind};
 use super::{ClientKey, Limits, Options};
 use crate::deploy::masks::Masks;
 
@@ -222,7 +220,7 @@ impl Child {
         tokio::select! {
             sent = self.shared.lines.send(outgoing) => sent.map_err(|_| RpcError::gone()),
             () = self.shared.ended.cancelled() => Err(RpcError::gone()),
-            () = tokio::time::sleep(self.shared.limits.request_timeout) => Err(self.shared.timed_out()),
+            () = tokio::time::sleep(self.shared.limits.request_timeout) => Err(RpcError::timed_out(self.shared.limits.request_timeout)),
         }
     }
 
@@ -336,7 +334,7 @@ impl Call {
             },
             () = tokio::time::sleep_until(deadline) => {
                 self.cancel_on_drop = true;
-                Said::Failed(self.shared.timed_out())
+                Said::Failed(RpcError::timed_out(self.shared.limits.request_timeout))
             }
         }
     }
@@ -429,17 +427,6 @@ impl Shared {
         state.pending.clear();
         drop(state);
         self.ended.cancel();
-    }
-
-    fn timed_out(&self) -> RpcError {
-        let seconds = self.limits.request_timeout.as_secs_f32();
-        RpcError::new(
-            StatusCode::OK,
-            TIMED_OUT,
-            format!(
-                "The server did not answer within {seconds} seconds; the request was given up."
-            ),
-        )
     }
 }
 

@@ -12,8 +12,6 @@ use super::ClientKey;
 /// Masked answers that a caller gets at once; later ones come one in each [`PACE`].
 const AT_ONCE: u32 = 60;
 const PACE: Duration = Duration::from_secs(1);
-/// The longest that an answer is kept back, which a client takes for a slow server.
-const LONGEST: Duration = Duration::from_secs(30);
 /// Callers that are counted at once; only those with masked answers in the last minute are.
 const CALLERS: usize = 10_000;
 
@@ -75,8 +73,8 @@ impl Guesses {
                 is_slowed: false,
             };
         }
-        // No further ahead than the longest wait, so that a pause is enough to be quick again.
-        count.level = (count.level + PACE).min(now + PACE * AT_ONCE + LONGEST);
+        // However many wait at once, they come one after the other.
+        count.level += PACE;
         let wait = count.level.saturating_duration_since(now + PACE * AT_ONCE);
         if !wait.is_zero() && !std::mem::replace(&mut count.is_slowed, true) {
             tracing::warn!(
@@ -113,12 +111,11 @@ mod tests {
             now += wait;
         }
         assert_eq!(guesses.note(client(2), now), Duration::ZERO, "another's");
-        // Many at once wait as long as one may, and a pause is enough to be quick again.
-        for _ in 0..1000 {
-            assert!(guesses.note(client(1), now) <= LONGEST);
+        // Of many at once each waits for those before it, and a pause is enough to be quick again.
+        for before in 1..=1000 {
+            assert_eq!(guesses.note(client(1), now), PACE * before);
         }
-        assert_eq!(guesses.note(client(1), now), LONGEST);
-        now += PACE * AT_ONCE + LONGEST;
+        now += PACE * 1000 + PACE;
         assert_eq!(guesses.note(client(1), now), Duration::ZERO);
     }
 

@@ -22,8 +22,8 @@ use super::room::{Full, Held, Room, weigh};
 use super::sessions::{Found, Sessions};
 use super::stdio::{initialize, no_session_here, not_allowed};
 use super::wire::{
-    Kind, Read, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, TIMED_OUT, VERSION_HEADER,
-    is_id, is_type, json_response, kind, read_message,
+    Kind, Read, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, VERSION_HEADER, is_id,
+    is_type, json_response, kind, read_message,
 };
 use super::{ClientKey, HandshakeError, Limits, Options};
 use crate::deploy::masks::Masks;
@@ -153,7 +153,7 @@ impl HttpRelay {
             .body(body);
         let answer = match tokio::time::timeout(self.limits.request_timeout, request.send()).await {
             Ok(answer) => answer.map_err(|_| RpcError::gone())?,
-            Err(_) => return Err(self.timed_out()),
+            Err(_) => return Err(RpcError::timed_out(self.limits.request_timeout)),
         };
         // The body is sent; what follows is held for the answer.
         held.shrink(0);
@@ -253,7 +253,7 @@ impl HttpRelay {
             .await
             {
                 Ok(body) => body?,
-                Err(_) => return Err(self.timed_out()),
+                Err(_) => return Err(RpcError::timed_out(self.limits.request_timeout)),
             };
             held.resize_soon(weigh(&body))
                 .await
@@ -391,17 +391,6 @@ impl HttpRelay {
         };
         self.masks.json(&mut message);
         Ok(message)
-    }
-
-    fn timed_out(&self) -> RpcError {
-        let seconds = self.limits.request_timeout.as_secs_f32();
-        RpcError::new(
-            StatusCode::OK,
-            TIMED_OUT,
-            format!(
-                "The server did not answer within {seconds} seconds; the request was given up."
-            ),
-        )
     }
 }
 

@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub use guesses::Guesses;
 pub use http::HttpRelay;
 pub use room::{Room, RoomLimits};
-pub use stdio::{KeptSessions, StdioRelay};
+pub use stdio::StdioRelay;
 
 /// Who calls, for example a token's id. A session belongs to one key; another key does not see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,14 +56,6 @@ impl Relay {
         match self {
             Self::Stdio(relay) => relay.handle(client, request).await,
             Self::Http(relay) => relay.handle(client, request).await,
-        }
-    }
-
-    /// What can be kept when the server is started again; a server that speaks HTTP keeps its own.
-    pub fn sessions(&self) -> Option<KeptSessions> {
-        match self {
-            Self::Stdio(relay) => Some(relay.sessions()),
-            Self::Http(_) => None,
         }
     }
 
@@ -145,8 +137,6 @@ pub struct Options {
     /// Takes what a stdio server prints that is no message, line by line and masked. Lines that find
     /// no room are dropped.
     pub log: Option<mpsc::Sender<String>>,
-    /// The sessions of the stdio server that this one replaces; without them clients begin anew.
-    pub sessions: Option<KeptSessions>,
     /// Where messages are held; by default the room of all relays.
     pub room: Room,
     /// How many masked answers callers got; by default counted over all relays.

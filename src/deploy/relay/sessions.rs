@@ -168,14 +168,6 @@ impl Sessions {
             .any(|session| session.subscriptions.contains(uri))
     }
 
-    /// What any session wants to hear of.
-    pub fn subscriptions(&self) -> HashSet<String> {
-        self.lock()
-            .values()
-            .flat_map(|session| session.subscriptions.iter().cloned())
-            .collect()
-    }
-
     /// Notes that a client called without a session.
     pub fn called(&self, client: ClientKey) {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);

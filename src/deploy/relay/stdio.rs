@@ -27,16 +27,6 @@ use crate::deploy::masks::Masks;
 /// Messages in one batch, which only versions before 2025-06-18 know.
 const BATCH: usize = 64;
 
-/// The clients' sessions, kept while a server is started again: they need not notice.
-#[derive(Clone)]
-pub struct KeptSessions(Arc<Sessions>);
-
-impl std::fmt::Debug for KeptSessions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("KeptSessions")
-    }
-}
-
 /// A stdio server that has answered the handshake. Dropping it closes the server's input.
 pub struct StdioRelay {
     child: Child,
@@ -67,12 +57,8 @@ impl StdioRelay {
         options: Options,
     ) -> Result<Self, HandshakeError> {
         let limits = options.limits;
-        let kept = options.sessions.clone();
         let (room, guesses) = (options.room.clone(), options.guesses.clone());
-        let sessions = kept.map_or_else(
-            || Arc::new(Sessions::new(limits, room.clone())),
-            |kept| kept.0,
-        );
+        let sessions = Arc::new(Sessions::new(limits, room.clone()));
         let notified = Arc::clone(&sessions);
         let child = Child::new(
             stdin,
@@ -87,14 +73,6 @@ impl StdioRelay {
             .send(initialized, None)
             .await
             .map_err(|error| HandshakeError::Ended(error.message))?;
-        for uri in sessions.subscriptions() {
-            // The old server was told of these; the answer concerns nobody, so its id is none of ours.
-            let subscribe = json!({"jsonrpc": "2.0", "id": "again", "method": "resources/subscribe", "params": {"uri": uri}});
-            child
-                .send(subscribe, None)
-                .await
-                .map_err(|error| HandshakeError::Ended(error.message))?;
-        }
         if let Some(capabilities) = info["capabilities"].as_object_mut() {
             // The server's tasks are one list: a client would see the others'.
             capabilities.shift_remove("tasks");
@@ -112,11 +90,6 @@ impl StdioRelay {
     /// The server's `InitializeResult`, masked.
     pub fn server_info(&self) -> Value {
         self.info.clone()
-    }
-
-    /// The sessions, for the options of the relay that comes after this one.
-    pub fn sessions(&self) -> KeptSessions {
-        KeptSessions(Arc::clone(&self.sessions))
     }
 
     /// Closes the server's input and answers whoever waits that it is gone.

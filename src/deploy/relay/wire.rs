@@ -49,6 +49,18 @@ pub(super) struct RpcError {
 }
 
 impl RpcError {
+    /// The server let `timeout` pass.
+    pub fn timed_out(timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f32();
+        Self::new(
+            StatusCode::OK,
+            TIMED_OUT,
+            format!(
+                "The server did not answer within {seconds} seconds; the request was given up."
+            ),
+        )
+    }
+
     pub fn new(status: StatusCode, code: i64, message: impl Into<String>) -> Self {
         Self {
             status,

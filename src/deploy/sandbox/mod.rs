@@ -20,7 +20,9 @@ use tokio::process::Child;
 
 pub use guest::{Guest, GuestExit};
 pub use launcher::{entry, harden_self};
+pub(super) use network::GATEWAY;
 pub use report::{Isolation, Outside, SandboxReport};
+pub use walls::DATA;
 
 mod descriptors;
 mod guest;
@@ -84,7 +86,7 @@ pub struct GuestSpec {
     pub uid: u32,
     /// The only place that it can write and that stays; it sees it as `/srv`, its HOME.
     pub home: PathBuf,
-    /// What outlives this home: it sees it as `/srv/data`. Without walls it has its home's own instead.
+    /// What outlives this home: it sees it as `/data`.
     pub data: Option<PathBuf>,
     /// Where it starts, as it sees it: `/srv` when None.
     pub cwd: Option<PathBuf>,
@@ -449,11 +451,17 @@ impl Inner {
     /// What the launcher is told, values included: the last moment before the guest.
     fn frame(&self, spec: &GuestSpec) -> launcher::Frame {
         // Without walls a guest sees the host's own paths.
-        let seen = |text: &str| match text.strip_prefix(walls::HOME) {
+        let below = |text: &str, folder: &str, place: &Path| match text.strip_prefix(folder) {
             Some(rest) if !self.means.bubblewrap && (rest.is_empty() || rest.starts_with('/')) => {
-                format!("{}{rest}", spec.home.display())
+                Some(format!("{}{rest}", place.display()))
             }
-            _ => text.to_owned(),
+            _ => None,
+        };
+        let data = spec.data.as_deref().unwrap_or(&spec.home);
+        let seen = |text: &str| {
+            below(text, walls::HOME, &spec.home)
+                .or_else(|| below(text, walls::DATA, data))
+                .unwrap_or_else(|| text.to_owned())
         };
         let mut env: BTreeMap<String, String> = spec
             .env
@@ -513,6 +521,15 @@ fn check(guest: &GuestSpec) -> Result<(), SandboxError> {
     let inside = guest.read_only.iter().map(|(_, inside)| inside);
     if !inside.chain(&guest.cwd).all(|path| path.is_absolute()) {
         return bad("paths inside a guest are absolute");
+    }
+    // What it writes itself could lead such a mount elsewhere.
+    let own = |inside: &Path| {
+        [walls::HOME, walls::DATA]
+            .iter()
+            .any(|own| inside.starts_with(own))
+    };
+    if guest.read_only.iter().any(|(_, inside)| own(inside)) {
+        return bad("nothing of the host is shown to a guest below what is its own");
     }
     Ok(())
 }

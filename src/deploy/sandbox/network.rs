@@ -19,8 +19,8 @@ use super::walls::{Line, Means, powerless, program};
 use super::{GuestNetwork, GuestSpec, SandboxError, keeper};
 
 /// The stack's address in the guest's network. With the host's loopback listed, a guest reaches
-/// the host's 127.0.0.1 here.
-pub(super) const GATEWAY: &str = "10.0.2.2";
+/// the host's 127.0.0.1 here, and nowhere else.
+pub(in crate::deploy) const GATEWAY: &str = "10.0.2.2";
 /// Where the stack answers DNS, by asking the host's resolver.
 pub(super) const RESOLVER: &str = "10.0.2.3";
 /// The stack's own network: only the two addresses above are anything in it.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use super::walls::{DATA, HOME};
+
 /// Where guests find programs, in this order.
 pub(super) const FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
@@ -113,7 +115,7 @@ pub(super) async fn find(
         };
         let tool = match ask(&first, &sought.question, path).await {
             Some(program) if is_seen(&program) => continue,
-            Some(program) => choose(sought, &program, &homes(), private, root),
+            Some(program) => choose(sought, &program, &homes(), private, root).and_then(complete),
             None => Err("it does not say where it lies.".into()),
         };
         found.push(tool.map_err(unusable));
@@ -198,6 +200,12 @@ fn choose(
             "with it servers would see all of {shown}. {elsewhere}"
         ));
     }
+    if [HOME, DATA].iter().any(|own| prefix.starts_with(own)) {
+        return Err(format!(
+            "servers have their own files at {}. {elsewhere}",
+            prefix.display()
+        ));
+    }
     let ours = private
         .iter()
         .filter_map(|path| std::fs::canonicalize(path).ok())
@@ -222,6 +230,25 @@ fn choose(
             bin,
             trial: sought.trial,
         }),
+    }
+}
+
+/// A folder is given whole, so it has to be an install and no project of somebody's.
+fn complete(tool: Tool) -> Result<Tool, String> {
+    let libraries = std::fs::read_dir(tool.prefix.join("lib"))
+        .into_iter()
+        .flatten();
+    let is_install = tool.prefix.join("Cellar").is_dir()
+        || libraries.flatten().any(|entry| {
+            let name = entry.file_name();
+            name == "node_modules" || name.to_string_lossy().starts_with("python3")
+        });
+    match is_install && !tool.prefix.join(".git").exists() {
+        true => Ok(tool),
+        false => Err(format!(
+            "{} is no install of its own: it has no lib/node_modules or lib/python3, or is a repository.",
+            tool.prefix.display()
+        )),
     }
 }
 
@@ -278,6 +305,10 @@ mod tests {
         ] {
             let refused = chosen(program).unwrap_err();
             assert!(refused.contains("would see all of"), "{program}: {refused}");
+        }
+        for program in ["/srv/node/bin/node", "/data/node/bin/node"] {
+            let refused = chosen(program).unwrap_err();
+            assert!(refused.contains("their own files"), "{program}: {refused}");
         }
     }
 }

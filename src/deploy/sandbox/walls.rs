@@ -11,8 +11,8 @@ use super::{GuestNetwork, GuestSpec, SandboxError};
 
 /// Where a guest finds its home, and where our launcher is bound.
 pub(super) const HOME: &str = "/srv";
-/// Where it sees what outlives its home.
-const DATA: &str = "/srv/data";
+/// Where it sees what outlives its home. Not below that: the guest could lay a link in the way of the mount.
+pub const DATA: &str = "/data";
 const LAUNCHER: &str = "/.sealport";
 
 /// The user that a guest takes itself for, whatever it is outside.
@@ -264,12 +264,14 @@ pub(super) fn paths(means: Means, guest: &GuestSpec) -> (Vec<PathBuf>, Vec<PathB
         readable.push("/dev".into());
         let mut writable: Vec<PathBuf> = DEVICES.map(PathBuf::from).into();
         writable.extend([HOME, "/tmp", "/dev/shm", "/dev/pts"].map(PathBuf::from));
+        writable.extend(guest.data.is_some().then(|| PathBuf::from(DATA)));
         return (readable, writable);
     }
     // Here Landlock is the only wall, and /etc, /tmp and /dev are the host's.
     readable.extend(ETC.iter().chain(&ETC_OF_THE_HOST).map(PathBuf::from));
     readable.extend(guest.read_only.iter().map(|(outside, _)| outside.clone()));
     let mut writable = vec![guest.home.clone()];
+    writable.extend(guest.data.clone());
     writable.extend(["/dev/null", "/dev/zero", "/dev/full"].map(PathBuf::from));
     readable.extend(["/dev/random", "/dev/urandom"].map(PathBuf::from));
     (readable, writable)

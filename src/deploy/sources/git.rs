@@ -4,15 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::deploy::sandbox::Outside;
+use crate::deploy::sandbox::{GATEWAY, Outside};
 
 use super::failure::SourceFailure;
 use super::hosts::{AllowedHost, SourceHosts};
 use super::job::{Call, Job};
 use super::text;
-
-/// The host's own loopback, as a guest with a network of its own reaches it where the administrator lists it.
-const HOST_LOOPBACK: &str = "10.0.2.2";
 
 /// Fetches one commit into `/srv/<directory>`, which is there and empty. Returns the commit.
 /// The key goes to the URL's own host only, in the environment of the one guest that fetches.
@@ -161,7 +158,7 @@ fn network_config(
     if !host.name.contains(':') {
         let own_network = matches!(job.sandbox.report().network, Outside::UserMode);
         let address = match host.address.is_loopback() && own_network {
-            true => HOST_LOOPBACK.to_owned(),
+            true => GATEWAY.to_owned(),
             false => host.address.to_string(),
         };
         // What was looked at is what is asked: the guest does not resolve the name again.

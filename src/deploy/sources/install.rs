@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::deploy::sandbox::DATA;
 use crate::model::deployments::StepName;
 use crate::model::sources::{Runtime, Source, StartPlan};
 
@@ -48,10 +49,8 @@ impl Install<'_> {
             self.job.remove(old).await?;
         }
         let home = self.job.tree()?;
-        for directory in ["app", "data"] {
-            home.make_directory(directory, self.job.owner())
-                .map_err(|error| broken(&error))?;
-        }
+        home.make_directory("app", self.job.owner())
+            .map_err(|error| broken(&error))?;
         match self.source {
             Source::Npm { package, version } => {
                 self.fetch_npm(&home, package, version.as_deref()).await?;
@@ -326,8 +325,10 @@ impl Install<'_> {
             return Ok(());
         }
         let mut call = Call::new(&cwd, &[pypi::PYTHON, "-m", "pip", "install"]).online();
-        if self.bring(home, "constraints.txt", "data/.constraints.txt")? {
-            call = call.word("--constraint").word("/srv/data/.constraints.txt");
+        if self.bring(home, "constraints.txt", ".build/constraints.txt")? {
+            call = call
+                .word("--constraint")
+                .word("/srv/.build/constraints.txt");
         }
         call.argv.extend(words);
         self.job
@@ -420,7 +421,7 @@ impl Install<'_> {
         let base = format!("/srv/{}", self.tree_path());
         let cwd = match self.source {
             // A package's own directory is made anew at each install; what a server writes should stay.
-            Source::Npm { .. } | Source::Pypi { .. } => "/srv/data".to_owned(),
+            Source::Npm { .. } | Source::Pypi { .. } => DATA.to_owned(),
             _ => base.clone(),
         };
         let unusable = || {

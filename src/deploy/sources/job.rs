@@ -177,6 +177,24 @@ impl Job<'_> {
         }
     }
 
+    /// Unpacks `/srv/look/<archive>` into `/srv/look/package`, without the folder that all of it lies in.
+    pub fn unpack(&self, archive: &str) -> Result<Call<'static>, SourceFailure> {
+        let call = Call::new(
+            "/srv/look",
+            &[
+                &self.program("tar", "tar")?,
+                "--extract",
+                "--gzip",
+                "--no-same-owner",
+                "--no-same-permissions",
+                "--strip-components=1",
+                "--directory=package",
+                "--file",
+            ],
+        );
+        Ok(call.word(archive))
+    }
+
     /// A remark of ours, among the installers' lines.
     pub async fn say(&self, line: &str) {
         if let Some(log) = self.log {

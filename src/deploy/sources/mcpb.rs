@@ -31,13 +31,13 @@ pub(super) fn parse(content: &str, wanted: &mut Wanted) -> Option<Mcpb> {
         .unwrap_or(&empty);
     let mut said = Mcpb {
         title: text::line(
-            match string(manifest, "display_name") {
-                "" => string(manifest, "name"),
+            match text::string(manifest, "display_name") {
+                "" => text::string(manifest, "name"),
                 title => title,
             },
             text::TITLE_LEN,
         ),
-        description: text::line(string(manifest, "description"), text::SENTENCE_LEN),
+        description: text::line(text::string(manifest, "description"), text::SENTENCE_LEN),
         ..Mcpb::default()
     };
     for (name, template) in object(config, "env").take(200) {
@@ -45,7 +45,8 @@ pub(super) fn parse(content: &str, wanted: &mut Wanted) -> Option<Mcpb> {
             wanted.add(variable(name, template, asked));
         }
     }
-    said.command.push(string(config, "command").to_owned());
+    said.command
+        .push(text::string(config, "command").to_owned());
     let arguments = config.get("args").and_then(Value::as_array);
     for argument in arguments
         .into_iter()
@@ -77,14 +78,14 @@ fn variable(name: &str, template: &str, asked: &Map<String, Value>) -> WantedVar
             suggested: false,
         },
         Some(option) => {
-            let secret = flag(option, "sensitive");
+            let secret = text::flag(option, "sensitive");
             WantedVariable {
                 name: name.to_owned(),
-                description: match string(option, "description") {
-                    "" => string(option, "title").to_owned(),
+                description: match text::string(option, "description") {
+                    "" => text::string(option, "title").to_owned(),
                     description => description.to_owned(),
                 },
-                required: flag(option, "required"),
+                required: text::flag(option, "required"),
                 secret,
                 default: plain(option.get("default")).filter(|_| !secret),
                 suggested: false,
@@ -101,11 +102,11 @@ fn add_asked_argument(argument: &str, key: &str, asked: &Map<String, Value>, sai
         ));
         return;
     };
-    if flag(option, "sensitive") {
+    if text::flag(option, "sensitive") {
         let sentence = format!(
             "manifest.json wants the secret {label} as an argument. Arguments can be read by other programs, so Sealport puts no secret there."
         );
-        match flag(option, "required") {
+        match text::flag(option, "required") {
             true => said.refusal = Some(sentence),
             false => said.notes.push(sentence),
         }
@@ -115,7 +116,7 @@ fn add_asked_argument(argument: &str, key: &str, asked: &Map<String, Value>, sai
         Some(default) if !default.contains("${") => said
             .command
             .push(argument.replace(&format!("${{user_config.{key}}}"), &default)),
-        _ if flag(option, "required") => said.notes.push(format!(
+        _ if text::flag(option, "required") => said.notes.push(format!(
             "manifest.json says that the argument {label} must be given. Type the command with it."
         )),
         _ => {}
@@ -148,17 +149,6 @@ fn object<'a>(
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-}
-
-fn string<'a>(object: &'a Map<String, Value>, field: &str) -> &'a str {
-    object
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-fn flag(object: &Map<String, Value>, field: &str) -> bool {
-    object.get(field).and_then(Value::as_bool).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ impl Workshop {
 
     /// Makes what `inspect` pinned ready to run in `home`, the deployment's own directory. Nothing else runs in it
     /// meanwhile. Whether the actor may use a directory of this machine was asked when the source was chosen; here
-    /// only its root is checked again. What a server kept in `/srv/data` stays; `/srv/app` and `/srv/venv` are made anew.
+    /// only its root is checked again. `/srv/app` and `/srv/venv` are made anew; what a server keeps in `/data` is not in this home.
     /// `log` gets the installers' lines; `step` is called as `Fetch` and `Install` begin.
     /// Errors: why it could not be fetched or installed.
     #[expect(

@@ -50,23 +50,9 @@ pub(super) async fn inspect(
         .ok_or_else(|| SourceFailure::unavailable("npm fetched no archive of the package."))?;
 
     progress("Looking into the package".into());
-    job.must(
-        Call::new(
-            "/srv/look",
-            &[
-                &job.program("tar", "tar")?,
-                "--extract",
-                "--gzip",
-                "--no-same-owner",
-                "--no-same-permissions",
-                "--strip-components=1",
-                "--directory=package",
-                "--file",
-            ],
-        )
-        .word(archive),
-        |_| "The package's archive cannot be unpacked.".into(),
-    )
+    job.must(job.unpack(&archive)?, |_| {
+        "The package's archive cannot be unpacked.".into()
+    })
     .await?;
     let tree = home
         .sub("look/package")

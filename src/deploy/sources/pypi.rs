@@ -70,23 +70,7 @@ pub(super) async fn inspect(
                     "The Python index gave an archive that is neither a wheel nor a .tar.gz.",
                 )
             })?;
-            (
-                archive.clone(),
-                Call::new(
-                    "/srv/look",
-                    &[
-                        &job.program("tar", "tar")?,
-                        "--extract",
-                        "--gzip",
-                        "--no-same-owner",
-                        "--no-same-permissions",
-                        "--strip-components=1",
-                        "--directory=package",
-                        "--file",
-                    ],
-                )
-                .word(archive),
-            )
+            (archive.clone(), job.unpack(&archive)?)
         }
     };
     job.must(extract, |_| {

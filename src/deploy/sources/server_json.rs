@@ -33,22 +33,22 @@ pub(super) fn parse(
         return Err("server.json is not a JSON object.".into());
     };
     let mut said = ServerJson {
-        title: text::line(string(&server, "title"), text::TITLE_LEN),
-        description: text::line(string(&server, "description"), text::SENTENCE_LEN),
+        title: text::line(text::string(&server, "title"), text::TITLE_LEN),
+        description: text::line(text::string(&server, "description"), text::SENTENCE_LEN),
         ..ServerJson::default()
     };
     let packages: Vec<_> = list(&server, "packages").collect();
     let runs_here = |package: &&Map<String, Value>| {
         // The field was called registry_type in earlier schemas.
-        let kind = match string(package, "registryType") {
-            "" => string(package, "registry_type"),
+        let kind = match text::string(package, "registryType") {
+            "" => text::string(package, "registry_type"),
             kind => kind,
         };
         matches!(kind, "npm" | "pypi")
     };
     let package = packages
         .iter()
-        .find(|package| identifier.is_some_and(|name| string(package, "identifier") == name))
+        .find(|package| identifier.is_some_and(|name| text::string(package, "identifier") == name))
         .or_else(|| packages.iter().find(|package| runs_here(package)))
         .or_else(|| packages.first());
     let Some(package) = package else {
@@ -73,13 +73,13 @@ pub(super) fn parse(
 }
 
 fn environment_variable(input: &Map<String, Value>) -> WantedVariable {
-    let name = string(input, "name");
-    let template = string(input, "value");
+    let name = text::string(input, "name");
+    let template = text::string(input, "value");
     let parts: Vec<_> = variables_of(input).collect();
     let secret = match input.get("isSecret").and_then(Value::as_bool) {
-        Some(secret) => secret || parts.iter().any(|(_, part)| flag(part, "isSecret")),
+        Some(secret) => secret || parts.iter().any(|(_, part)| text::flag(part, "isSecret")),
         // Many authors leave it out; a name that sounds like a secret is then taken as one.
-        None => is_secret_name(name) || parts.iter().any(|(_, part)| flag(part, "isSecret")),
+        None => is_secret_name(name) || parts.iter().any(|(_, part)| text::flag(part, "isSecret")),
     };
     let fixed = !template.is_empty() && !template.contains('{');
     let mut description = sentence(input);
@@ -88,12 +88,12 @@ fn environment_variable(input: &Map<String, Value>) -> WantedVariable {
     }
     let default = match fixed {
         true => template,
-        false => string(input, "default"),
+        false => text::string(input, "default"),
     };
     WantedVariable {
         name: name.to_owned(),
         description,
-        required: flag(input, "isRequired"),
+        required: text::flag(input, "isRequired"),
         secret,
         default: (!secret && !default.is_empty()).then(|| default.to_owned()),
         suggested: false,
@@ -101,10 +101,10 @@ fn environment_variable(input: &Map<String, Value>) -> WantedVariable {
 }
 
 fn container_variable(argument: &Map<String, Value>) -> Option<WantedVariable> {
-    if !matches!(string(argument, "name"), "-e" | "--env") {
+    if !matches!(text::string(argument, "name"), "-e" | "--env") {
         return None;
     }
-    let (name, value) = string(argument, "value").split_once('=')?;
+    let (name, value) = text::string(argument, "value").split_once('=')?;
     let parts: Vec<_> = variables_of(argument)
         .filter(|(key, _)| value.contains(&format!("{{{key}}}")))
         .collect();
@@ -115,29 +115,30 @@ fn container_variable(argument: &Map<String, Value>) -> Option<WantedVariable> {
         name: name.to_owned(),
         description: parts
             .iter()
-            .map(|(_, part)| string(part, "description"))
+            .map(|(_, part)| text::string(part, "description"))
             .find(|said| !said.is_empty())
-            .unwrap_or_else(|| string(argument, "description"))
+            .unwrap_or_else(|| text::string(argument, "description"))
             .to_owned(),
-        required: flag(argument, "isRequired")
-            || parts.iter().any(|(_, part)| flag(part, "isRequired")),
-        secret: is_secret_name(name) || parts.iter().any(|(_, part)| flag(part, "isSecret")),
+        required: text::flag(argument, "isRequired")
+            || parts.iter().any(|(_, part)| text::flag(part, "isRequired")),
+        secret: is_secret_name(name) || parts.iter().any(|(_, part)| text::flag(part, "isSecret")),
         default: None,
         suggested: false,
     })
 }
 
 fn add_argument(argument: &Map<String, Value>, said: &mut ServerJson) {
-    let name = string(argument, "name");
-    let label = match (name, string(argument, "valueHint")) {
+    let name = text::string(argument, "name");
+    let label = match (name, text::string(argument, "valueHint")) {
         ("", "") => "an argument".to_owned(),
         ("", hint) => format!("the argument {}", text::line(hint, 60)),
         (name, _) => format!("the argument {}", text::line(name, 60)),
     };
     let parts: Vec<_> = variables_of(argument).collect();
-    let secret = flag(argument, "isSecret") || parts.iter().any(|(_, part)| flag(part, "isSecret"));
-    let required =
-        flag(argument, "isRequired") || parts.iter().any(|(_, part)| flag(part, "isRequired"));
+    let secret = text::flag(argument, "isSecret")
+        || parts.iter().any(|(_, part)| text::flag(part, "isSecret"));
+    let required = text::flag(argument, "isRequired")
+        || parts.iter().any(|(_, part)| text::flag(part, "isRequired"));
     if secret {
         let sentence = format!(
             "server.json wants a secret in {label}. Arguments can be read by other programs, so Sealport puts no secret there."
@@ -148,14 +149,14 @@ fn add_argument(argument: &Map<String, Value>, said: &mut ServerJson) {
         }
         return;
     }
-    let mut value = match string(argument, "value") {
-        "" => string(argument, "default"),
+    let mut value = match text::string(argument, "value") {
+        "" => text::string(argument, "default"),
         value => value,
     }
     .to_owned();
     for (key, part) in &parts {
-        let filled = match string(part, "value") {
-            "" => string(part, "default"),
+        let filled = match text::string(part, "value") {
+            "" => text::string(part, "default"),
             value => value,
         };
         if !filled.is_empty() {
@@ -167,8 +168,8 @@ fn add_argument(argument: &Map<String, Value>, said: &mut ServerJson) {
         .any(|(key, _)| value.contains(&format!("{{{key}}}")));
     let is_switch = !name.is_empty()
         && value.is_empty()
-        && string(argument, "valueHint").is_empty()
-        && string(argument, "format") == "boolean";
+        && text::string(argument, "valueHint").is_empty()
+        && text::string(argument, "format") == "boolean";
     if open || (value.is_empty() && !is_switch) {
         if required {
             said.notes.push(format!(
@@ -188,10 +189,10 @@ fn add_argument(argument: &Map<String, Value>, said: &mut ServerJson) {
 
 fn transport(package: &Map<String, Value>, notes: &mut Vec<String>) -> Option<Transport> {
     let transport = package.get("transport")?.as_object()?;
-    match string(transport, "type") {
+    match text::string(transport, "type") {
         "stdio" => Some(Transport::Stdio),
         "streamable-http" => Some(Transport::Http {
-            path: path_of(string(transport, "url")),
+            path: path_of(text::string(transport, "url")),
         }),
         "sse" => {
             notes.push("server.json names the older SSE transport, which Sealport does not speak. If the server also speaks standard input and output or Streamable HTTP, choose that.".into());
@@ -227,7 +228,7 @@ pub(super) fn is_plain_path(path: &str) -> bool {
 
 /// The description with what may be chosen and an example.
 fn sentence(input: &Map<String, Value>) -> String {
-    let mut said = string(input, "description").trim().to_owned();
+    let mut said = text::string(input, "description").trim().to_owned();
     let choices: Vec<_> = input
         .get("choices")
         .and_then(Value::as_array)
@@ -236,7 +237,7 @@ fn sentence(input: &Map<String, Value>) -> String {
     if !choices.is_empty() {
         said = format!("{said} One of: {}.", choices.join(", "));
     }
-    let placeholder = string(input, "placeholder");
+    let placeholder = text::string(input, "placeholder");
     if !placeholder.is_empty() {
         said = format!("{said} For example {placeholder}.");
     }
@@ -266,17 +267,6 @@ fn list<'a>(
         .flatten()
         .take(100)
         .filter_map(Value::as_object)
-}
-
-fn string<'a>(object: &'a Map<String, Value>, field: &str) -> &'a str {
-    object
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-fn flag(object: &Map<String, Value>, field: &str) -> bool {
-    object.get(field).and_then(Value::as_bool).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -223,6 +223,13 @@ impl InstallSettings {
             );
             return;
         }
+        if path.starts_with("/srv") || path.starts_with("/data") {
+            tracing::warn!(
+                setting = name,
+                "the certificate file lies where servers have their own files, so installs go without it"
+            );
+            return;
+        }
         let Some(text) = path.to_str() else {
             return;
         };

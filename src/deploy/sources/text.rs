@@ -1,4 +1,6 @@
-//! Foreign text made fit to show: no control characters, no terminal sequences, bounded.
+//! Foreign text made fit to show: no control characters, no terminal sequences, bounded; and texts of foreign objects.
+
+use serde_json::{Map, Value};
 
 /// A title, in characters.
 pub(super) const TITLE_LEN: usize = 100;
@@ -112,6 +114,19 @@ fn skip_string(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
             _ => {}
         }
     }
+}
+
+/// A text of an object; empty where there is none.
+pub(super) fn string<'a>(object: &'a Map<String, Value>, field: &str) -> &'a str {
+    object
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// A switch of an object; off where there is none.
+pub(super) fn flag(object: &Map<String, Value>, field: &str) -> bool {
+    object.get(field).and_then(Value::as_bool).unwrap_or(false)
 }
 
 #[cfg(test)]

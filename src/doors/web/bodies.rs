@@ -41,9 +41,10 @@ pub async fn bound(request: Request, next: Next) -> Response {
         errors: [(String::new(), too_long(limit))].into(),
         ..Flash::default()
     };
+    // A stranger gets no session for it: that would be a row for each such request.
     let kept = match parts.extensions.get::<Session>() {
-        Some(session) => session.insert(FLASH_KEY, flash).await.is_ok(),
-        None => false,
+        Some(session) if session.id().is_some() => session.insert(FLASH_KEY, flash).await.is_ok(),
+        _ => false,
     };
     if kept {
         Redirect::to(&form_of(&parts.headers)).into_response()

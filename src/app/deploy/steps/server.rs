@@ -1,0 +1,453 @@
+//! What the wizard's server functions share: reading what was typed, and what a draft comes to.
+
+use std::collections::BTreeMap;
+
+use leptos::prelude::expect_context;
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use super::{DraftView, SECRETS_FORM, SecretRow};
+use crate::app::wire::{Flash, Typed};
+pub use crate::app::wire::{caller, done, go};
+use crate::deploy::Deployer;
+use crate::deploy::sources::check_command;
+use crate::deploy::sources::variables::{is_secret_name, looks_like_secret};
+use crate::model::actors::Caller;
+use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use crate::model::drafts::{Draft, DraftForm, DraftPlain, DraftSecret, STEPS};
+use crate::model::errors::Refusal;
+use crate::model::paths::{DeploymentName, EnvName, PATH_LEN_BYTES, SecretPath};
+use crate::model::secrets::{Kind, SecretSort, SecretSummary};
+use crate::model::sources::WantedVariable;
+use crate::store::secrets::{NewSecret, NewValue};
+use crate::store::{Db, Error};
+
+/// Secrets that a wizard lists.
+const SECRETS_MAX: i64 = 2_000;
+/// Secrets that are made on the spot at once.
+const NEW_SECRETS_MAX: usize = 60;
+
+pub type FieldErrors = BTreeMap<String, String>;
+
+pub fn note(errors: &mut FieldErrors, field: impl Into<String>, refusal: Refusal) {
+    errors.insert(field.into(), refusal.detail);
+}
+
+pub async fn open(id: Uuid) -> Result<(Db, Caller, Draft), Refusal> {
+    let db = expect_context::<Db>();
+    let caller = caller().await?;
+    let draft = db.draft(&caller, id).await.map_err(Error::into_refusal)?;
+    Ok((db, caller, draft))
+}
+
+/// Stores the form and its errors, and queues the source when it is to be inspected.
+pub async fn save(db: &Db, caller: &Caller, draft: &Draft, inspect: bool) -> Result<(), Refusal> {
+    db.draft_save(caller, draft.id, &draft.form, &draft.errors, inspect)
+        .await
+        .map_err(Error::into_refusal)?;
+    if inspect {
+        expect_context::<Deployer>().wake();
+    }
+    Ok(())
+}
+
+pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
+    let (db, caller, draft) = open(id).await?;
+    let known = db
+        .secrets_list(&caller, "", SecretSort::Path, SECRETS_MAX)
+        .await
+        .map_err(Error::into_refusal)?;
+    let secrets = secret_rows(&draft, known);
+    let mut view = DraftView {
+        missing: Vec::new(),
+        secrets,
+        is_admin: caller.user().is_some_and(|user| user.is_admin),
+        confinement: expect_context::<Deployer>().confinement(),
+        draft,
+    };
+    view.missing = view.unbound();
+    view.missing
+        .retain(|wanted| wanted.required && wanted.default.is_none());
+    Ok(view)
+}
+
+/// What the secrets step lists: what can be used now, and what was ticked and cannot any more.
+pub fn secret_rows(draft: &Draft, known: Vec<SecretSummary>) -> Vec<SecretRow> {
+    let wanted: &[WantedVariable] = match &draft.inspection {
+        Some(found) => &found.variables,
+        None => &[],
+    };
+    let row = |secret: SecretSummary| {
+        let kept = draft.form.secrets.iter().find(|kept| kept.id == secret.id);
+        let usual = EnvName::default_for(&secret.path)
+            .map(String::from)
+            .unwrap_or_default();
+        let env = kept.map_or(usual.clone(), |kept| kept.env.clone());
+        let asked = wanted.iter().find(|wanted| wanted.name == env).cloned();
+        let unusable = secret.unusable(time::OffsetDateTime::now_utc());
+        let ticked = match kept {
+            Some(kept) => kept.ticked,
+            None => {
+                !draft.form.ticked
+                    && unusable.is_none()
+                    && asked.as_ref().is_some_and(is_ticked_at_first)
+            }
+        };
+        (secret.active || ticked).then(|| SecretRow {
+            id: secret.id,
+            path: secret.path.to_string(),
+            env,
+            usual,
+            ticked,
+            asked,
+            unusable: unusable.map(str::to_owned),
+            maskable: secret.maskable,
+        })
+    };
+    known.into_iter().filter_map(row).collect()
+}
+
+/// What a source declares, or seems to stop without. A name that merely occurs in its code is the choice of
+/// whoever wrote the code, and a secret is not handed over for that.
+fn is_ticked_at_first(asked: &WantedVariable) -> bool {
+    asked.required || (asked.secret && !asked.suggested)
+}
+
+/// Seals what was typed as the value of a new secret, for one variable each. An empty value asks for nothing.
+/// Returns the rows of what was made, and what the page is to say.
+pub async fn seal_new(
+    db: &Db,
+    caller: &Caller,
+    paths: &BTreeMap<String, String>,
+    values: BTreeMap<String, Typed>,
+) -> (Vec<SecretRow>, Flash) {
+    let mut made = Vec::new();
+    let mut flash = Flash {
+        form: SECRETS_FORM.into(),
+        ..Flash::default()
+    };
+    for (env, path) in paths.iter().take(NEW_SECRETS_MAX) {
+        // A value that slipped into the wrong field is not kept.
+        if EnvName::parse(env).is_ok() && !looks_like_secret("", path) {
+            let path = path.chars().take(PATH_LEN_BYTES).collect();
+            flash.typed.insert(format!("add.{env}.path"), path);
+        }
+    }
+    let typed = values.into_iter().filter(|(_, value)| !value.is_empty());
+    for (env, value) in typed.take(NEW_SECRETS_MAX) {
+        let path = paths.get(&env).map_or("", |path| path.trim());
+        let path = if path.is_empty() { &env } else { path };
+        let sealed = async {
+            EnvName::parse(&env)?;
+            let new = NewSecret {
+                path: SecretPath::parse(path)?,
+                value: NewValue::Typed(value.into_value()),
+                kind: Kind::ApiKey,
+                description: String::new(),
+                expires_at: None,
+            };
+            db.secret_create(caller, new)
+                .await
+                .map_err(Error::into_refusal)
+        };
+        match sealed.await {
+            Ok(id) => made.push(SecretRow {
+                id,
+                path: path.to_owned(),
+                env,
+                usual: String::new(),
+                ticked: true,
+                asked: None,
+                unusable: None,
+                maskable: true,
+            }),
+            Err(refusal) => {
+                let field = refusal.field.unwrap_or_default();
+                flash
+                    .errors
+                    .insert(format!("add.{env}.{field}"), refusal.detail);
+            }
+        }
+    }
+    if !made.is_empty() {
+        let paths: Vec<&str> = made.iter().map(|row| row.path.as_str()).collect();
+        flash.notice = Some(format!("Sealed and ticked: {}.", paths.join(", ")));
+    }
+    (made, flash)
+}
+
+/// The paths typed for secrets that are still to be added, where they could be paths and differ from the name.
+pub fn paths_to_keep(
+    paths: &BTreeMap<String, String>,
+    made: &[SecretRow],
+) -> BTreeMap<String, String> {
+    let is_kept = |env: &str, path: &str| {
+        path != env
+            && !looks_like_secret("", path)
+            && EnvName::parse(env).is_ok()
+            && SecretPath::parse(path).is_ok()
+            && !made.iter().any(|made| made.env == env)
+    };
+    paths
+        .iter()
+        .map(|(env, path)| (env.as_str(), path.trim()))
+        .filter(|(env, path)| is_kept(env, path))
+        .take(NEW_SECRETS_MAX)
+        .map(|(env, path)| (env.to_owned(), path.to_owned()))
+        .collect()
+}
+
+/// Reads the secrets step: ticks and env names by secret id, plain variables by their row.
+pub fn read_secrets(
+    form: &mut DraftForm,
+    paths: &[SecretRow],
+    ticked: &BTreeMap<String, String>,
+    env: &BTreeMap<String, String>,
+) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    form.ticked = true;
+    form.secrets = paths
+        .iter()
+        .filter_map(|row| {
+            let key = row.key();
+            let is_ticked = ticked.contains_key(&key);
+            let name = env
+                .get(&key)
+                .map_or(row.env.clone(), |name| typed_name(name));
+            if is_ticked {
+                let field = format!("env.{}", row.id);
+                check_name(&mut errors, &mut names, &field, &name, &row.path);
+            }
+            // The rest is as the list says: thousands of secrets would not fit into a draft.
+            (is_ticked || name != row.usual).then(|| DraftSecret {
+                id: row.id,
+                path: row.path.clone(),
+                env: name,
+                ticked: is_ticked,
+            })
+        })
+        .collect();
+    for (i, plain) in form.plain.iter().enumerate() {
+        check_name(
+            &mut errors,
+            &mut names,
+            &format!("plain.{i}.env"),
+            &plain.env,
+            &plain.env,
+        );
+    }
+    errors
+}
+
+fn check_name(
+    errors: &mut FieldErrors,
+    names: &mut BTreeMap<String, String>,
+    field: &str,
+    name: &str,
+    what: &str,
+) {
+    match EnvName::parse(name) {
+        Err(refusal) => note(errors, field, refusal),
+        Ok(_) => {
+            if let Some(other) = names.insert(name.to_owned(), what.to_owned()) {
+                errors.insert(
+                    field.to_owned(),
+                    format!("{name} is already given by {other}. Each name can stand once."),
+                );
+            }
+        }
+    }
+}
+
+/// Reads the rows of plain variables. A text that looks like a secret is not kept unless the person insists.
+pub fn read_plain(
+    names: &BTreeMap<String, String>,
+    texts: &BTreeMap<String, Typed>,
+    keep: &BTreeMap<String, String>,
+    wanted: &[WantedVariable],
+    before: &[DraftPlain],
+) -> (Vec<DraftPlain>, FieldErrors) {
+    let mut errors = FieldErrors::new();
+    let mut rows = Vec::new();
+    let mut names: Vec<(&String, &String)> = names.iter().collect();
+    // As they stand on the page: as text, 10 would come before 2.
+    names.sort_by_key(|(row, _)| row.parse().unwrap_or(usize::MAX));
+    for (row, name) in names {
+        let name = typed_name(name);
+        let text = texts.get(row).cloned().unwrap_or_default().into_value();
+        let text = text.expose_secret();
+        if name.is_empty() && text.is_empty() {
+            continue;
+        }
+        // Kept plain only where the person was asked about just this variable.
+        let kept_plain = keep.contains_key(row)
+            && before
+                .iter()
+                .any(|old| old.env == name && (old.text.is_empty() || old.text == *text));
+        let asked_secret = wanted
+            .iter()
+            .any(|wanted| wanted.name == name && wanted.secret);
+        let suspicious = asked_secret
+            || looks_like_secret(&name, text)
+            || (is_secret_name(&name) && text.len() >= 8);
+        let i = rows.len();
+        if suspicious && !kept_plain && !text.is_empty() {
+            errors.insert(
+                format!("plain.{i}.text"),
+                format!(
+                    "{name} looks like a secret, so its text was not kept: plain text can be read by whoever sees the deployment. \
+                     Store it as a secret, or type it again and choose to keep it plain."
+                ),
+            );
+            rows.push(DraftPlain {
+                env: name,
+                text: String::new(),
+                kept_plain: false,
+            });
+        } else if text.len() > 8_192 {
+            errors.insert(
+                format!("plain.{i}.text"),
+                "Plain text has at most 8,192 bytes. Store longer ones as a secret.".into(),
+            );
+            rows.push(DraftPlain {
+                env: name,
+                text: String::new(),
+                kept_plain,
+            });
+        } else {
+            rows.push(DraftPlain {
+                env: name,
+                text: text.to_string(),
+                kept_plain,
+            });
+        }
+    }
+    (rows, errors)
+}
+
+/// The deployment that a draft asks for. FieldErrors: at the fields that are not in order yet.
+pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
+    let form = &view.draft.form;
+    // What was not kept as it was typed does not show in the form any more.
+    let mut errors = view.draft.errors.clone();
+    errors.retain(|field, _| {
+        ["source", "source_kind", "command"].contains(&field.as_str())
+            || (field.starts_with("plain.") && field.ends_with(".text"))
+    });
+    let name = DeploymentName::parse(form.name.trim());
+    if let Err(refusal) = &name {
+        note(&mut errors, "name", refusal.clone());
+    }
+    if !view.is_inspected() {
+        errors.insert(
+            "inspection".into(),
+            "The source has not been looked at yet.".into(),
+        );
+    }
+    // A guess from the code is said, and does not stand in the way.
+    for wanted in view.missing.iter().filter(|wanted| !wanted.suggested) {
+        errors.insert(
+            format!("missing.{}", wanted.name),
+            format!(
+                "The source requires {}, and nothing is bound to it.",
+                wanted.name
+            ),
+        );
+    }
+    let mut bindings = Vec::new();
+    for row in view.secrets.iter().filter(|row| row.ticked) {
+        match EnvName::parse(&row.env) {
+            Ok(env) => bindings.push(Binding {
+                env,
+                to: Bound::Secret { id: row.id },
+            }),
+            Err(refusal) => note(&mut errors, format!("env.{}", row.id), refusal),
+        }
+    }
+    for (i, plain) in form.plain.iter().enumerate() {
+        match EnvName::parse(&plain.env) {
+            Ok(env) => bindings.push(Binding {
+                env,
+                to: Bound::Text {
+                    text: plain.text.clone(),
+                },
+            }),
+            Err(refusal) => note(&mut errors, format!("plain.{i}.env"), refusal),
+        }
+    }
+    match (name, &view.draft.inspection) {
+        (Ok(name), Some(found)) if errors.is_empty() => Ok(DeploymentSpec {
+            name,
+            source: found.resolved.clone(),
+            start: found.start_plan(),
+            target: Target::Local,
+            fetch_key: form.fetch_key,
+            bindings,
+        }),
+        _ => Err(errors),
+    }
+}
+
+/// The field of the wizard for one of a deployment's: a binding is the row with its env name.
+pub fn field_of(view: &DraftView, field: &str) -> String {
+    let Some(env) = field.strip_prefix("bindings.") else {
+        return field.to_owned();
+    };
+    let plain = view.draft.form.plain.iter();
+    if let Some(row) = view.secrets.iter().find(|row| row.ticked && row.env == env) {
+        format!("env.{}", row.id)
+    } else if let Some((i, _)) = plain.enumerate().find(|(_, plain)| plain.env == env) {
+        format!("plain.{i}.env")
+    } else {
+        field.to_owned()
+    }
+}
+
+/// The step that a button asks for.
+pub fn asked(then: &str) -> Option<&'static str> {
+    STEPS.into_iter().find(|step| *step == then)
+}
+
+/// A name as typed; nothing where it cannot be one, for a value that slipped into the wrong field is not kept.
+pub fn typed_name(raw: &str) -> String {
+    let name = raw.trim();
+    let could_be = name.len() <= 100
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+        && !looks_like_secret("", name);
+    if could_be {
+        name.to_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// Drops what is no part of a source and may be a credential. Returns what to say at which field.
+pub fn drop_credentials(form: &mut DraftForm) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let url = url::Url::parse(&form.source);
+    if url.is_ok_and(|url| {
+        !url.username().is_empty() || url.password().is_some() || url.query().is_some()
+    }) {
+        form.source.clear();
+        errors.insert(
+            "source".into(),
+            "A user name, password or query in a URL is not kept. Give the plain address, and choose a fetch key for a private repository.".into(),
+        );
+    }
+    if let Err(refusal) = check_command(&form.command) {
+        form.command.clear();
+        note(&mut errors, "command", refusal);
+    }
+    errors
+}
+
+/// What goes wrong with the draft itself (it is gone, or deployed already) stands above the list of drafts.
+pub async fn told(step: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
+    match step.await {
+        Err(refusal) => crate::app::wire::back("/deploy", "draft", refusal, &[]).await,
+        done => done,
+    }
+}
