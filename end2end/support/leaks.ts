@@ -97,26 +97,31 @@ function formsOf(piece: string): [string, string][] {
 /** Every answer that a browser got: headers and body. */
 export class Answers {
   readonly all: { what: string; text: Buffer }[] = [];
-  #waiting: Promise<void>[] = [];
+  /** What is read, and of which answer. */
+  #waiting = new Map<Promise<void>, string>();
 
   follow(page: Page): void {
     page.context().on("response", (response) => {
       const what = `${response.request().method()} ${response.url()} → ${response.status()}`;
-      this.#waiting.push(
-        (async () => {
-          const headers = await response.headersArray().catch(() => []);
-          this.all.push({ what: `${what}, headers`, text: Buffer.from(JSON.stringify(headers)) });
-          // A stream has no end that could be waited for; it is read by itself.
-          if (headers.some(({ value }) => value.startsWith("text/event-stream"))) return;
-          const body = await response.body().catch(() => undefined);
-          if (body) this.all.push({ what, text: body });
-        })(),
-      );
+      const read = async () => {
+        const headers = await response.headersArray().catch(() => []);
+        this.all.push({ what: `${what}, headers`, text: Buffer.from(JSON.stringify(headers)) });
+        // A stream has no end that could be waited for; it is read by itself.
+        if (headers.some(({ value }) => value.startsWith("text/event-stream"))) return;
+        const body = await response.body().catch(() => undefined);
+        if (body) this.all.push({ what, text: body });
+      };
+      const reading: Promise<void> = read().finally(() => this.#waiting.delete(reading));
+      this.#waiting.set(reading, what);
     });
   }
 
   async settled(): Promise<void> {
-    await Promise.all(this.#waiting);
+    const late = new Promise<void>((done) => setTimeout(done, 10_000).unref());
+    await Promise.race([Promise.all(this.#waiting.keys()), late]);
+    // A file whose page was left while it came has no end; it has been read whole for another page.
+    const unread = [...this.#waiting.values()].filter((what) => !this.all.some((read) => read.what === what));
+    if (unread.length > 0) throw new Error(`never read to their end: ${unread.join(", ")}`);
   }
 }
 
