@@ -7,7 +7,7 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::app::wire::{Flash, Typed};
+use crate::app::wire::Typed;
 use crate::model::drafts::{Draft, InspectState};
 use crate::model::errors::Refusal;
 use crate::model::sources::WantedVariable;
@@ -339,7 +339,11 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
                 let field = field_of(&seen, refusal.field.as_deref().unwrap_or_default());
                 draft.errors = BTreeMap::from([(field, refusal.detail)]);
                 save(&db, &caller, &draft, false).await?;
-                go(&format!("/deploy/{id}/review"), Flash::default()).await
+                go(
+                    &format!("/deploy/{id}/review"),
+                    crate::app::wire::Flash::default(),
+                )
+                .await
             }
         }
     })
