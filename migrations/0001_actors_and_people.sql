@@ -33,12 +33,17 @@ create table owners (
     id uuid primary key,
     handle text not null constraint owners_handle_form check (handle ~ '^[a-z][a-z0-9-]{0,38}$'),
     kind text not null check (kind in ('user', 'team')),
+    -- Who made a team; a user has none.
+    maker_id uuid,
     created_at timestamptz not null default now(),
-    constraint owners_handle_key unique (handle)
+    -- An account or a team that has ended keeps its handle.
+    ended_at timestamptz,
+    constraint owners_handle_key unique (handle),
+    constraint owners_team_has_maker check ((kind = 'team') = (maker_id is not null))
 );
 alter table owners enable row level security;
 alter table owners force row level security;
-grant select, insert on owners to sealport_server;
+grant select, insert, update on owners to sealport_server;
 
 create table users (
     id uuid primary key references owners (id),
@@ -86,10 +91,11 @@ create function burnt_now(link_purpose text) returns boolean
         where hash = presented() and purpose = link_purpose and used_at = now()
     );
 
-create policy owners_self on owners for select using (id = current_actor());
+-- Handles are words that people of one installation use with each other; nothing else stands here.
+create policy owners_seen on owners for select using (current_actor() is not null);
 create policy owners_jobs on owners for select using (current_job() in ('operator', 'supervisor'));
 create policy owners_made on owners for insert
-    with check (current_job() = 'operator' or burnt_now('first-administrator'));
+    with check (kind = 'user' and (current_job() = 'operator' or burnt_now('first-administrator')));
 
 create policy users_self on users for select using (id = current_actor());
 create policy users_change_self on users for update using (id = current_actor())
@@ -159,3 +165,108 @@ alter table attempts force row level security;
 create policy attempts_limits on attempts
     using (current_job() in ('limits', 'retention')) with check (current_job() = 'limits');
 grant select, insert, update, delete on attempts to sealport_server;
+
+-- A team is an owner with members; each has one of the four levels on all that the team owns.
+create table team_members (
+    team_id uuid not null references owners (id),
+    user_id uuid not null references users (id),
+    level integer not null check (level between 1 and 4),
+    -- As named then.
+    added_by text not null,
+    added_at timestamptz not null default now(),
+    primary key (team_id, user_id)
+);
+create index team_members_user on team_members (user_id);
+alter table team_members enable row level security;
+alter table team_members force row level security;
+grant select, insert, update, delete on team_members to sealport_server;
+
+-- As whom the current actor acts: themselves, and the teams that they are a member of.
+create function acting_for() returns uuid[]
+    language plpgsql stable as $$
+declare
+    me uuid := current_actor();
+begin
+    return me || array(select m.team_id from team_members m where m.user_id = me);
+end $$;
+
+-- What a user or team was given on an object that another owns: the highest level of membership and grants, 0 for none.
+-- The kinds: `secret` (with its path; without an id, what is under a prefix that ends in a slash), `deployment`, `owner` (all that
+-- the owner owns), `any` (the highest level on anything of the owner's). With a deployment's name, what is narrowed to others does
+-- not count. Rows are looked up by the one asking, so the policies on them need not ask back here.
+create function granted(
+    actor uuid, object_owner uuid, object_kind text, object_id uuid, object_path text, in_deployment text
+) returns integer
+    language plpgsql stable as $$
+declare
+    as_whom uuid[];
+    highest integer;
+begin
+    if actor is null then
+        return 0;
+    elsif actor = object_owner then
+        return 4;
+    end if;
+    as_whom := actor || array(select m.team_id from team_members m where m.user_id = actor);
+    select max(given.level) into highest from (
+        select m.level from team_members m where m.user_id = actor and m.team_id = object_owner
+        union all
+        select g.level from grants g
+        where g.grantee_id = any (as_whom) and g.owner_id = object_owner
+            and case object_kind
+                when 'secret' then g.secret_id = object_id or starts_with(object_path, g.prefix || '/')
+                when 'deployment' then g.deployment_id = object_id
+                when 'any' then true
+                else false
+            end
+            and (in_deployment is null or g.only_deployments is null or in_deployment = any (g.only_deployments))
+    ) given;
+    return coalesce(highest, 0);
+end $$;
+
+-- The one decision: how far the current actor reaches.
+-- 0 nothing, 1 use, 2 read, 3 write, 4 admin. Policies and functions call it; nothing repeats it.
+create function reach(object_owner uuid, object_kind text, object_id uuid, object_path text) returns integer
+    language sql stable
+    -- What is one's own is decided without looking anything up.
+    return case when object_owner = current_actor() then 4
+        else granted(current_actor(), object_owner, object_kind, object_id, object_path, null) end;
+comment on function reach(uuid, text, uuid, text) is
+    'The level the current actor has on an object of a kind (secret, deployment, owner, any) and owner: 0 nothing, 1 use, 2 read, 3 write, 4 admin.';
+
+-- Whether a user or team may bind a secret in the deployment of that name: `use` can be narrowed.
+create function usable_in(actor uuid, object_owner uuid, secret_id uuid, secret_path text, deployment_name text) returns boolean
+    language sql stable
+    return granted(actor, object_owner, 'secret', secret_id, secret_path, deployment_name) >= 1;
+
+create policy team_members_seen on team_members for select using (
+    -- In this order: one's own memberships are what `reach` itself reads.
+    case when user_id = current_actor() then true else reach(team_id, 'owner', team_id, null) >= 1 end
+);
+create policy team_members_added on team_members for insert with check (
+    reach(team_id, 'owner', team_id, null) >= 4
+    -- The first member is who makes the team, in the same transaction.
+    or (user_id = current_actor() and level = 4 and exists (
+        select 1 from owners o where o.id = team_id and o.maker_id = current_actor() and o.created_at = now()
+    ))
+);
+create policy team_members_changed on team_members for update using (reach(team_id, 'owner', team_id, null) >= 4)
+    with check (reach(team_id, 'owner', team_id, null) >= 4);
+-- Whoever wants to leaves.
+create policy team_members_removed on team_members for delete
+    using (user_id = current_actor() or reach(team_id, 'owner', team_id, null) >= 4);
+
+create policy owners_team_made on owners for insert
+    with check (kind = 'team' and maker_id = current_actor() and created_at = now() and ended_at is null);
+
+-- Administrators look after accounts; it gives no reach to what others own.
+create function is_administrator() returns boolean
+    language plpgsql stable as $$
+declare
+    me uuid := current_actor();
+begin
+    return exists (select 1 from users u where u.id = me and u.is_admin and u.ended_at is null);
+end $$;
+create policy users_administered on users for select using (
+    case when id = current_actor() then true else is_administrator() end
+);

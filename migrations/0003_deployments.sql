@@ -41,8 +41,8 @@ create table deployment_names (
 );
 alter table deployment_names enable row level security;
 alter table deployment_names force row level security;
-create policy deployment_names_own on deployment_names for select using (owner_id = current_actor());
-create policy deployment_names_taken on deployment_names for insert with check (owner_id = current_actor());
+create policy deployment_names_own on deployment_names for select using (reach(owner_id, 'owner', owner_id, null) >= 1);
+create policy deployment_names_taken on deployment_names for insert with check (reach(owner_id, 'owner', owner_id, null) >= 4);
 grant select, insert on deployment_names to sealport_server;
 
 create table deployments (
@@ -79,15 +79,33 @@ create index deployments_owner on deployments (owner_id, name);
 create index deployments_fetch_key on deployments (fetch_key) where fetch_key is not null;
 alter table deployments enable row level security;
 alter table deployments force row level security;
-create policy deployments_seen on deployments for select using (reach(owner_id, 'deployment', id) >= 1);
+create policy deployments_seen on deployments for select using (reach(owner_id, 'deployment', id, null) >= 1);
 -- Foreign keys see past Row Level Security, so the policy asks whether the actor sees the secret (sees: may use).
 create policy deployments_made on deployments for insert with check (
-    reach(owner_id, 'deployment', id) >= 4
-    and (fetch_key is null or exists (select 1 from secrets where secrets.id = fetch_key))
+    reach(owner_id, 'deployment', id, null) >= 4
+    and (fetch_key is null or exists (
+        select 1 from secrets s
+        where s.id = fetch_key and usable_in(current_actor(), s.owner_id, s.id, s.path, deployments.name)
+    ))
 );
-create policy deployments_changed on deployments for update using (reach(owner_id, 'deployment', id) >= 3)
-    with check (reach(owner_id, 'deployment', id) >= 3);
-create policy deployments_deleted on deployments for delete using (reach(owner_id, 'deployment', id) >= 4);
+create policy deployments_changed on deployments for update using (reach(owner_id, 'deployment', id, null) >= 3)
+    with check (reach(owner_id, 'deployment', id, null) >= 3);
+create policy deployments_deleted on deployments for delete using (reach(owner_id, 'deployment', id, null) >= 4);
+alter table grants add foreign key (deployment_id, owner_id) references deployments (id, owner_id)
+    on update cascade on delete cascade;
+
+-- Candidates for lists, found by index; the policies decide on each.
+create function deployments_in_sight() returns setof uuid
+    language plpgsql stable as $$
+declare
+    as_whom uuid[] := acting_for();
+begin
+    return query
+        select d.id from deployments d where d.owner_id = any (as_whom)
+        union
+        select g.deployment_id from grants g where g.grantee_id = any (as_whom) and g.deployment_id is not null;
+end $$;
+
 -- Whose files may go, on each machine that has some.
 create table destroyed_deployments (
     id uuid primary key,
@@ -97,7 +115,7 @@ create table destroyed_deployments (
 alter table destroyed_deployments enable row level security;
 alter table destroyed_deployments force row level security;
 create policy destroyed_deployments_made on destroyed_deployments for insert
-    with check (reach(owner_id, 'deployment', id) >= 4
+    with check (reach(owner_id, 'deployment', id, null) >= 4
         and exists (select 1 from deployments d where d.id = destroyed_deployments.id and d.owner_id = destroyed_deployments.owner_id));
 create policy destroyed_deployments_seen on destroyed_deployments for select using (current_job() = 'supervisor');
 grant select, insert on destroyed_deployments to sealport_server;
@@ -112,6 +130,12 @@ begin
     if (new.id, new.ordinal, new.name, new.owner_id, new.draft_id, new.created_at)
         is distinct from (old.id, old.ordinal, old.name, old.owner_id, old.draft_id, old.created_at) then
         raise exception 'this part of a deployment does not change' using errcode = '42501';
+    end if;
+    -- A deleted secret leaves its place as fetch key, whoever deletes it.
+    if ((new.source, new.start, new.target) is distinct from (old.source, old.start, old.target)
+            or (new.fetch_key is not null and new.fetch_key is distinct from old.fetch_key))
+        and current_job() is null and reach(old.owner_id, 'deployment', old.id, null) < 4 then
+        raise exception 'source and target need admin' using errcode = '42501';
     end if;
     -- The hold and its fence belong to the servers, not to people.
     if current_job() is distinct from 'supervisor'
@@ -131,23 +155,30 @@ create table bindings (
     secret_path text,
     text text,
     primary key (deployment_id, env),
-    foreign key (deployment_id, owner_id) references deployments (id, owner_id) on delete cascade,
+    foreign key (deployment_id, owner_id) references deployments (id, owner_id) on update cascade on delete cascade,
     constraint bindings_one_kind check ((secret_path is null) <> (text is null))
 );
 create index bindings_secret on bindings (secret_id) where secret_id is not null;
+-- Whether the actor may use the secret in that deployment. What the deployment's owner may is asked at each start.
+create function may_bind(secret uuid, deployment uuid) returns boolean
+    language sql stable
+    return exists (
+        select 1 from secrets s, deployments d
+        where s.id = secret and d.id = deployment and usable_in(current_actor(), s.owner_id, s.id, s.path, d.name)
+    );
 alter table bindings enable row level security;
 alter table bindings force row level security;
-create policy bindings_seen on bindings for select using (reach(owner_id, 'deployment', deployment_id) >= 1);
+create policy bindings_seen on bindings for select using (reach(owner_id, 'deployment', deployment_id, null) >= 2);
 create policy bindings_made on bindings for insert with check (
-    reach(owner_id, 'deployment', deployment_id) >= 4
-    and (secret_id is null or exists (select 1 from secrets where secrets.id = secret_id))
+    reach(owner_id, 'deployment', deployment_id, null) >= 4
+    and (secret_id is null or may_bind(secret_id, deployment_id))
 );
-create policy bindings_changed on bindings for update using (reach(owner_id, 'deployment', deployment_id) >= 4)
+create policy bindings_changed on bindings for update using (reach(owner_id, 'deployment', deployment_id, null) >= 4)
     with check (
-        reach(owner_id, 'deployment', deployment_id) >= 4
-        and (secret_id is null or exists (select 1 from secrets where secrets.id = secret_id))
+        reach(owner_id, 'deployment', deployment_id, null) >= 4
+        and (secret_id is null or may_bind(secret_id, deployment_id))
     );
-create policy bindings_deleted on bindings for delete using (reach(owner_id, 'deployment', deployment_id) >= 4);
+create policy bindings_deleted on bindings for delete using (reach(owner_id, 'deployment', deployment_id, null) >= 4);
 create policy bindings_supervisor_sees on bindings for select using (current_job() = 'supervisor');
 grant select, insert, update, delete on bindings to sealport_server;
 
@@ -168,19 +199,19 @@ create table releases (
     anew boolean not null default true,
     primary key (deployment_id, number),
     constraint releases_owner_key unique (deployment_id, number, owner_id),
-    foreign key (deployment_id, owner_id) references deployments (id, owner_id) on delete cascade
+    foreign key (deployment_id, owner_id) references deployments (id, owner_id) on update cascade on delete cascade
 );
 create index releases_open on releases (created_at) where state in ('queued', 'running');
 create unique index releases_one_open on releases (deployment_id) where state in ('queued', 'running');
 alter table releases enable row level security;
 alter table releases force row level security;
-create policy releases_seen on releases for select using (reach(owner_id, 'deployment', deployment_id) >= 1);
+create policy releases_seen on releases for select using (reach(owner_id, 'deployment', deployment_id, null) >= 2);
 -- A person queues a release and may end an open one; how it went is for the supervisor to say.
 create policy releases_made on releases for insert
-    with check (reach(owner_id, 'deployment', deployment_id) >= 3 and state = 'queued');
+    with check (reach(owner_id, 'deployment', deployment_id, null) >= 3 and state = 'queued');
 create policy releases_superseded on releases for update
-    using (reach(owner_id, 'deployment', deployment_id) >= 3 and state in ('queued', 'running'))
-    with check (reach(owner_id, 'deployment', deployment_id) >= 3 and state = 'superseded');
+    using (reach(owner_id, 'deployment', deployment_id, null) >= 3 and state in ('queued', 'running'))
+    with check (reach(owner_id, 'deployment', deployment_id, null) >= 3 and state = 'superseded');
 create policy releases_supervisor_sees on releases for select using (current_job() = 'supervisor');
 create policy releases_supervisor on releases for update
     using (current_job() = 'supervisor') with check (current_job() = 'supervisor');
@@ -200,13 +231,13 @@ create table release_steps (
     detail text not null default '',
     primary key (deployment_id, number, step),
     -- With the owner: what claims to be one's own cannot hang on another's release.
-    foreign key (deployment_id, number, owner_id) references releases (deployment_id, number, owner_id) on delete cascade
+    foreign key (deployment_id, number, owner_id) references releases (deployment_id, number, owner_id) on update cascade on delete cascade
 );
 alter table release_steps enable row level security;
 alter table release_steps force row level security;
-create policy release_steps_seen on release_steps for select using (reach(owner_id, 'deployment', deployment_id) >= 1);
+create policy release_steps_seen on release_steps for select using (reach(owner_id, 'deployment', deployment_id, null) >= 2);
 create policy release_steps_queued on release_steps for insert
-    with check (reach(owner_id, 'deployment', deployment_id) >= 3 and state = 'waiting');
+    with check (reach(owner_id, 'deployment', deployment_id, null) >= 3 and state = 'waiting');
 create policy release_steps_supervisor on release_steps
     using (current_job() = 'supervisor') with check (current_job() = 'supervisor');
 grant select, insert, update on release_steps to sealport_server;
@@ -222,14 +253,14 @@ create table release_bindings (
     version integer not null,
     primary key (deployment_id, number, env),
     -- With the owner: what claims to be one's own cannot hang on another's release.
-    foreign key (deployment_id, number, owner_id) references releases (deployment_id, number, owner_id) on delete cascade
+    foreign key (deployment_id, number, owner_id) references releases (deployment_id, number, owner_id) on update cascade on delete cascade
 );
 alter table release_bindings enable row level security;
 alter table release_bindings force row level security;
-create policy release_bindings_seen on release_bindings for select using (reach(owner_id, 'deployment', deployment_id) >= 1);
+create policy release_bindings_seen on release_bindings for select using (reach(owner_id, 'deployment', deployment_id, null) >= 2);
 -- Written with the owner's rights, in the transaction that opens the values.
 create policy release_bindings_made on release_bindings for insert
-    with check (reach(owner_id, 'deployment', deployment_id) >= 4);
+    with check (reach(owner_id, 'deployment', deployment_id, null) >= 4);
 grant select, insert on release_bindings to sealport_server;
 
 create table log_lines (
@@ -241,11 +272,11 @@ create table log_lines (
     stream text not null check (stream in ('stdout', 'stderr', 'install', 'sealport')),
     line text not null constraint log_lines_length check (octet_length(line) <= 9000),
     primary key (deployment_id, seq),
-    foreign key (deployment_id, owner_id) references deployments (id, owner_id) on delete cascade
+    foreign key (deployment_id, owner_id) references deployments (id, owner_id) on update cascade on delete cascade
 );
 alter table log_lines enable row level security;
 alter table log_lines force row level security;
-create policy log_lines_seen on log_lines for select using (reach(owner_id, 'deployment', deployment_id) >= 2);
+create policy log_lines_seen on log_lines for select using (reach(owner_id, 'deployment', deployment_id, null) >= 2);
 -- Sees and deletes too: an append trims what is beyond the number of lines kept.
 create policy log_lines_supervisor on log_lines
     using (current_job() = 'supervisor') with check (current_job() = 'supervisor');
@@ -274,18 +305,19 @@ alter table tokens enable row level security;
 alter table tokens force row level security;
 create policy tokens_presented on tokens for select using (hash = presented());
 create policy tokens_used on tokens for update using (hash = presented()) with check (hash = presented());
-create policy tokens_own on tokens for select using (maker_id = current_actor() or owner_id = current_actor());
+create policy tokens_own on tokens for select
+    using (maker_id = current_actor() or reach(owner_id, 'deployment', deployment_id, null) >= 4);
 -- Foreign keys see past Row Level Security, so the policy asks whether the maker reaches the deployment, and whose it is.
 create policy tokens_made on tokens for insert with check (
     maker_id = current_actor()
     and exists (
         select 1 from deployments d
-        where d.id = deployment_id and d.owner_id = tokens.owner_id and reach(d.owner_id, 'deployment', d.id) >= 1
+        where d.id = deployment_id and d.owner_id = tokens.owner_id and reach(d.owner_id, 'deployment', d.id, null) >= 1
     )
 );
 create policy tokens_revoked on tokens for update
-    using (maker_id = current_actor() or owner_id = current_actor())
-    with check (maker_id = current_actor() or owner_id = current_actor());
+    using (maker_id = current_actor() or reach(owner_id, 'deployment', deployment_id, null) >= 4)
+    with check (maker_id = current_actor() or reach(owner_id, 'deployment', deployment_id, null) >= 4);
 create policy tokens_operator on tokens
     using (current_job() = 'operator') with check (current_job() = 'operator');
 grant select, insert, update on tokens to sealport_server;
@@ -338,7 +370,7 @@ begin
             why := 'ended account';
         else
             select d.id, d.name into found_deployment, found_name from deployments d
-            where d.id = found_token.deployment_id and reach(d.owner_id, 'deployment', d.id) >= 1;
+            where d.id = found_token.deployment_id and reach(d.owner_id, 'deployment', d.id, null) >= 1;
             if found_deployment is null then
                 why := 'no right to the deployment';
             elsif found_name <> wanted_name then

@@ -1,5 +1,6 @@
 //! The words of the product as types. No I/O; also compiled for the browser, so nothing here can hold a value.
 
+pub mod levels;
 pub mod paths;
 
 pub mod actors;

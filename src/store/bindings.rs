@@ -129,8 +129,10 @@ impl Db {
                  coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
                  false as "is_recorded!"
                from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
-               where s.id = $1 and reach(s.owner_id, 'secret', s.id) >= 1"#,
+               where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,
             secret_id,
+            // A right that is narrowed to deployments does not hold for looking at a source.
+            deployment.as_ref().map_or("", |d| d.name.as_str()),
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -330,8 +332,8 @@ impl BoundRow {
     }
 }
 
-/// All bindings in one statement, so that they are of one moment. The reading itself is under Row Level Security; `reach` is
-/// asked by name as well, for what may be seen and what may be used need not stay the same.
+/// All bindings in one statement, so that they are of one moment. The reading itself is under Row Level Security; `usable_in` is
+/// asked as well, for `use` can be narrowed to named deployments.
 async fn bound(
     tx: &mut Transaction<'_, Postgres>,
     deployment_id: Uuid,
@@ -344,7 +346,8 @@ async fn bound(
              coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
              (rb.version is not null) as "is_recorded!"
            from bindings b
-           left join secrets s on s.id = b.secret_id and reach(s.owner_id, 'secret', s.id) >= 1
+           join deployments d on d.id = b.deployment_id
+           left join secrets s on s.id = b.secret_id and usable_in(current_actor(), s.owner_id, s.id, s.path, d.name)
            left join release_bindings rb on rb.deployment_id = b.deployment_id and rb.number = $2
              and rb.env = b.env and rb.secret_id = b.secret_id
            left join secret_versions v on v.secret_id = s.id and v.version = coalesce(rb.version, s.version)

@@ -13,6 +13,7 @@ use crate::model::actors::{Actor, Caller, SignedInUser};
 use crate::model::audit::Action;
 use crate::model::deployments::{Bound, DeploymentSpec, DeploymentState, StepName, Target};
 use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, SecretPath};
 use crate::model::secrets::{VALUE_LEN_BYTES, VALUES_LEN_BYTES};
 use crate::model::sources::{Source, StartPlan};
@@ -86,7 +87,7 @@ impl Db {
     /// Errors: `NotFound`, `Denied`.
     pub async fn deployment_redeploy(&self, caller: &Caller, name: &DeploymentName) -> Result<i32> {
         let action = Action::DeploymentRedeploy;
-        let (mut tx, found) = self.reached(caller, name, WRITE, action).await?;
+        let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         let number = queue_release(&mut tx, person(caller)?, &found, true).await?;
         let entry = Entry {
             release: Some(number),
@@ -101,7 +102,7 @@ impl Db {
     /// One that is wanted and not failed stays as it is. Errors: `NotFound`, `Denied`.
     pub async fn deployment_start(&self, caller: &Caller, name: &DeploymentName) -> Result<()> {
         let action = Action::DeploymentStart;
-        let (mut tx, found) = self.reached(caller, name, WRITE, action).await?;
+        let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         if found.wanted && !["stopped", "failed"].contains(&found.state.as_str()) {
             tx.rollback().await?;
             return Ok(());
@@ -120,7 +121,7 @@ impl Db {
     /// Errors: `NotFound`, `Denied`.
     pub async fn deployment_stop(&self, caller: &Caller, name: &DeploymentName) -> Result<()> {
         let action = Action::DeploymentStop;
-        let (mut tx, found) = self.reached(caller, name, WRITE, action).await?;
+        let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         if !found.wanted {
             tx.rollback().await?;
             return Ok(());
@@ -150,7 +151,7 @@ impl Db {
         typed: &str,
     ) -> Result<()> {
         let action = Action::DeploymentDestroy;
-        let (mut tx, found) = self.reached(caller, name, ADMIN, action).await?;
+        let (mut tx, found) = self.reached(caller, name, Level::Admin, action).await?;
         if typed.trim() != name.as_str() {
             tx.rollback().await?;
             return Err(
@@ -178,20 +179,20 @@ impl Db {
         &self,
         caller: &Caller,
         name: &DeploymentName,
-        level: i32,
+        level: Level,
         action: Action,
     ) -> Result<(Transaction<'static, Postgres>, Reached)> {
         person(caller)?;
         let mut tx = self.begin_as(caller).await?;
         let seen = sqlx::query!(
-            r#"select id, owner_id, reach(owner_id, 'deployment', id) as "level!"
+            r#"select id, owner_id, reach(owner_id, 'deployment', id, null) as "level!"
                from deployments where name = $1"#,
             name.as_str(),
         )
         .fetch_optional(&mut *tx)
         .await?;
         if let Some(seen) = &seen
-            && seen.level >= level
+            && seen.level >= level.number()
         {
             let found = sqlx::query_as!(
                 Reached,
@@ -221,10 +222,6 @@ impl Db {
         .into())
     }
 }
-
-/// Levels, as `reach` counts them.
-const WRITE: i32 = 3;
-const ADMIN: i32 = 4;
 
 struct Reached {
     id: Uuid,
@@ -344,8 +341,9 @@ async fn check_secrets(
         r#"select s.id, s.path, s.active, coalesce(s.expires_at <= now(), false) as "expired!",
              coalesce(octet_length(v.sealed), 0) as "sealed_len_bytes!"
            from secrets s left join secret_versions v on v.secret_id = s.id and v.version = s.version
-           where s.id = any($1) and reach(s.owner_id, 'secret', s.id) >= 1"#,
+           where s.id = any($1) and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,
         &ids,
+        spec.name.as_str(),
     )
     .fetch_all(&mut **tx)
     .await?;

@@ -97,7 +97,7 @@ impl Db {
         let limit = limit.clamp(1, LOG_LINES_KEPT);
         let mut tx = self.begin_as(caller).await?;
         let id = sqlx::query_scalar!(
-            "select id from deployments where name = $1 and reach(owner_id, 'deployment', id) >= 2",
+            "select id from deployments where name = $1 and reach(owner_id, 'deployment', id, null) >= 2",
             name.as_str(),
         )
         .fetch_optional(&mut *tx)

@@ -15,13 +15,10 @@ use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::levels::Level;
 use crate::model::paths::SecretPath;
 use crate::model::secrets::Kind;
 
-/// What `reach` answers, as numbers: policies compare with the same.
-const READ: i32 = 2;
-const WRITE: i32 = 3;
-const ADMIN: i32 = 4;
 /// Comparisons in an hour, of one secret by one actor, over all doors.
 const COMPARES: i64 = 20;
 const HOUR_SECS: i32 = 60 * 60;
@@ -134,7 +131,7 @@ impl Db {
     ) -> Result<i32> {
         let (value, generated) = resolve(value)?;
         let (mut tx, found) = self
-            .within_reach(caller, id, WRITE, Action::SecretReplace)
+            .within_reach(caller, id, Level::Write, Action::SecretReplace)
             .await?;
         let moved = found.check_end(expires_at)?;
         let version = sqlx::query_scalar!(
@@ -194,7 +191,7 @@ impl Db {
         guess: SecretString,
     ) -> Result<bool> {
         let (tx, found) = self
-            .within_reach(caller, id, READ, Action::SecretCompare)
+            .within_reach(caller, id, Level::Read, Action::SecretCompare)
             .await?;
         // Counting takes a transaction of its own, and nobody holds two connections.
         drop(tx);
@@ -222,9 +219,9 @@ impl Db {
         let newest = sqlx::query!(
             r#"select s.owner_id, s.version, v.sealed, s.active, coalesce(s.expires_at <= now(), false) as "expired!"
                from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
-               where s.id = $1 and reach(s.owner_id, 'secret', s.id) >= $2"#,
+               where s.id = $1 and reach(s.owner_id, 'secret', s.id, s.path) >= $2"#,
             id,
-            READ
+            Level::Read.number()
         )
         .fetch_optional(&mut *tx)
         .await?
@@ -256,7 +253,11 @@ impl Db {
         if let Some(description) = &edit.description {
             check_description(description)?;
         }
-        let needed = if edit.path.is_some() { ADMIN } else { WRITE };
+        let needed = if edit.path.is_some() {
+            Level::Admin
+        } else {
+            Level::Write
+        };
         let (mut tx, found) = self
             .within_reach(caller, id, needed, Action::SecretEdit)
             .await?;
@@ -303,7 +304,7 @@ impl Db {
     /// Deletes a secret with all its versions; deployments that bind it keep the name and say so at their next start.
     pub async fn secret_delete(&self, caller: &Caller, id: Uuid) -> Result<()> {
         let (mut tx, found) = self
-            .within_reach(caller, id, ADMIN, Action::SecretDelete)
+            .within_reach(caller, id, Level::Admin, Action::SecretDelete)
             .await?;
         let deleted = sqlx::query!("delete from secrets where id = $1", id)
             .execute(&mut *tx)
@@ -325,12 +326,12 @@ impl Db {
         &self,
         caller: &Caller,
         id: Uuid,
-        needed: i32,
+        needed: Level,
         action: Action,
     ) -> Result<(Transaction<'static, Postgres>, Found)> {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query!(
-            r#"select owner_id, path, version, expires_at, reach(owner_id, 'secret', id) as "level!" from secrets where id = $1"#,
+            r#"select owner_id, path, version, expires_at, reach(owner_id, 'secret', id, path) as "level!" from secrets where id = $1"#,
             id
         )
         .fetch_optional(&mut *tx)
@@ -355,7 +356,7 @@ impl Db {
             expires_at: row.expires_at,
             level: row.level,
         };
-        if found.level < needed {
+        if found.level < needed.number() {
             tx.rollback().await?;
             let refusal = Refusal::new(
                 RefusalKind::Denied,

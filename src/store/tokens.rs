@@ -150,7 +150,7 @@ impl Db {
         }
         let mut tx = self.begin_as(caller).await?;
         let found = sqlx::query!(
-            "select id, owner_id from deployments where name = $1 and reach(owner_id, 'deployment', id) >= 1",
+            "select id, owner_id from deployments where name = $1 and reach(owner_id, 'deployment', id, null) >= 1",
             deployment.as_str(),
         )
         .fetch_optional(&mut *tx)

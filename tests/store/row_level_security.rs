@@ -26,10 +26,17 @@ struct Table {
 /// `{ann}` and the like are filled in by [`filled`].
 const TABLES: &[Table] = &[
     Table {
-        name: "owners",
-        row: "id = '{ann}'",
+        name: "team_members",
+        row: "team_id = '{team}'",
         owner_sees: true,
-        forged: "(id, handle, kind) values (gen_random_uuid(), 'eve', 'user')",
+        forged: "(team_id, user_id, level, added_by) values ('{team}', '{bob}', 4, 'eve')",
+    },
+    Table {
+        name: "grants",
+        row: "owner_id = '{ann}'",
+        owner_sees: true,
+        forged: "(id, owner_id, prefix, grantee_id, level, granted_by, granted_by_name) \
+                 values (gen_random_uuid(), '{ann}', 'meta', '{bob}', 4, '{ann}', 'ann')",
     },
     Table {
         name: "users",
@@ -165,11 +172,14 @@ const TABLES: &[Table] = &[
     },
 ];
 
-/// Tables without anybody's rows: settings are the installation's own.
-const SHARED: &[&str] = &["settings"];
+/// Tables without anybody's rows: settings and handles are the installation's own.
+const SHARED: &[&str] = &["settings", "owners"];
 
 const ROWS: &str = "
-    insert into owners (id, handle, kind) values ('{team}', 'team', 'team');
+    insert into owners (id, handle, kind, maker_id) values ('{team}', 'team', 'team', '{ann}');
+    insert into team_members (team_id, user_id, level, added_by) values ('{team}', '{ann}', 4, 'ann');
+    insert into grants (id, owner_id, secret_id, grantee_id, level, granted_by, granted_by_name)
+        values ('{team}', '{ann}', '{secret}', '{team}', 2, '{ann}', 'ann');
     insert into settings (key, value) values ('colour', '1');
     insert into one_time_links (hash, purpose, expires_at) values ('aa', 'first-administrator', now() + interval '1 hour');
     insert into sessions (id_hash, user_id, data, expires_at) values ('aa', '{ann}', '{}', now() + interval '1 hour');
@@ -236,6 +246,7 @@ async fn house() -> House {
             ("{team}", uuid::Uuid::now_v7().to_string()),
             ("{deployment}", uuid::Uuid::now_v7().to_string()),
             ("{bobs_deployment}", uuid::Uuid::now_v7().to_string()),
+            ("{free}", uuid::Uuid::now_v7().to_string()),
         ],
         strangers: vec![
             ("another user", bob),
@@ -401,6 +412,51 @@ async fn settings_are_read_by_whoever_is_signed_in_and_changed_by_the_operator()
         )
         .await;
     assert_eq!(made, Err("42501".into()));
+}
+
+#[tokio::test]
+async fn handles_are_read_by_whoever_is_signed_in_and_made_for_teams_alone() {
+    let house = house().await;
+    let (bob, nobody) = (&house.strangers[0].1, &house.strangers[1].1);
+    let sql = "select 1 from owners where id = '{ann}'";
+    assert_eq!(house.rows_as(bob, sql).await, Ok(1));
+    assert_eq!(house.rows_as(nobody, sql).await, Ok(0));
+    for (who, forged) in [
+        (bob, "(gen_random_uuid(), 'eve', 'user', null, now())"),
+        (bob, "(gen_random_uuid(), 'eve', 'team', '{ann}', now())"),
+        // In an hour one would be its first member, though others had come meanwhile.
+        (
+            bob,
+            "(gen_random_uuid(), 'eve', 'team', '{bob}', now() + interval '1 hour')",
+        ),
+        (nobody, "(gen_random_uuid(), 'eve', 'team', '{bob}', now())"),
+    ] {
+        let sql =
+            format!("insert into owners (id, handle, kind, maker_id, created_at) values {forged}");
+        assert_eq!(house.rows_as(who, &sql).await, Err("42501".into()), "{sql}");
+    }
+    for sql in [
+        "update owners set handle = 'eve' where id = '{ann}'",
+        "update owners set ended_at = now() where id = '{ann}'",
+    ] {
+        assert_eq!(house.rows_as(bob, sql).await, Ok(0), "{sql}");
+    }
+    // A team's first member is who makes it, in the same transaction; afterwards nobody comes in so.
+    let mut tx = begin_for_tests(&house.db, bob).await.unwrap();
+    for sql in [
+        "insert into owners (id, handle, kind, maker_id) values ('{free}', 'crew', 'team', '{bob}')",
+        "insert into team_members (team_id, user_id, level, added_by) values ('{free}', '{bob}', 4, 'bob')",
+        "delete from team_members where team_id = '{free}'",
+    ] {
+        let done = sqlx::query(AssertSqlSafe(house.filled(sql)))
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected(), 1, "{sql}");
+    }
+    tx.commit().await.unwrap();
+    let late = "insert into team_members (team_id, user_id, level, added_by) values ('{free}', '{bob}', 4, 'bob')";
+    assert_eq!(house.rows_as(bob, late).await, Err("42501".into()));
 }
 
 /// Rows that claim to be one's own and hang on what is another's.
