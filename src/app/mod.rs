@@ -14,6 +14,7 @@ pub mod sign_in;
 
 pub mod secret;
 pub mod secret_new;
+pub mod secret_runs;
 pub mod secrets;
 pub mod value_field;
 

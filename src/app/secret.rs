@@ -10,6 +10,7 @@ use super::fields::{SelectField, TextField};
 use super::frame::{Folding, Here, Page, Section, page};
 use super::icons::Icon;
 use super::secret_new::kind_options;
+use super::secret_runs::RunsNow;
 use super::secrets::{Chips, address, kind_icon};
 use super::times::{When, day};
 use super::value_field::{GenerateUnseen, ValueField};
@@ -239,6 +240,7 @@ pub fn SecretPage() -> impl IntoView {
         let SecretDetail {
             summary,
             versions,
+            runs,
             recent,
         } = secret;
         let now = OffsetDateTime::now_utc();
@@ -275,6 +277,7 @@ pub fn SecretPage() -> impl IntoView {
                     </div>
                     <div class="flex min-w-0 flex-col gap-5">
                         <UsedBy secret=summary.clone() />
+                        <RunsNow runs />
                         <Versions versions newest=summary.version />
                         <Section title="Recent activity" id="recent">
                             <ul class="flex flex-col gap-2.5 text-sm">

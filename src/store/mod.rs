@@ -26,6 +26,7 @@ pub mod drafts;
 pub mod bindings;
 pub mod deployment_pages;
 pub mod deployments;
+pub mod drift;
 pub mod holds;
 pub mod logs;
 pub mod releases;

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Db, Result, audit};
+use super::{Db, Result, audit, drift};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::paths::SecretPath;
@@ -123,10 +123,12 @@ impl Db {
         )
         .fetch_all(&mut *tx)
         .await?;
+        let runs = drift::runs_of(&mut tx, summary.id).await?;
         let recent = audit::of_secret(&mut tx, summary.id, RECENT_SHOWN).await?;
         Ok(SecretDetail {
             summary,
             versions,
+            runs,
             recent,
         })
     }

@@ -22,6 +22,8 @@ use crate::model::secrets::Kind;
 /// Comparisons in an hour, of one secret by one actor, over all doors.
 const COMPARES: i64 = 20;
 const HOUR_SECS: i32 = 60 * 60;
+/// How many versions back a value is known again as the same.
+const COMPARED_VERSIONS: i64 = 10;
 
 /// What is asked when a secret is made.
 pub struct NewSecret {
@@ -377,10 +379,11 @@ impl Db {
         value: &SecretString,
         generated: bool,
     ) -> Result<()> {
+        let value_id = self.value_id(tx, place, value).await?;
         let (data_key_id, sealed) = self.seal(tx, place, value).await?;
         sqlx::query!(
-            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, maskable, created_by)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, maskable, created_by, value_id)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             place.secret_id,
             place.owner_id,
             place.version,
@@ -388,11 +391,43 @@ impl Db {
             sealed.0,
             generated,
             is_maskable(value),
-            audit::name_of(caller)
+            audit::name_of(caller),
+            value_id
         )
         .execute(&mut **tx)
         .await?;
         Ok(())
+    }
+}
+
+impl Db {
+    /// The id of the value: that of a recent version with the same one, else a new one.
+    async fn value_id(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        place: Place,
+        value: &SecretString,
+    ) -> Result<Uuid> {
+        let recent = sqlx::query!(
+            "select version, sealed, value_id from secret_versions where secret_id = $1 order by version desc limit $2",
+            place.secret_id,
+            COMPARED_VERSIONS
+        )
+        .fetch_all(&mut **tx)
+        .await?;
+        for row in recent {
+            let before = Place {
+                version: row.version,
+                ..place
+            };
+            // One that is damaged or destroyed is like no other.
+            if let Ok(old) = self.unseal(tx, before, &Sealed(row.sealed)).await
+                && same(&old, value)
+            {
+                return Ok(row.value_id);
+            }
+        }
+        Ok(Uuid::now_v7())
     }
 }
 

@@ -42,6 +42,7 @@ POST /_fn/secret_delete               | id={free}&path={path}_FREE&confirm={path
 POST /_fn/deployments                 | | shown | own | own | sign-in
 POST /_fn/deployment                  | name={name} | shown | not-found | not-found | sign-in
 POST /_fn/deployment_act              | name={name}&act=stop | done | not-found | not-found | sign-in
+POST /_fn/deployment_follow           | name={name}&on=true | done | not-found | not-found | sign-in
 POST /_fn/deployment_destroy          | name={name}&typed={name} | done | not-found | not-found | sign-in
 POST /_fn/gateway_token_new           | name={name}&label=mine&days=7 | done | not-found | not-found | sign-in
 POST /_fn/token_shown_once            | id={token} | own | own | own | sign-in
