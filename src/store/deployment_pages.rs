@@ -31,6 +31,7 @@ impl Db {
             SummaryRow,
             r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release
                from deployments d left join owners o on o.id = d.owner_id
+               where d.id in (select deployments_in_sight())
                order by d.name limit $1"#,
             DEPLOYMENTS_LISTED,
         )
