@@ -394,7 +394,7 @@ async fn a_lost_key_file_is_missed_and_a_copy_of_everything_opens_elsewhere() {
         expires_at: None,
     };
     let secret = db.secret_create(&ann, new).await.unwrap();
-    let fingerprint = db.key_fingerprint().to_owned();
+    let fingerprint = db.key_fingerprint();
     db.close().await;
     embedded.stop().await.unwrap();
     drop(data);

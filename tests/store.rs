@@ -4,6 +4,10 @@
 
 mod common;
 
+#[path = "store/key_rotation.rs"]
+mod key_rotation;
+#[path = "store/keys.rs"]
+mod keys;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]

@@ -8,7 +8,12 @@ pub mod error;
 mod key_source;
 mod keyring;
 pub mod keys;
+mod leases;
+pub mod master_keys;
+pub mod recovery;
 mod roles;
+pub mod rotation;
+pub mod servers;
 
 pub mod audit;
 mod secret_pages;
