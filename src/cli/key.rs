@@ -151,11 +151,20 @@ pub async fn rotate(database: DatabaseArgs) -> anyhow::Result<()> {
 }
 
 /// Gives every data key a successor and waits until all is sealed anew, by this program or by a server.
-pub async fn rotate_data(database: DatabaseArgs) -> anyhow::Result<()> {
+pub async fn rotate_data_keys(database: DatabaseArgs) -> anyhow::Result<()> {
     with(database, async |db| {
         let mut out = std::io::stdout();
-        db.data_keys_rotate_all().await?;
-        writeln!(out, "Every data key gets a successor, and every version is sealed anew …")?;
+        match db.data_keys_rotate_all().await? {
+            Some(begun) => writeln!(
+                out,
+                "What was ordered {} is not done: it goes on …",
+                at(begun)
+            )?,
+            None => writeln!(
+                out,
+                "Every data key gets a successor, and every version is sealed anew …"
+            )?,
+        }
         loop {
             if let Some(done) = db.rotation_step().await? {
                 writeln!(
@@ -191,7 +200,7 @@ pub async fn rotate_data(database: DatabaseArgs) -> anyhow::Result<()> {
 }
 
 /// Sets when data keys get successors by themselves.
-pub async fn data_after(database: DatabaseArgs, days: i32) -> anyhow::Result<()> {
+pub async fn data_keys_after(database: DatabaseArgs, days: i32) -> anyhow::Result<()> {
     with(database, async |db| {
         db.data_keys_max_age(days).await?;
         let when = match days {

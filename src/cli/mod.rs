@@ -62,10 +62,10 @@ enum KeyCommand {
     Rotate {
         /// Change the data keys rather than the master key: each gets a successor, and every version is sealed anew.
         #[arg(long)]
-        data: bool,
+        data_keys: bool,
         /// Set the age in days at which a data key gets a successor by itself (0: never), and change nothing now.
-        #[arg(long, value_name = "DAYS", conflicts_with = "data")]
-        data_after: Option<i32>,
+        #[arg(long, value_name = "DAYS", conflicts_with = "data_keys")]
+        data_keys_after: Option<i32>,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -127,12 +127,12 @@ async fn run_key(command: KeyCommand) -> anyhow::Result<()> {
         KeyCommand::Status { database } => key::status(database).await,
         KeyCommand::New => key::new(),
         KeyCommand::Rotate {
-            data,
-            data_after,
+            data_keys,
+            data_keys_after,
             database,
-        } => match data_after {
-            Some(days) => key::data_after(database, days).await,
-            None if data => key::rotate_data(database).await,
+        } => match data_keys_after {
+            Some(days) => key::data_keys_after(database, days).await,
+            None if data_keys => key::rotate_data_keys(database).await,
             None => key::rotate(database).await,
         },
         KeyCommand::Split {

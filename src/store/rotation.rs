@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
@@ -22,6 +23,9 @@ const BEFORE_SETTING: &str = "data_keys.rotate_before";
 /// Longer than a transaction that found the key before it had a successor goes on for. One that is later yet is refused by the
 /// foreign key and changes nothing.
 const FORMER_MIN_AGE_SECS: i32 = 60;
+
+/// For this long an order that is not done goes on rather than giving way to another. Not for ever: what is damaged is never done.
+const ORDER_MAX_AGE_SECS: i32 = 24 * 60 * 60;
 
 const LEASE: &str = "rotation";
 const LEASE_SECS: i32 = 5;
@@ -284,8 +288,22 @@ impl Db {
         }
     }
 
-    /// Orders that every data key there is now gets a successor; the rounds do it.
-    pub async fn data_keys_rotate_all(&self) -> Result<()> {
+    /// Orders that every data key there is now gets a successor; the rounds do it. When such an order of the last day is not done
+    /// yet, that one goes on, and its time is returned.
+    pub async fn data_keys_rotate_all(&self) -> Result<Option<OffsetDateTime>> {
+        if self.data_keys_left().await? != (0, 0) {
+            let mut tx = self.begin_as(&Caller::job(Job::Operator)).await?;
+            let begun = sqlx::query_scalar!(
+                "select changed_at from settings where key = $1 and changed_at > now() - make_interval(secs => $2)",
+                BEFORE_SETTING,
+                f64::from(ORDER_MAX_AGE_SECS)
+            )
+            .fetch_optional(&mut *tx)
+            .await?;
+            if begun.is_some() {
+                return Ok(begun);
+            }
+        }
         let operator = Caller::job(Job::Operator);
         let mut tx = self.begin_as(&operator).await?;
         // The database's clock, for it is what keys' ages are told by.
@@ -302,14 +320,14 @@ impl Db {
         };
         audit::record(&mut tx, &operator, entry).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(None)
     }
 
     /// Sets the age at which a data key gets a successor; 0: never. Errors: `Invalid`.
     pub async fn data_keys_max_age(&self, days: i32) -> Result<()> {
         if !(0..=MAX_AGE_DAYS_MAX).contains(&days) {
             return Err(Refusal::invalid(
-                "data-after",
+                "data-keys-after",
                 format!("The age of data keys is 0 (never) to {MAX_AGE_DAYS_MAX} days."),
             )
             .into());
