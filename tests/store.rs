@@ -1,6 +1,6 @@
 //! The store against a real PostgreSQL, connected as the bound role.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

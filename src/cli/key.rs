@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 use super::config::{DatabaseArgs, Opened};
 use crate::store::Db;
 use crate::store::data_dir::DataDir;
-use crate::store::master_keys::{KeysStatus, MasterKeyNews};
+use crate::store::key_status::KeysStatus;
+use crate::store::master_keys::MasterKeyNews;
 use crate::store::recovery::{self, SHARES_TEXT_LEN_BYTES};
 
 /// How often it is looked whether another server is through.
@@ -78,9 +79,7 @@ fn write_status(out: &mut impl Write, status: &KeysStatus) -> std::io::Result<()
     } else {
         writeln!(out, "Rotation: none under way.")?;
     }
-    let oldest = status
-        .oldest_data_key
-        .map_or(String::from("none yet"), |when| at(when));
+    let oldest = status.oldest_data_key.map_or(String::from("none yet"), at);
     let schedule = status
         .data_key_max_age_days
         .map_or(String::from("never"), |days| format!("after {days} days"));

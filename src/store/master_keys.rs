@@ -2,25 +2,16 @@
 //! anew, in small batches; then the former one is retired. Every step is a transaction of its own, and doing it again goes on from
 //! where it stopped.
 
-use std::time::Duration;
-
 use sqlx::{Postgres, Transaction};
-use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use super::keyring::MasterKey;
 use super::keys::seal_failed;
-use super::servers::{self, SERVER_GONE_AFTER_SECS, Server};
+use super::servers::{self, SERVER_GONE_AFTER_SECS};
 use super::{Db, Error, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 
-/// Keys that are wrapped anew in one transaction.
-const REWRAP_BATCH: i64 = 25;
-/// Between two batches, so that requests have their turn.
-const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 /// How often retiring is tried when something was wrapped by the former key meanwhile.
 const RETIRE_TRIES: usize = 20;
 /// The most damaged keys that are named.
@@ -37,113 +28,6 @@ pub enum MasterKeyNews {
     Rewrapped(u64),
     /// Nothing here hangs on this key any more.
     Retired(String),
-}
-
-/// A master key as the database knows it.
-#[derive(Clone, Debug)]
-pub struct MasterKeyStatus {
-    pub fingerprint: String,
-    /// `staged`, `active` or `retiring`.
-    pub state: String,
-    /// Whether it was given here.
-    pub known_here: bool,
-    /// The data keys that it wraps.
-    pub data_keys: i64,
-    pub since: OffsetDateTime,
-}
-
-/// Where all keys stand.
-#[derive(Clone, Debug)]
-pub struct KeysStatus {
-    pub masters: Vec<MasterKeyStatus>,
-    /// The keys that were retired last, the latest first: only backups hang on them.
-    pub retired: Vec<(String, OffsetDateTime)>,
-    /// Keys that were given here and that the database does not know.
-    pub new_here: Vec<String>,
-    pub oldest_data_key: Option<OffsetDateTime>,
-    /// Data keys that have a successor and are not gone yet.
-    pub former_data_keys: i64,
-    /// Versions that a former data key sealed.
-    pub versions_waiting: i64,
-    /// The age at which a data key gets a successor; none: never.
-    pub data_key_max_age_days: Option<i32>,
-    pub servers: Vec<Server>,
-}
-
-/// What is wrapped by a master key. Another table that keeps wrapped keys is another word here, with its arm in each function of
-/// this type; forgetting one shows, for its foreign key keeps the former master key from being retired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wrapped {
-    DataKeys,
-}
-
-const ALL_WRAPPED: [Wrapped; 1] = [Wrapped::DataKeys];
-
-/// A key as it stands wrapped.
-struct WrappedRow {
-    id: Uuid,
-    owner_id: Uuid,
-    master_key: String,
-    wrapped: Vec<u8>,
-}
-
-impl Wrapped {
-    /// The next ones, after `after`, that the key `target` does not wrap; locked.
-    async fn next(
-        self,
-        tx: &mut Transaction<'_, Postgres>,
-        target: &str,
-        after: Uuid,
-    ) -> Result<Vec<WrappedRow>> {
-        let rows = match self {
-            // Not `for update`: new versions that refer to the key go on being written.
-            Wrapped::DataKeys => {
-                sqlx::query_as!(
-                    WrappedRow,
-                    "select id, owner_id, master_key, wrapped from data_keys
-                     where master_key <> $1 and id > $2 order by id limit $3 for no key update",
-                    target,
-                    after,
-                    REWRAP_BATCH
-                )
-                .fetch_all(&mut **tx)
-                .await?
-            }
-        };
-        Ok(rows)
-    }
-
-    fn wrap_anew(self, row: &WrappedRow, from: &MasterKey, to: &MasterKey) -> Result<Vec<u8>> {
-        match self {
-            Wrapped::DataKeys => from
-                .unwrap(row.id, row.owner_id, &row.wrapped)
-                .and_then(|key| to.wrap(&key, row.owner_id))
-                .map_err(seal_failed),
-        }
-    }
-
-    async fn put(
-        self,
-        tx: &mut Transaction<'_, Postgres>,
-        target: &str,
-        ids: &[Uuid],
-        wrapped: &[Vec<u8>],
-    ) -> Result<u64> {
-        let done = match self {
-            Wrapped::DataKeys => {
-                sqlx::query!(
-                    "update data_keys d set master_key = $1, wrapped = n.wrapped
-                     from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where d.id = n.id",
-                    target,
-                    ids,
-                    wrapped
-                )
-                .execute(&mut **tx)
-                .await?
-            }
-        };
-        Ok(done.rows_affected())
-    }
 }
 
 impl Db {
@@ -305,59 +189,6 @@ impl Db {
         Ok(())
     }
 
-    /// Wraps anew all that another key than `target` wraps. Returns what does not open.
-    async fn rewrap_all(
-        &self,
-        target: &str,
-        said: &mut impl FnMut(MasterKeyNews),
-    ) -> Result<Vec<String>> {
-        let mut damaged = Vec::new();
-        for what in ALL_WRAPPED {
-            let mut after = Uuid::nil();
-            while let Some(batch) = self.rewrap_batch(what, target, after).await? {
-                after = batch.last;
-                damaged.extend(batch.damaged);
-                if batch.done > 0 {
-                    said(MasterKeyNews::Rewrapped(batch.done));
-                }
-                tokio::time::sleep(REWRAP_PAUSE).await;
-            }
-        }
-        Ok(damaged)
-    }
-
-    async fn rewrap_batch(
-        &self,
-        what: Wrapped,
-        target: &str,
-        after: Uuid,
-    ) -> Result<Option<Batch>> {
-        let mut tx = self.begin_as(&Caller::job(Job::Operator)).await?;
-        let rows = what.next(&mut tx, target, after).await?;
-        let Some(last) = rows.last().map(|row| row.id) else {
-            return Ok(None);
-        };
-        let to = self.keys().master(target)?;
-        let (mut ids, mut wrapped, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
-        for row in &rows {
-            let from = self.keys().master(&row.master_key)?;
-            match what.wrap_anew(row, from, to) {
-                Ok(anew) => {
-                    ids.push(row.id);
-                    wrapped.push(anew);
-                }
-                Err(_) => damaged.push(row.id.to_string()),
-            }
-        }
-        let done = what.put(&mut tx, target, &ids, &wrapped).await?;
-        tx.commit().await?;
-        Ok(Some(Batch {
-            last,
-            done,
-            damaged,
-        }))
-    }
-
     /// Takes leave of the keys on which nothing hangs any more. None when something does: it was wrapped meanwhile.
     async fn master_keys_retire(&self) -> Result<Option<Vec<String>>> {
         let operator = Caller::job(Job::Operator);
@@ -388,73 +219,6 @@ impl Db {
         tx.commit().await?;
         Ok(Some(gone))
     }
-
-    /// Where all keys stand, for the operator.
-    pub async fn keys_status(&self) -> Result<KeysStatus> {
-        let mut tx = self.begin_as(&Caller::job(Job::Operator)).await?;
-        let masters: Vec<MasterKeyStatus> = sqlx::query!(
-            r#"select m.fingerprint, m.state, coalesce(m.promoted_at, m.created_at) as "since!",
-                      (select count(*) from data_keys d where d.master_key = m.fingerprint) as "data_keys!"
-               from master_keys m order by m.created_at"#
-        )
-        .fetch_all(&mut *tx)
-        .await?
-        .into_iter()
-        .map(|row| MasterKeyStatus {
-            known_here: self.keys().knows(&row.fingerprint),
-            fingerprint: row.fingerprint,
-            state: row.state,
-            data_keys: row.data_keys,
-            since: row.since,
-        })
-        .collect();
-        let retired = sqlx::query!(
-            "select fingerprint, retired_at from retired_master_keys order by retired_at desc limit 20"
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let retired_here = sqlx::query_scalar!(
-            "select fingerprint from retired_master_keys where fingerprint = any($1)",
-            &self.keys().fingerprints()
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let data_keys = sqlx::query!(
-            r#"select min(created_at) as oldest, count(*) filter (where not active) as "former!" from data_keys"#
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        let servers = servers::alive(&mut tx).await?;
-        tx.commit().await?;
-        let data = self.data_keys_schedule().await?;
-        Ok(KeysStatus {
-            new_here: self
-                .keys()
-                .fingerprints()
-                .into_iter()
-                .filter(|key| {
-                    !masters.iter().any(|row| row.fingerprint == *key)
-                        && !retired_here.contains(key)
-                })
-                .collect(),
-            masters,
-            retired: retired
-                .into_iter()
-                .map(|row| (row.fingerprint, row.retired_at))
-                .collect(),
-            oldest_data_key: data_keys.oldest,
-            former_data_keys: data_keys.former,
-            versions_waiting: data.versions_waiting,
-            data_key_max_age_days: data.max_age_days,
-            servers,
-        })
-    }
-}
-
-struct Batch {
-    last: Uuid,
-    done: u64,
-    damaged: Vec<String>,
 }
 
 /// One at a time changes which master key is what; a server's start waits for it too.

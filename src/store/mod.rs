@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod db;
 pub mod error;
 mod key_source;
+pub mod key_status;
 mod keyring;
 pub mod keys;
 mod leases;
@@ -14,6 +15,7 @@ pub mod recovery;
 mod roles;
 pub mod rotation;
 pub mod servers;
+mod wrapped_keys;
 
 pub mod audit;
 mod secret_pages;
