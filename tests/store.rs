@@ -1,9 +1,13 @@
 //! The store against a real PostgreSQL, connected as the bound role.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 
+#[path = "store/key_rotation.rs"]
+mod key_rotation;
+#[path = "store/keys.rs"]
+mod keys;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]

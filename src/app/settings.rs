@@ -28,7 +28,7 @@ pub async fn installation() -> Result<Option<(bool, String, String)>, Refusal> {
         (
             mode == Mode::TwoLogins,
             mode.sentence().to_owned(),
-            db.key_fingerprint().to_owned(),
+            db.key_fingerprint(),
         )
     }))
 }

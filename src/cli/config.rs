@@ -50,7 +50,6 @@ impl DatabaseArgs {
 
     /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
     pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
-        use secrecy::ExposeSecret;
         let keys = match (master_key()?, &self.master_key_file) {
             (Some(_), Some(_)) => {
                 bail!("Set either SEALPORT_MASTER_KEY or SEALPORT_MASTER_KEY_FILE, not both.")
@@ -59,14 +58,37 @@ impl DatabaseArgs {
             (None, Some(path)) => KeySource::File(path.clone()),
             (None, None) => KeySource::FileOrNew(data.key_file()),
         };
-        let (config, embedded) = match &self.database_url {
+        let (config, embedded) = self.place(data, serving).await?;
+        match Db::open(config, keys).await {
+            Ok(db) => Ok(Opened { db, embedded }),
+            Err(error) => {
+                if let Some(embedded) = embedded {
+                    let _ = embedded.stop().await;
+                }
+                let error = anyhow::Error::from(error);
+                Err(match self.database_url {
+                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// Where the database is and who logs in, with the embedded one started where it is that.
+    pub async fn place(
+        &self,
+        data: &DataDir,
+        serving: bool,
+    ) -> anyhow::Result<(DatabaseConfig, Option<Embedded>)> {
+        use secrecy::ExposeSecret;
+        match &self.database_url {
             Some(url) => {
                 let owner = self.database_owner_url.as_ref();
                 let config = DatabaseConfig::from_urls(
                     url.expose_secret(),
                     owner.map(|owner| owner.expose_secret()),
                 )?;
-                (config, None)
+                Ok((config, None))
             }
             None => {
                 if self.database_owner_url.is_some() {
@@ -82,20 +104,7 @@ impl DatabaseArgs {
                 .context("The embedded PostgreSQL did not start")?;
                 let config =
                     DatabaseConfig::new(embedded.app_options(), Some(embedded.owner_options()));
-                (config, Some(embedded))
-            }
-        };
-        match Db::open(config, keys).await {
-            Ok(db) => Ok(Opened { db, embedded }),
-            Err(error) => {
-                if let Some(embedded) = embedded {
-                    let _ = embedded.stop().await;
-                }
-                let error = anyhow::Error::from(error);
-                Err(match self.database_url {
-                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
-                    None => error,
-                })
+                Ok((config, Some(embedded)))
             }
         }
     }

@@ -28,6 +28,10 @@ const DRAIN_SECS: u64 = 10;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often what is past its age is removed.
 const RETENTION_EVERY_SECS: u64 = 600;
+/// How often this server says that it is there and which keys it knows: several times before it would be taken to be gone.
+const SEEN_EVERY_SECS: u64 = 5;
+/// How often it is looked whether data keys are due for successors.
+const ROTATION_EVERY_SECS: u64 = 60;
 /// How often opened data keys past their age are forgotten.
 const FORGETTING_EVERY_SECS: u64 = 60;
 
@@ -52,6 +56,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let opened = args.database.open(&data, true).await?;
     let db = opened.db.clone();
     announce_key(&db)?;
+    let name = server_name(listening);
+    if let Err(error) = db.server_step(&name).await {
+        db.server_leave().await?;
+        return Err(error.into());
+    }
 
     let source_hosts = SourceHosts::new(args.source_hosts.iter().cloned());
     let sandbox = Sandbox::probe(SandboxConfig {
@@ -84,6 +93,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     jobs.spawn(deployer.clone().run(cancel.clone()));
     jobs.spawn(retention(db.clone(), cancel.clone()));
     jobs.spawn(forgetting(db.clone(), cancel.clone()));
+    jobs.spawn(seen(db.clone(), name, cancel.clone()));
+    jobs.spawn(rotation(db.clone(), cancel.clone()));
     jobs.close();
 
     check_assets()?;
@@ -117,11 +128,24 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     // Streams that are followed for ever do not hold up the stop.
     let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS), serving).await;
     let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS * 2), jobs.wait()).await;
+    if let Err(error) = db.server_leave().await {
+        error.into_refusal();
+    }
     db.close().await;
     if let Some(embedded) = opened.embedded {
         embedded.stop().await?;
     }
     Ok(())
+}
+
+/// What other servers and commands call this one.
+fn server_name(listening: SocketAddr) -> String {
+    let machine = rustix::system::uname();
+    format!(
+        "{}, process {}, at {listening}",
+        machine.nodename().to_string_lossy(),
+        std::process::id()
+    )
 }
 
 /// The names of the browser side's files, which pages need, stand beside this program once it was built with them.
@@ -173,6 +197,34 @@ async fn retention(db: Db, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(RETENTION_EVERY_SECS)) => {}
+        }
+    }
+}
+
+async fn seen(db: Db, name: String, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(SEEN_EVERY_SECS)) => {}
+        }
+        if let Err(error) = db.server_step(&name).await {
+            error.into_refusal();
+        }
+    }
+}
+
+async fn rotation(db: Db, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            // What it leaves half way, the next round finds.
+            () = cancel.cancelled() => return,
+            rotated = db.rotation_step() => if let Err(error) = rotated {
+                error.into_refusal();
+            },
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(ROTATION_EVERY_SECS)) => {}
         }
     }
 }

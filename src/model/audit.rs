@@ -55,6 +55,12 @@ pub enum Action {
     TokenRevoke,
     GatewayConnect,
     KeyCreate,
+    /// A step of changing the master key, or of the order to change data keys.
+    KeyRotate,
+    /// The master key was printed as recovery shares.
+    KeySplit,
+    /// An owner's data key got a successor, or went.
+    DataKeyRotate,
 }
 
 impl Action {
@@ -82,6 +88,9 @@ impl Action {
             Action::TokenRevoke => "token.revoke",
             Action::GatewayConnect => "gateway.connect",
             Action::KeyCreate => "key.create",
+            Action::KeyRotate => "key.rotate",
+            Action::KeySplit => "key.split",
+            Action::DataKeyRotate => "data-key.rotate",
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
+use uuid::Uuid;
 
 use super::audit::{self, Entry};
 pub use super::key_source::{KeySource, new_key};
@@ -95,6 +96,8 @@ struct Inner {
     floods: Floods,
     mode: Mode,
     new_key_file: Option<PathBuf>,
+    /// New with each opening: names this server, or this command, to the others.
+    id: Uuid,
 }
 
 impl fmt::Debug for Db {
@@ -143,6 +146,7 @@ impl Db {
                 floods: Floods::default(),
                 mode,
                 new_key_file,
+                id: Uuid::now_v7(),
             }),
         })
     }
@@ -157,11 +161,11 @@ impl Db {
     }
 
     /// The fingerprint of the master key in use: names it, says nothing of it.
-    pub fn key_fingerprint(&self) -> &str {
+    pub fn key_fingerprint(&self) -> String {
         self.inner.keys.active_fingerprint()
     }
 
-    /// Whether the database answers the bound role now.
+    /// Whether the database answers the bound role now, and the active master key is here.
     pub async fn ready(&self) -> Result<()> {
         let mut tx = self
             .begin_as(&Caller {
@@ -172,11 +176,10 @@ impl Db {
         let role = sqlx::query_scalar!(r#"select current_user::text as "role!""#)
             .fetch_one(&mut *tx)
             .await?;
-        if role == "sealport_server" {
-            Ok(())
-        } else {
-            Err(Error::broken("the database role is not sealport_server"))
+        if role != "sealport_server" {
+            return Err(Error::broken("the database role is not sealport_server"));
         }
+        self.inner.keys.check_active()
     }
 
     /// Waits for running statements and closes all connections, at a normal stop.
@@ -187,6 +190,10 @@ impl Db {
     /// For functions that check a credential and set the actor within their one statement; nothing else goes past `begin_as`.
     pub(super) fn pool(&self) -> &PgPool {
         &self.inner.pool
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.inner.id
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -251,6 +258,21 @@ async fn begin_on_a_live_connection(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// For proving something without changing anything: no migrations, no keys, and a transaction that can only read. With its pool,
+/// to be closed after it.
+pub(super) async fn begin_to_read(
+    config: &DatabaseConfig,
+    caller: &Caller,
+) -> Result<(PgPool, Transaction<'static, Postgres>)> {
+    roles::close(roles::connect(&config.app).await?).await;
+    let pool = pool(config).await?;
+    let mut tx = begin(&pool, caller).await?;
+    sqlx::query!("set transaction read only")
+        .execute(&mut *tx)
+        .await?;
+    Ok((pool, tx))
 }
 
 pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {

@@ -82,6 +82,11 @@ impl MasterKey {
         SecretString::from(String::from_utf8(text).unwrap_or_default())
     }
 
+    /// The key itself, for splitting it.
+    pub(super) fn bytes(&self) -> &[u8; KEY_LEN_BYTES] {
+        &self.key
+    }
+
     /// A known text, sealed under a key derived from this one.
     pub(super) fn canary(&self) -> Result<Vec<u8>, SealError> {
         let mut canary = vec![FORMAT];

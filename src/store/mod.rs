@@ -6,9 +6,16 @@ pub mod embedded;
 pub mod db;
 pub mod error;
 mod key_source;
+pub mod key_status;
 mod keyring;
 pub mod keys;
+mod leases;
+pub mod master_keys;
+pub mod recovery;
 mod roles;
+pub mod rotation;
+pub mod servers;
+mod wrapped_keys;
 
 pub mod audit;
 mod secret_pages;

@@ -70,9 +70,21 @@ const TABLES: &[Table] = &[
     },
     Table {
         name: "master_keys",
-        row: "active",
+        row: "state = 'active'",
         owner_sees: false,
-        forged: "(fingerprint, canary, active) values ('bb', '\\x00', false)",
+        forged: "(fingerprint, canary, state) values ('bb', '\\x00', 'staged')",
+    },
+    Table {
+        name: "retired_master_keys",
+        row: "fingerprint = 'aa'",
+        owner_sees: false,
+        forged: "(fingerprint) values ('bb')",
+    },
+    Table {
+        name: "servers",
+        row: "name = 'here'",
+        owner_sees: false,
+        forged: "(id, name, version, keys) values ('{team}', 'forged', '1', '{}')",
     },
     Table {
         name: "secrets",
@@ -202,6 +214,8 @@ const ROWS: &str = "
     insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
         values ('{team}', 'aa', '{ann}', '{ann}', 'gateway', '{deployment}', 'laptop');
     insert into leases (name, holder, held_until) values ('work', '{team}', now());
+    insert into retired_master_keys (fingerprint) values ('aa');
+    insert into servers (id, name, version, keys) values ('{secret}', 'here', '1', '{}');
 ";
 
 struct House {
