@@ -55,6 +55,12 @@ pub enum Action {
     TokenRevoke,
     GatewayConnect,
     KeyCreate,
+    /// An administrator says that the master key is backed up.
+    KeyBackedUp,
+    StoreBackup,
+    StoreRestore,
+    /// Every value was opened to see whether it opens, and none was handed out.
+    StoreCheck,
 }
 
 impl Action {
@@ -82,6 +88,10 @@ impl Action {
             Action::TokenRevoke => "token.revoke",
             Action::GatewayConnect => "gateway.connect",
             Action::KeyCreate => "key.create",
+            Action::KeyBackedUp => "key.backed-up",
+            Action::StoreBackup => "store.backup",
+            Action::StoreRestore => "store.restore",
+            Action::StoreCheck => "store.check",
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod drafts;
 pub mod sources;
 
 pub mod audit;
+pub mod findings;
 pub mod tokens;
 pub mod users;
 
