@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::keys::{Place, Sealed};
-use super::{Db, Result};
+use super::{Db, Error, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
@@ -28,6 +28,17 @@ pub(super) fn refusal(secret_id: Uuid, version: i32) -> Refusal {
              `sealport doctor` names all that is damaged."
         ),
     )
+}
+
+/// What a person is told whose values cannot be sealed.
+pub(super) fn key_refusal(data_key_id: Uuid) -> Error {
+    tracing::error!(data_key = %data_key_id, "a data key does not open with its master key");
+    Refusal::new(
+        RefusalKind::Unavailable,
+        "Nothing can be sealed for this owner now: the owner's data key is damaged. An administrator brings it back from a backup; \
+         docs/troubleshooting.md says how.",
+    )
+    .into()
 }
 
 /// The path as it is stored, or for one that breaks the grammar what stands in for it.

@@ -1,7 +1,7 @@
 //! What `sealport doctor` asks of the database and the keys. It changes nothing: no role, no table, no key is made.
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection};
 use time::OffsetDateTime;
 
 use super::db::{DatabaseConfig, Db, KeySource, MIGRATIONS, Mode};
