@@ -42,7 +42,7 @@ async fn administrators_are_reminded_until_one_says_that_it_is_done() {
         let sent = house
             .send(&mut roots, "POST", "/_fn/key_backup_confirm", &form, &[])
             .await;
-        assert_eq!(sent.status, StatusCode::FOUND);
+        assert_eq!(sent.location, "/settings#keys");
         let page = house.send(&mut roots, "GET", "/settings", "", &[]).await;
         assert!(page.text.contains(told), "{}", page.text);
     }
