@@ -10,6 +10,8 @@ mod world;
 
 #[path = "doors/answers.rs"]
 mod answers;
+#[path = "doors/key_backup.rs"]
+mod key_backup;
 #[path = "doors/strangers.rs"]
 mod strangers;
 #[path = "doors/table.rs"]

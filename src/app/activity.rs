@@ -221,6 +221,13 @@ fn verb(action: &str, refused: bool) -> String {
         "token.revoke" => ("revoked a token", "revoke a token"),
         "gateway.connect" => ("connected", "connect"),
         "key.create" => ("made a key", "make a key"),
+        "key.backed-up" => (
+            "said that the master key is backed up",
+            "say that the master key is backed up",
+        ),
+        "store.backup" => ("made a backup", "make a backup"),
+        "store.restore" => ("restored a backup", "restore a backup"),
+        "store.check" => ("checked every value", "check every value"),
         other => (other, other),
     };
     if refused {
@@ -262,6 +269,10 @@ mod tests {
             Action::DeploymentRedeploy,
             Action::GatewayConnect,
             Action::KeyCreate,
+            Action::KeyBackedUp,
+            Action::StoreBackup,
+            Action::StoreRestore,
+            Action::StoreCheck,
         ] {
             let name = action.as_str();
             assert_ne!(verb(name, false), name);

@@ -363,6 +363,18 @@ fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
                     {if secret.active { "Switch off" } else { "Switch on" }}
                 </button>
             </form>
+            {secret
+                .path
+                .stands_for()
+                .map(|_| {
+                    view! {
+                        <p class="flex w-full items-start gap-2 text-error">
+                            <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                            "The path of this secret is damaged in the database, and this name stands in for it. \
+                             Give it its path again under Edit details; the value and who uses it stay."
+                        </p>
+                    }
+                })}
             {(!secret.description.is_empty())
                 .then(|| view! { <p class="w-full whitespace-pre-line break-words">{secret.description.clone()}</p> })}
             {(!secret.maskable)

@@ -48,47 +48,33 @@ impl DatabaseArgs {
         places
     }
 
-    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
-    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
-        let keys = match (master_key()?, &self.master_key_file) {
+    /// Where the master keys are.
+    pub fn keys(&self, data: &DataDir) -> anyhow::Result<KeySource> {
+        Ok(match (master_key()?, &self.master_key_file) {
             (Some(_), Some(_)) => {
                 bail!("Set either SEALPORT_MASTER_KEY or SEALPORT_MASTER_KEY_FILE, not both.")
             }
             (Some(text), None) => KeySource::Variable(text),
             (None, Some(path)) => KeySource::File(path.clone()),
             (None, None) => KeySource::FileOrNew(data.key_file()),
-        };
-        let (config, embedded) = self.place(data, serving).await?;
-        match Db::open(config, keys).await {
-            Ok(db) => Ok(Opened { db, embedded }),
-            Err(error) => {
-                if let Some(embedded) = embedded {
-                    let _ = embedded.stop().await;
-                }
-                let error = anyhow::Error::from(error);
-                Err(match self.database_url {
-                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
-                    None => error,
-                })
-            }
-        }
+        })
     }
 
-    /// Where the database is and who logs in, with the embedded one started where it is that.
+    /// Where the database is; the embedded one is started. `serving` as in [`DatabaseArgs::open`].
     pub async fn place(
         &self,
         data: &DataDir,
         serving: bool,
     ) -> anyhow::Result<(DatabaseConfig, Option<Embedded>)> {
         use secrecy::ExposeSecret;
-        match &self.database_url {
+        Ok(match &self.database_url {
             Some(url) => {
                 let owner = self.database_owner_url.as_ref();
                 let config = DatabaseConfig::from_urls(
                     url.expose_secret(),
                     owner.map(|owner| owner.expose_secret()),
                 )?;
-                Ok((config, None))
+                (config, None)
             }
             None => {
                 if self.database_owner_url.is_some() {
@@ -104,7 +90,26 @@ impl DatabaseArgs {
                 .context("The embedded PostgreSQL did not start")?;
                 let config =
                     DatabaseConfig::new(embedded.app_options(), Some(embedded.owner_options()));
-                Ok((config, Some(embedded)))
+                (config, Some(embedded))
+            }
+        })
+    }
+
+    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
+    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
+        let keys = self.keys(data)?;
+        let (config, embedded) = self.place(data, serving).await?;
+        match Db::open(config, keys).await {
+            Ok(db) => Ok(Opened { db, embedded }),
+            Err(error) => {
+                if let Some(embedded) = embedded {
+                    let _ = embedded.stop().await;
+                }
+                let error = anyhow::Error::from(error);
+                Err(match self.database_url {
+                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
+                    None => error,
+                })
             }
         }
     }
@@ -117,6 +122,30 @@ fn master_key() -> anyhow::Result<Option<SecretString>> {
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => bail!("SEALPORT_MASTER_KEY is no text."),
     }
+}
+
+/// The passphrase of a backup. Never a flag: a command line is read by everybody on the machine.
+#[derive(Args)]
+pub struct PassphraseArgs {
+    /// The passphrase is the first line of standard input. Without this and the file below it is asked for.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub passphrase_stdin: bool,
+
+    /// A file whose first line is the passphrase.
+    #[arg(long, env = "SEALPORT_BACKUP_PASSPHRASE_FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// What guests may do, for the server and for a look at it.
+#[derive(Args)]
+pub struct GuestArgs {
+    /// Hosts, or networks, that sources and servers may reach although they are private; loopback included.
+    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',', value_parser = source_host)]
+    pub source_hosts: Vec<String>,
+
+    /// Run servers without a sandbox where the host has none. Their code then runs as Sealport's own user.
+    #[arg(long, env = "SEALPORT_ALLOW_UNSANDBOXED")]
+    pub allow_unsandboxed: bool,
 }
 
 /// How the server runs.
@@ -145,13 +174,8 @@ pub struct ServeArgs {
     #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',', value_parser = directory)]
     pub dir_roots: Vec<PathBuf>,
 
-    /// Hosts, or networks, that sources and servers may reach although they are private; loopback included.
-    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',', value_parser = source_host)]
-    pub source_hosts: Vec<String>,
-
-    /// Run servers without a sandbox where the host has none. Their code then runs as Sealport's own user.
-    #[arg(long, env = "SEALPORT_ALLOW_UNSANDBOXED")]
-    pub allow_unsandboxed: bool,
+    #[command(flatten)]
+    pub guests: GuestArgs,
 
     /// What is logged, as in `info` or `sealport=debug`.
     #[arg(long, env = "SEALPORT_LOG", default_value = "info")]

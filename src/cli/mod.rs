@@ -3,6 +3,8 @@
 pub mod config;
 pub mod serve;
 
+pub mod backup;
+pub mod doctor;
 pub mod key;
 pub mod user;
 
@@ -11,7 +13,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use backup::{BackupArgs, RestoreArgs};
 use config::{DatabaseArgs, ServeArgs};
+use doctor::DoctorArgs;
 
 /// Seal your secrets, ship your servers.
 #[derive(Parser)]
@@ -31,6 +35,12 @@ enum Command {
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Writes all that is stored into one encrypted file, while the server runs. The master key is not in it.
+    Backup(Box<BackupArgs>),
+    /// Brings a backup back into an empty database.
+    Restore(Box<RestoreArgs>),
+    /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
+    Doctor(Box<DoctorArgs>),
 }
 
 #[derive(Subcommand)]
@@ -106,6 +116,9 @@ pub fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
+            Command::Doctor(args) => return doctor::run(*args).await,
+            Command::Backup(args) => backup::take(*args).await,
+            Command::Restore(args) => backup::restore(*args).await,
             Command::Serve(args) => serve::run(*args).await,
             Command::User(UserCommand::Add {
                 email,
@@ -115,9 +128,10 @@ pub fn main() -> ExitCode {
             }) => user::add(&email, admin, database).await,
             Command::Key(command) => run_key(command).await,
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => refused(&error),
     }
 }

@@ -62,9 +62,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         return Err(error.into());
     }
 
-    let source_hosts = SourceHosts::new(args.source_hosts.iter().cloned());
+    let source_hosts = SourceHosts::new(args.guests.source_hosts.iter().cloned());
     let sandbox = Sandbox::probe(SandboxConfig {
-        allow_unsandboxed: args.allow_unsandboxed,
+        allow_unsandboxed: args.guests.allow_unsandboxed,
         private_networks: source_hosts.private_networks().await,
         runtime_dir: data.runtime_dir()?,
         guests_dir: data.guests_dir(),

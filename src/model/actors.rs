@@ -37,6 +37,8 @@ pub enum Job {
     Retention,
     /// Gives data keys successors and seals anew what the former ones sealed; says which servers are there.
     Rotation,
+    /// Reads what a backup holds.
+    Backup,
     /// A person at the host's command line.
     Operator,
 }
@@ -48,6 +50,7 @@ impl Job {
             Job::Limits => "limits",
             Job::Retention => "retention",
             Job::Rotation => "rotation",
+            Job::Backup => "backup",
             Job::Operator => "operator",
         }
     }

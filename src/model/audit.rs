@@ -61,6 +61,12 @@ pub enum Action {
     KeySplit,
     /// An owner's data key got a successor, or went.
     DataKeyRotate,
+    /// An administrator says that the master key is backed up.
+    KeyBackedUp,
+    StoreBackup,
+    StoreRestore,
+    /// Every value was opened to see whether it opens, and none was handed out.
+    StoreCheck,
 }
 
 impl Action {
@@ -91,6 +97,10 @@ impl Action {
             Action::KeyRotate => "key.rotate",
             Action::KeySplit => "key.split",
             Action::DataKeyRotate => "data-key.rotate",
+            Action::KeyBackedUp => "key.backed-up",
+            Action::StoreBackup => "store.backup",
+            Action::StoreRestore => "store.restore",
+            Action::StoreCheck => "store.check",
         }
     }
 }

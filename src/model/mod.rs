@@ -11,6 +11,7 @@ pub mod drafts;
 pub mod sources;
 
 pub mod audit;
+pub mod findings;
 pub mod tokens;
 pub mod users;
 

@@ -24,6 +24,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 10;
 
 /// Where the database is, and who logs in.
+#[derive(Clone)]
 pub struct DatabaseConfig {
     /// The login of requests; it becomes the role sealport_server.
     pub app: PgConnectOptions,
@@ -116,7 +117,7 @@ impl Db {
         let mut conn = roles::connect(owner).await?;
         let prepared = async {
             roles::prepare(&mut conn, config.app.get_username()).await?;
-            migrate(&mut conn).await
+            migrate_to(&mut conn, None).await
         }
         .await;
         roles::close(conn).await;
@@ -138,7 +139,25 @@ impl Db {
             audit::record(&mut tx, &operator, Entry::of(Action::KeyCreate)).await?;
         }
         tx.commit().await?;
-        Ok(Db {
+        Ok(Db::of(pool, keys, mode, new_key_file))
+    }
+
+    /// For looking without changing anything: the keys come from `keys`, in a transaction of the operator.
+    pub(super) async fn look_at<F>(
+        config: &DatabaseConfig,
+        mode: Mode,
+        keys: impl FnOnce(Transaction<'static, Postgres>) -> F,
+    ) -> Result<Db>
+    where
+        F: Future<Output = Result<Keys>>,
+    {
+        let pool = pool(config).await?;
+        let tx = begin(&pool, &Caller::job(Job::Operator)).await?;
+        Ok(Db::of(pool, keys(tx).await?, mode, None))
+    }
+
+    fn of(pool: PgPool, keys: Keys, mode: Mode, new_key_file: Option<PathBuf>) -> Db {
+        Db {
             inner: Arc::new(Inner {
                 pool,
                 keys,
@@ -148,7 +167,7 @@ impl Db {
                 new_key_file,
                 id: Uuid::now_v7(),
             }),
-        })
+        }
     }
 
     pub fn mode(&self) -> Mode {
@@ -286,11 +305,15 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-async fn migrate(owner: &mut sqlx::PgConnection) -> Result<()> {
+/// What the tables went through, oldest first.
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Brings the tables to a step, or to the newest.
+pub(super) async fn migrate_to(owner: &mut sqlx::PgConnection, step: Option<i64>) -> Result<()> {
     use sqlx::migrate::MigrateError;
     // sqlx takes an advisory lock, so a second server waits and then finds nothing to do.
-    sqlx::migrate!("./migrations")
-        .run_direct(None, owner, false)
+    MIGRATIONS
+        .run_direct(step, owner, false)
         .await
         .map_err(|error| match error {
             MigrateError::VersionMissing(version) => Error::broken(format!(

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::key_source::{self, KeySource};
 use super::keyring::{DataKey, MasterKey, SealError};
 pub use super::keyring::{Place, Sealed};
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 
 /// An opened data key is forgotten this long after its opening.
 const OPENED_MAX_AGE: Duration = Duration::from_secs(5 * 60);
@@ -247,7 +247,12 @@ impl Db {
             if let Some(row) = row {
                 return match self.keys().remembered(row.id) {
                     Some(key) => Ok(key),
-                    None => self.open_data_key(row.id, owner_id, &row.master_key, &row.wrapped),
+                    None => self
+                        .open_data_key(row.id, owner_id, &row.master_key, &row.wrapped)
+                        .map_err(|error| match error.is_damage() {
+                            true => damage::key_refusal(row.id),
+                            false => error,
+                        }),
                 };
             }
             let fingerprint = sqlx::query_scalar!("select active_master_key()")

@@ -42,5 +42,11 @@ pub mod tokens;
 
 pub mod retention;
 
+pub mod backup;
+mod damage;
+pub mod doctor;
+mod key_backup;
+
+pub use damage::Damage;
 pub use db::{DatabaseConfig, Db, KeySource, Mode, new_key};
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use super::keys::{Place, Sealed};
 use super::limits::Limit;
 pub use super::secret_values::NewValue;
 use super::secret_values::{check_description, check_expiry, is_maskable, resolve, same};
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
@@ -239,10 +239,20 @@ impl Db {
             secret_id: id,
             version: newest.version,
         };
-        let value = self.unseal(&mut tx, place, &Sealed(newest.sealed)).await?;
         let entry = Entry {
             version: Some(newest.version),
             ..found.entry(Action::SecretCompare)
+        };
+        let value = match self.unseal(&mut tx, place, &Sealed(newest.sealed)).await {
+            Ok(value) => value,
+            Err(error) if error.is_damage() => {
+                tx.rollback().await?;
+                let refusal = damage::refusal(id, newest.version);
+                return self
+                    .refuse_on_record(caller, entry, damage::REASON, refusal)
+                    .await;
+            }
+            Err(error) => return Err(error),
         };
         audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
@@ -353,7 +363,7 @@ impl Db {
         let found = Found {
             id,
             owner_id: row.owner_id,
-            path: SecretPath::parse(&row.path)?,
+            path: damage::path_of(id, &row.path),
             version: row.version,
             expires_at: row.expires_at,
             level: row.level,

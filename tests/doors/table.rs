@@ -30,6 +30,9 @@ POST /_fn/flash_take                  | | own | own | own | sign-in
 POST /_fn/preferences_set             | theme=dark | done | done | done | sign-in
 POST /_fn/confinement                 | | own | own | own | sign-in
 POST /_fn/installation                | | own | own | own | sign-in
+POST /_fn/key_backup_missing          | | own | own | own | sign-in
+POST /_fn/key_backup_said             | | own | own | own | sign-in
+POST /_fn/key_backup_confirm          | fingerprint=00&done=true | refused | refused | refused | sign-in
 POST /_fn/activity_list               | | shown | own | own | sign-in
 POST /_fn/secrets_list                | | shown | own | own | sign-in
 POST /_fn/secret_open                 | handle={handle}&path={path} | shown | not-found | not-found | sign-in
