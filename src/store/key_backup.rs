@@ -19,7 +19,7 @@ impl Db {
         .fetch_optional(&mut *tx)
         .await?
         .flatten();
-        Ok(confirmed.as_deref() == Some(self.key_fingerprint()))
+        Ok(confirmed.as_deref() == Some(self.key_fingerprint().as_str()))
     }
 
     /// An administrator says that the key with this fingerprint is backed up. Errors: `Denied` for anyone else; `Conflict` when
