@@ -4,6 +4,10 @@
 
 mod common;
 
+#[path = "store/links.rs"]
+mod links;
+#[path = "store/moves.rs"]
+mod moves;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]
@@ -12,3 +16,5 @@ mod people;
 mod row_level_security;
 #[path = "store/secrets.rs"]
 mod secrets;
+#[path = "store/sessions.rs"]
+mod sessions;

@@ -13,6 +13,8 @@ mod binding;
 mod creating;
 #[path = "store_deployments/drafts.rs"]
 mod drafts;
+#[path = "store_deployments/endings.rs"]
+mod endings;
 #[path = "store_deployments/logs.rs"]
 mod logs;
 #[path = "store_deployments/running.rs"]

@@ -37,6 +37,8 @@ pub enum Job {
     Retention,
     /// A person at the host's command line.
     Operator,
+    /// Ends an account and gives what it owned to another.
+    Handover,
 }
 
 impl Job {
@@ -46,6 +48,7 @@ impl Job {
             Job::Limits => "limits",
             Job::Retention => "retention",
             Job::Operator => "operator",
+            Job::Handover => "handover",
         }
     }
 }
