@@ -27,12 +27,13 @@ alter table one_time_links
     );
 create unique index one_time_links_id_key on one_time_links (id);
 
--- Burning changes nothing else of a link: what it opens stays as it was made.
+-- Burning changes nothing else of a link: what it opens stays as it was made, and it holds no longer.
 create function one_time_links_guard() returns trigger language plpgsql as $$
 begin
-    if (new.hash, new.purpose, new.created_at, new.expires_at, new.id, new.email, new.as_administrator, new.user_id, new.made_by, new.made_by_name)
+    if (new.hash, new.purpose, new.created_at, new.id, new.email, new.as_administrator, new.user_id, new.made_by, new.made_by_name)
         is distinct from
-       (old.hash, old.purpose, old.created_at, old.expires_at, old.id, old.email, old.as_administrator, old.user_id, old.made_by, old.made_by_name) then
+       (old.hash, old.purpose, old.created_at, old.id, old.email, old.as_administrator, old.user_id, old.made_by, old.made_by_name)
+       or new.expires_at > old.expires_at then
         raise exception 'a link does not change' using errcode = '42501';
     end if;
     return new;

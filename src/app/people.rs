@@ -26,7 +26,11 @@ pub fn PeoplePage() -> impl IntoView {
                     Some(id) => token_shown_once(id).await?,
                     None => None,
                 };
-                Some((people_list(search.clone()).await?, invitations().await?, link))
+                Some((
+                    people_list(search.clone()).await?,
+                    invitations().await?,
+                    link,
+                ))
             }
             false => None,
         };

@@ -24,7 +24,9 @@ pub async fn administrator_set(id: Uuid, #[server(default)] is: bool) -> Result<
     let caller = confirmed().await?;
     let notice = match is {
         true => "An administrator from now on.",
-        false => "No administrator any more. Invitations and reset links that they made have ended.",
+        false => {
+            "No administrator any more. Invitations and reset links that they made have ended."
+        }
     };
     match db.administrator_set(&caller, id, is).await {
         Ok(()) => done("/people", notice).await,

@@ -27,11 +27,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn open(
-        deployer: &Deployer,
-        deployment_id: Uuid,
-        release: i32,
-    ) -> Log {
+    pub(super) fn open(deployer: &Deployer, deployment_id: Uuid, release: i32) -> Log {
         let (lines, mut waiting) = mpsc::channel::<NewLine>(WAITING_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let log = Log {

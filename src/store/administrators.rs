@@ -110,11 +110,9 @@ pub(super) async fn lock_administrators(tx: &mut Transaction<'_, Postgres>) -> R
 }
 
 pub(super) async fn is_administrator(tx: &mut Transaction<'_, Postgres>) -> Result<bool> {
-    Ok(
-        sqlx::query_scalar!(r#"select is_administrator() as "is!""#)
-            .fetch_one(&mut **tx)
-            .await?,
-    )
+    Ok(sqlx::query_scalar!(r#"select is_administrator() as "is!""#)
+        .fetch_one(&mut **tx)
+        .await?)
 }
 
 /// Whether nobody else is one.

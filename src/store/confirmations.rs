@@ -46,10 +46,7 @@ impl Db {
             .account_by_email(&user.email, place, &caller.origin)
             .await?;
         let known = found.as_ref().is_some_and(|found| found.known_address);
-        let taken = match self
-            .limits_take(&limits(&user.email, place, known))
-            .await?
-        {
+        let taken = match self.limits_take(&limits(&user.email, place, known)).await? {
             Ok(taken) => taken,
             Err(full) => {
                 if full.on_record {

@@ -277,11 +277,7 @@ async fn heir_called(
     })?)
 }
 
-async fn refuse_collisions(
-    tx: &mut Transaction<'_, Postgres>,
-    from: Uuid,
-    to: Uuid,
-) -> Result<()> {
+async fn refuse_collisions(tx: &mut Transaction<'_, Postgres>, from: Uuid, to: Uuid) -> Result<()> {
     let both = sqlx::query_scalar!(
         "select theirs.path from secrets theirs
          join secrets own on own.owner_id = $2 and lower(own.path) = lower(theirs.path)

@@ -86,12 +86,10 @@ impl Db {
                 .await;
         };
         // Replacing it waits from here on, and its owner cannot be another by now.
-        let locked = sqlx::query_scalar!(
-            "select owner_id from secrets where id = $1 for update",
-            id
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
+        let locked =
+            sqlx::query_scalar!("select owner_id from secrets where id = $1 for update", id)
+                .fetch_optional(&mut *tx)
+                .await?;
         if locked != Some(found.owner_id) {
             return Err(Refusal::not_found("secret").into());
         }

@@ -13,11 +13,11 @@ use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store;
 use uuid::Uuid;
 
+use super::audit::{self, Entry};
+use super::deployments::person;
 use super::limits::Noted;
 use super::sign_in::place_name;
 use super::{Db, Error, Result};
-use super::audit::{self, Entry};
-use super::deployments::person;
 use crate::model::actors::{Actor, Caller, Origin, Presented};
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;

@@ -90,11 +90,13 @@ impl House {
 
     async fn owner(&self, id: Uuid) -> String {
         let mut admin = self.database.admin_options.connect().await.unwrap();
-        sqlx::query_scalar("select o.handle from secrets s join owners o on o.id = s.owner_id where s.id = $1")
-            .bind(id)
-            .fetch_one(&mut admin)
-            .await
-            .unwrap()
+        sqlx::query_scalar(
+            "select o.handle from secrets s join owners o on o.id = s.owner_id where s.id = $1",
+        )
+        .bind(id)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap()
     }
 }
 
@@ -118,7 +120,10 @@ async fn a_secret_moves_to_a_team_with_all_its_versions_and_grants() {
     house.grant(None, "{carl}", 3).await;
 
     let plan = db.secret_move_plan(&house.ann, id, None).await.unwrap();
-    assert_eq!((plan.owner.as_str(), plan.targets), ("ann", vec!["crew".to_owned()]));
+    assert_eq!(
+        (plan.owner.as_str(), plan.targets),
+        ("ann", vec!["crew".to_owned()])
+    );
     let plan = db
         .secret_move_plan(&house.ann, id, Some(&handle("crew")))
         .await
@@ -254,12 +259,17 @@ async fn what_does_not_move_stays_whole_and_says_why() {
         .unwrap();
     assert!(plan.effect.unwrap().taken);
     let rows = recorded(&house.database).await;
-    assert!(rows.contains(&"user ann secret.move refused KEY path in use".to_owned()), "{rows:?}");
+    assert!(
+        rows.contains(&"user ann secret.move refused KEY path in use".to_owned()),
+        "{rows:?}"
+    );
     assert!(rows.contains(&"user carl secret.move refused KEY level too low".to_owned()));
     assert!(!rows.contains(&"user ann secret.move done KEY to another owner".to_owned()));
 
     // One damaged version keeps all of it where it is.
-    house.sql("delete from secrets where owner_id = '{crew}'").await;
+    house
+        .sql("delete from secrets where owner_id = '{crew}'")
+        .await;
     house
         .sql("update secret_versions set sealed = set_byte(sealed, 40, (get_byte(sealed, 40) + 1) % 256)")
         .await;

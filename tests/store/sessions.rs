@@ -140,7 +140,13 @@ async fn a_password_counts_for_ten_minutes_in_its_session() {
     assert!(!house.confirmed(&here).await);
     // Nor is a session somebody else's.
     let bob = add(&house.db, "bob@example.org").await;
-    assert!(!house.db.is_confirmed(&caller(&bob), &here.id).await.unwrap());
+    assert!(
+        !house
+            .db
+            .is_confirmed(&caller(&bob), &here.id)
+            .await
+            .unwrap()
+    );
     let rows = recorded(&house.database).await;
     assert!(rows.contains(&"user ann password.confirm refused wrong password".to_owned()));
     assert!(rows.contains(&"user ann password.confirm done".to_owned()));

@@ -97,10 +97,24 @@ impl House {
     async fn picture(&self) -> String {
         let mut picture = String::new();
         for table in [
-            "owners", "users", "secrets", "secret_versions", "data_keys", "grants", "team_members", "deployments",
-            "deployment_names", "bindings", "releases", "log_lines", "tokens", "sessions", "one_time_links",
+            "owners",
+            "users",
+            "secrets",
+            "secret_versions",
+            "data_keys",
+            "grants",
+            "team_members",
+            "deployments",
+            "deployment_names",
+            "bindings",
+            "releases",
+            "log_lines",
+            "tokens",
+            "sessions",
+            "one_time_links",
         ] {
-            let rows = format!("select string_agg(t::text, E'\\n' order by t::text) from {table} t");
+            let rows =
+                format!("select string_agg(t::text, E'\\n' order by t::text) from {table} t");
             picture.push_str(&self.world.text(&rows).await.unwrap_or_default());
         }
         picture
@@ -111,15 +125,22 @@ impl House {
 async fn everything_goes_to_the_heir_in_one_step() {
     let house = house().await;
     let db = &house.world.db;
-    let key = house.world.secret(&house.ben, "KEY", "the first value").await;
+    let key = house
+        .world
+        .secret(&house.ben, "KEY", "the first value")
+        .await;
     let value = NewValue::Typed(guess("the second value"));
     db.secret_replace(&house.ben, key, 1, value).await.unwrap();
     let shared = house
         .world
         .secret(&house.ben, "project/web/SHARED", "a shared value")
         .await;
-    house.grant("secret_id", &shared.to_string(), &house.carl, 2).await;
-    house.grant("secret_id", &key.to_string(), &house.ada, 1).await;
+    house
+        .grant("secret_id", &shared.to_string(), &house.carl, 2)
+        .await;
+    house
+        .grant("secret_id", &key.to_string(), &house.ada, 1)
+        .await;
     house.grant("prefix", "project/web", &house.carl, 3).await;
 
     let name = house
@@ -135,7 +156,12 @@ async fn everything_goes_to_the_heir_in_one_step() {
         .await
         .unwrap();
     house
-        .grant("deployment_id", &task.deployment_id.to_string(), &house.carl, 1)
+        .grant(
+            "deployment_id",
+            &task.deployment_id.to_string(),
+            &house.carl,
+            1,
+        )
         .await;
     let carls = db
         .gateway_token_create(&house.carl, &name, "carl's", None)
@@ -150,7 +176,9 @@ async fn everything_goes_to_the_heir_in_one_step() {
     db.deployment_destroy(&house.ben, &DeploymentName::parse("old").unwrap(), "old")
         .await
         .unwrap();
-    house.team("crew", &[(&house.carl, 4), (&house.ben, 4)]).await;
+    house
+        .team("crew", &[(&house.carl, 4), (&house.ben, 4)])
+        .await;
     let mut session = Record {
         id: Id::default(),
         data: [(
@@ -169,7 +197,11 @@ async fn everything_goes_to_the_heir_in_one_step() {
 
     // The heir has it all: values, versions, the deployment with its log, the name of the other.
     for (secret, value) in [(key, "the second value"), (shared, "a shared value")] {
-        assert!(db.secret_compare(&house.ada, secret, guess(value)).await.unwrap());
+        assert!(
+            db.secret_compare(&house.ada, secret, guess(value))
+                .await
+                .unwrap()
+        );
     }
     let path = SecretPath::parse("KEY").unwrap();
     let versions = db.secret_show(&house.ada, &path).await.unwrap().versions;
@@ -193,11 +225,21 @@ async fn everything_goes_to_the_heir_in_one_step() {
         house.world.text(grants).await.as_deref(),
         Some("1 carl, 2 carl")
     );
-    assert!(db.secret_compare(&house.carl, shared, guess("a shared value")).await.unwrap());
+    assert!(
+        db.secret_compare(&house.carl, shared, guess("a shared value"))
+            .await
+            .unwrap()
+    );
 
     // Nothing of Ben's opens any more.
     assert!(db.account(id(&house.ben)).await.unwrap().is_none());
-    assert!(Sessions(db.clone()).load(&session.id).await.unwrap().is_none());
+    assert!(
+        Sessions(db.clone())
+            .load(&session.id)
+            .await
+            .unwrap()
+            .is_none()
+    );
     let open = async |token: &str| {
         let origin = house.carl.origin.clone();
         db.gateway_open(&SecretString::from(token), name.as_str(), &origin, true)
@@ -249,7 +291,11 @@ async fn a_large_account_goes_whole_to_a_team() {
     house.team("crew", &[(&house.carl, 3)]).await;
     house.end(Some("crew")).await.unwrap();
     for (secret, value) in &secrets {
-        assert!(db.secret_compare(&house.carl, *secret, guess(value)).await.unwrap());
+        assert!(
+            db.secret_compare(&house.carl, *secret, guess(value))
+                .await
+                .unwrap()
+        );
     }
     // An administrator is no nearer to it than before.
     for (secret, value) in secrets.iter().take(3) {
@@ -262,7 +308,15 @@ async fn a_large_account_goes_whole_to_a_team() {
 async fn an_account_that_owns_nothing_needs_no_heir() {
     let house = house().await;
     house.end(None).await.unwrap();
-    assert!(house.world.db.account(id(&house.ben)).await.unwrap().is_none());
+    assert!(
+        house
+            .world
+            .db
+            .account(id(&house.ben))
+            .await
+            .unwrap()
+            .is_none()
+    );
     let people = house.world.db.people_list(&house.ada, "").await.unwrap();
     let ended: Vec<_> = people
         .iter()
@@ -277,22 +331,51 @@ async fn what_does_not_end_stays_whole_and_says_why() {
     let house = house().await;
     let db = &house.world.db;
     house.world.secret(&house.ben, "KEY", "a value").await;
-    let named = house.world.secret(&house.carl, "key", "another value").await;
+    let named = house
+        .world
+        .secret(&house.carl, "key", "another value")
+        .await;
     let before = house.picture().await;
     for (heir, kind, field, says) in [
-        (None, RefusalKind::Invalid, Some("heir"), "1 secret and 0 deployments"),
-        (Some("nobody"), RefusalKind::Invalid, Some("heir"), "no other user or team"),
-        (Some("ben"), RefusalKind::Invalid, Some("heir"), "no other user or team"),
-        (Some("carl"), RefusalKind::Invalid, Some("heir"), "these paths: KEY"),
+        (
+            None,
+            RefusalKind::Invalid,
+            Some("heir"),
+            "1 secret and 0 deployments",
+        ),
+        (
+            Some("nobody"),
+            RefusalKind::Invalid,
+            Some("heir"),
+            "no other user or team",
+        ),
+        (
+            Some("ben"),
+            RefusalKind::Invalid,
+            Some("heir"),
+            "no other user or team",
+        ),
+        (
+            Some("carl"),
+            RefusalKind::Invalid,
+            Some("heir"),
+            "these paths: KEY",
+        ),
     ] {
         let refused = refusal(house.end(heir).await);
-        assert_eq!((refused.kind, refused.field.as_deref()), (kind, field), "{heir:?}");
+        assert_eq!(
+            (refused.kind, refused.field.as_deref()),
+            (kind, field),
+            "{heir:?}"
+        );
         assert!(refused.detail.contains(says), "{}", refused.detail);
         assert_eq!(house.picture().await, before, "{heir:?}");
     }
     // Not by somebody who is no administrator, not even for oneself.
     for who in [&house.carl, &house.ben] {
-        let refused = db.account_end(who, id(&house.ben), Some(&handle("ada"))).await;
+        let refused = db
+            .account_end(who, id(&house.ben), Some(&handle("ada")))
+            .await;
         assert_refused(refused, RefusalKind::Denied, None);
         let looked = db.account_ending(who, &handle("ben")).await;
         assert_refused(looked, RefusalKind::Denied, None);
@@ -303,8 +386,12 @@ async fn what_does_not_end_stays_whole_and_says_why() {
     assert_eq!(house.picture().await, before);
 
     // A team would be left without an admin: named, and refused.
-    house.team("crew", &[(&house.ben, 4), (&house.carl, 3)]).await;
-    house.team("tended", &[(&house.ben, 4), (&house.carl, 4)]).await;
+    house
+        .team("crew", &[(&house.ben, 4), (&house.carl, 3)])
+        .await;
+    house
+        .team("tended", &[(&house.ben, 4), (&house.carl, 4)])
+        .await;
     let refused = refusal(house.end(Some("ada")).await);
     assert_eq!(refused.kind, RefusalKind::Conflict);
     assert!(refused.detail.contains("administers crew."), "{refused}");
@@ -324,7 +411,10 @@ async fn what_does_not_end_stays_whole_and_says_why() {
     assert!(refused.detail.contains("Version 1 of KEY"), "{refused}");
     assert_eq!(house.picture().await, before);
     let ends = house.world.record("account.end").await;
-    assert!(ends.iter().all(|(_, outcome, _)| outcome == "refused"), "{ends:?}");
+    assert!(
+        ends.iter().all(|(_, outcome, _)| outcome == "refused"),
+        "{ends:?}"
+    );
 }
 
 #[tokio::test]
@@ -338,7 +428,10 @@ async fn two_administrators_who_end_each_other_leave_one() {
     );
     assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     assert_eq!(
-        house.world.count("users where is_admin and ended_at is null").await,
+        house
+            .world
+            .count("users where is_admin and ended_at is null")
+            .await,
         1
     );
 }
@@ -348,7 +441,11 @@ async fn two_administrators_who_end_each_other_leave_one() {
 async fn the_hand_over_reaches_what_it_names_and_no_more() {
     let house = house().await;
     let db = &house.world.db;
-    for (who, path) in [(&house.ben, "KEY"), (&house.carl, "KEY"), (&house.ada, "OWN")] {
+    for (who, path) in [
+        (&house.ben, "KEY"),
+        (&house.carl, "KEY"),
+        (&house.ada, "OWN"),
+    ] {
         house.world.secret(who, path, "a value").await;
     }
     let run = async |who: &Caller, settings: &str, sql: &str| -> Result<u64, String> {
@@ -357,7 +454,10 @@ async fn the_hand_over_reaches_what_it_names_and_no_more() {
             .execute(&mut *tx)
             .await
             .unwrap();
-        match sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await {
+        match sqlx::query(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut *tx)
+            .await
+        {
             Ok(done) => Ok(done.rows_affected()),
             Err(sqlx::Error::Database(error)) => Err(error.code().unwrap_or_default().into_owned()),
             Err(error) => panic!("{sql}: {error}"),
@@ -365,9 +465,8 @@ async fn the_hand_over_reaches_what_it_names_and_no_more() {
     };
     let job = Caller::job(Job::Handover);
     let (ben, carl, ada) = (id(&house.ben), id(&house.carl), id(&house.ada));
-    let named = format!(
-        "set local sealport.handing_over = '{ben}'; set local sealport.heir = '{ada}'"
-    );
+    let named =
+        format!("set local sealport.handing_over = '{ben}'; set local sealport.heir = '{ada}'");
     assert_eq!(run(&job, "select", "select 1 from secrets").await, Ok(0));
     assert_eq!(run(&job, &named, "select 1 from secrets").await, Ok(2));
     let to = |owner: Uuid| format!("update secrets set owner_id = '{owner}' where path = 'KEY'");
@@ -383,24 +482,41 @@ async fn the_hand_over_reaches_what_it_names_and_no_more() {
         format!("update owners set ended_at = now() where id = '{carl}'"),
         format!("update users set password_hash = 'x' where id = '{ben}'"),
         format!("update users set is_admin = true where id = '{ben}'"),
-        format!("insert into secrets (id, owner_id, path, kind, version) values (gen_random_uuid(), '{ada}', 'X', 'custom', 1)"),
+        format!(
+            "insert into secrets (id, owner_id, path, kind, version) values (gen_random_uuid(), '{ada}', 'X', 'custom', 1)"
+        ),
     ] {
         assert_eq!(run(&job, &named, &sql).await, Err("42501".into()), "{sql}");
     }
     // Without the job the names are words.
     for who in [&house.carl, &house.ada] {
-        assert_eq!(run(who, &named, &to(ada)).await.map_err(|_| ()), match id(who) == carl {
-            true => Err(()),
-            false => Ok(0),
-        });
+        assert_eq!(
+            run(who, &named, &to(ada)).await.map_err(|_| ()),
+            match id(who) == carl {
+                true => Err(()),
+                false => Ok(0),
+            }
+        );
     }
     // What an administrator can do to another's account by SQL alone: their role, and nothing else.
     let me = &house.ada;
     for (sql, expected) in [
-        (format!("update users set is_admin = true where id = '{ben}'"), Ok(1)),
-        (format!("update users set password_hash = 'x' where id = '{ben}'"), Err("42501".into())),
-        (format!("update users set ended_at = now() where id = '{ben}'"), Err("42501".into())),
-        (format!("update users set email = 'x@example.org' where id = '{ben}'"), Err("42501".into())),
+        (
+            format!("update users set is_admin = true where id = '{ben}'"),
+            Ok(1),
+        ),
+        (
+            format!("update users set password_hash = 'x' where id = '{ben}'"),
+            Err("42501".into()),
+        ),
+        (
+            format!("update users set ended_at = now() where id = '{ben}'"),
+            Err("42501".into()),
+        ),
+        (
+            format!("update users set email = 'x@example.org' where id = '{ben}'"),
+            Err("42501".into()),
+        ),
     ] {
         assert_eq!(run(me, "select", &sql).await, expected, "{sql}");
     }
@@ -409,5 +525,8 @@ async fn the_hand_over_reaches_what_it_names_and_no_more() {
         "insert into one_time_links (hash, purpose, expires_at, email, user_id, made_by, made_by_name)
          values ('bb', 'reset', now() + interval '1 hour', 'x', '{ada}', '{carl}', 'carl')"
     );
-    assert_eq!(run(&house.carl, "select", &forged).await, Err("42501".into()));
+    assert_eq!(
+        run(&house.carl, "select", &forged).await,
+        Err("42501".into())
+    );
 }

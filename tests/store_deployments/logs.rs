@@ -28,12 +28,8 @@ async fn a_line_is_kept_as_text_whatever_it_holds() {
         line(""),
     ];
     let db = &world.db;
-    db.log_append(task.deployment_id, 1, &lines)
-        .await
-        .unwrap();
-    db.log_append(task.deployment_id, 1, &[])
-        .await
-        .unwrap();
+    db.log_append(task.deployment_id, 1, &lines).await.unwrap();
+    db.log_append(task.deployment_id, 1, &[]).await.unwrap();
     let read = db.log_read(&ada, &name, None, 100).await.unwrap();
     assert_eq!(read.len(), 5);
     assert_eq!(read[0].line, "'); drop table log_lines; --");
@@ -68,9 +64,7 @@ async fn a_line_is_kept_as_text_whatever_it_holds() {
 
     db.deployment_destroy(&ada, &name, "crawl").await.unwrap();
     assert_eq!(world.count("log_lines").await, 0);
-    let late = db
-        .log_append(task.deployment_id, 1, &[line("late")])
-        .await;
+    let late = db.log_append(task.deployment_id, 1, &[line("late")]).await;
     assert_refused(late, RefusalKind::Conflict, None);
 }
 

@@ -69,8 +69,13 @@ async fn signed_in(
 ) -> Response {
     match made {
         Ok(Some(account))
-            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone()), &caller.origin)
-                .await =>
+            if sign_in_anew(
+                &mut auth,
+                &session,
+                &SignedIn(account.clone()),
+                &caller.origin,
+            )
+            .await =>
         {
             Redirect::to("/secrets").into_response()
         }

@@ -115,7 +115,13 @@ pub async fn welcome(
     .await;
     match made {
         Ok(Some(account))
-            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone()), &caller.origin).await =>
+            if sign_in_anew(
+                &mut auth,
+                &session,
+                &SignedIn(account.clone()),
+                &caller.origin,
+            )
+            .await =>
         {
             Redirect::to("/secrets").into_response()
         }
@@ -157,7 +163,13 @@ pub async fn change_password(
     match changed {
         // The session is bound to the old password's stamp; signing in again binds it to the new one.
         Ok(Some(account))
-            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone()), &caller.origin).await =>
+            if sign_in_anew(
+                &mut auth,
+                &session,
+                &SignedIn(account.clone()),
+                &caller.origin,
+            )
+            .await =>
         {
             flash.notice = Some("Your password is changed. Your other sessions have ended.".into());
         }
