@@ -8,6 +8,10 @@ mod common;
 mod key_rotation;
 #[path = "store/keys.rs"]
 mod keys;
+#[path = "store/links.rs"]
+mod links;
+#[path = "store/moves.rs"]
+mod moves;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]
@@ -16,3 +20,5 @@ mod people;
 mod row_level_security;
 #[path = "store/secrets.rs"]
 mod secrets;
+#[path = "store/sessions.rs"]
+mod sessions;

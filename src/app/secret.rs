@@ -273,6 +273,7 @@ pub fn SecretPage() -> impl IntoView {
                         <Replace form=form.clone() flash=flash("replace") secret=summary.clone() now open=open == "replace" />
                         <Compare form=form.clone() flash=flash("compare") unusable=summary.unusable(now) open=open == "compare" />
                         <Details form=form.clone() flash=flash("details") secret=summary.clone() open=open == "details" />
+                        <Move id=summary.id />
                         <Delete form=form.clone() flash=flash("delete") secret=summary.clone() open=open == "delete" />
                     </div>
                     <div class="flex min-w-0 flex-col gap-5">
@@ -584,6 +585,16 @@ fn Delete(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) -> impl
                 </div>
             </form>
         </Folding>
+    }
+}
+
+#[component]
+fn Move(id: Uuid) -> impl IntoView {
+    view! {
+        <a class="flex items-center gap-2 rounded-box border border-base-300 bg-base-100 px-4 py-2.5 font-semibold" href=format!("/move/secret/{id}")>
+            <Icon name="people" />
+            "Move to another owner"
+        </a>
     }
 }
 

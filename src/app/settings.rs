@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use super::fields::TextField;
 use super::frame::{Here, Page, Section, page};
 use super::icons::Icon;
+use super::sessions::{OpenSessions, sessions_list};
 use super::wire::{Flash, page_open, preferences};
 use crate::model::errors::Refusal;
 use crate::model::users::PASSWORD_MIN_CHARS;
@@ -106,6 +107,7 @@ pub fn SettingsPage() -> impl IntoView {
         let installation = installation().await?;
         let backed_up = key_backup_said().await?.unwrap_or_default();
         let keys = opened.flash_of("keys");
+        let sessions = sessions_list().await?;
         let flash = opened.flash_of("password");
         let email = opened.email.clone();
         let theme = preferences.theme.unwrap_or("system");
@@ -113,6 +115,7 @@ pub fn SettingsPage() -> impl IntoView {
             <Page opened here=Here::Settings title="Settings">
                 <div class="flex max-w-2xl flex-col gap-5">
                     <Password email flash />
+                    <OpenSessions sessions />
                     <Section title="This browser" id="browser">
                         <form method="post" action="/_fn/preferences_set" class="flex flex-col gap-4">
                             <fieldset class="flex flex-wrap gap-x-6 gap-y-2">

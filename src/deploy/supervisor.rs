@@ -285,7 +285,7 @@ impl Deployer {
         backoff: Backoff,
         given_up: &CancellationToken,
     ) {
-        let log = Log::open(self, held.id, held.owner_id, release);
+        let log = Log::open(self, held.id, release);
         let Some(standing) = self.standing(held.id, release).await else {
             let why = "What was installed is not on this machine any more. Redeploy it.";
             self.set_state(held, release, DeploymentState::Failed, Some(why))

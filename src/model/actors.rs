@@ -41,6 +41,8 @@ pub enum Job {
     Backup,
     /// A person at the host's command line.
     Operator,
+    /// Ends an account and gives what it owned to another.
+    Handover,
 }
 
 impl Job {
@@ -52,6 +54,7 @@ impl Job {
             Job::Rotation => "rotation",
             Job::Backup => "backup",
             Job::Operator => "operator",
+            Job::Handover => "handover",
         }
     }
 }

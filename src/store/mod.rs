@@ -22,11 +22,18 @@ mod secret_pages;
 mod secret_values;
 pub mod secrets;
 
+pub mod moves;
+
 mod limits;
 mod passwords;
 pub mod sessions;
 pub mod sign_in;
 pub mod users;
+
+pub mod administrators;
+pub mod confirmations;
+pub mod endings;
+pub mod links;
 
 pub mod drafts;
 

@@ -10,12 +10,17 @@ pub const TABLE: &str = "
 GET  /                                | | shown | own | own | sign-in
 GET  /sign-in                         | | own | own | own | own
 GET  /welcome/{link}                  | | own | own | own | own
+GET  /invitation/{link}               | | own | own | own | own
+GET  /reset/{link}                    | | own | own | own | own
+GET  /confirm                         | | own | own | own | sign-in
 GET  /secrets                         | | shown | own | own | sign-in
 GET  /secrets/new                     | | own | own | own | sign-in
 GET  /secrets/{handle}/{*path}        | | shown | not-found | not-found | sign-in
+GET  /move/secret/{id}                | | not-found | not-found | not-found | sign-in
 GET  /activity                        | | shown | own | own | sign-in
 GET  /tokens                          | | shown | own | own | sign-in
 GET  /people                          | | own | own | own | sign-in
+GET  /people/{handle}/end             | | refused | refused | refused | sign-in
 GET  /settings                        | | own | own | own | sign-in
 GET  /deployments                     | | shown | own | own | sign-in
 GET  /deployments/{name}              | | shown | not-found | not-found | sign-in
@@ -33,6 +38,19 @@ POST /_fn/installation                | | own | own | own | sign-in
 POST /_fn/key_backup_missing          | | own | own | own | sign-in
 POST /_fn/key_backup_said             | | own | own | own | sign-in
 POST /_fn/key_backup_confirm          | fingerprint=00&done=true | refused | refused | refused | sign-in
+POST /_fn/sessions_list               | | own | own | own | sign-in
+POST /_fn/session_end                 | id={secret} | not-found | not-found | not-found | sign-in
+POST /_fn/sessions_end_others         | | done | done | done | sign-in
+POST /_fn/people_list                 | | refused | refused | refused | sign-in
+POST /_fn/administrator_set           | id={secret}&is=true | refused | refused | refused | sign-in
+POST /_fn/invitations                 | | refused | refused | refused | sign-in
+POST /_fn/invitation_make             | email=no@example.org | refused | refused | refused | sign-in
+POST /_fn/invitation_withdraw         | id={secret} | refused | refused | refused | sign-in
+POST /_fn/invitation_open             | link=guess | own | own | own | sign-in
+POST /_fn/reset_make                  | id={secret} | refused | refused | refused | sign-in
+POST /_fn/reset_open                  | link=guess | own | own | own | sign-in
+POST /_fn/account_ending              | handle={handle} | refused | refused | refused | sign-in
+POST /_fn/account_end                 | id={secret}&handle={handle}&confirm={handle} | refused | refused | refused | sign-in
 POST /_fn/activity_list               | | shown | own | own | sign-in
 POST /_fn/secrets_list                | | shown | own | own | sign-in
 POST /_fn/secret_open                 | handle={handle}&path={path} | shown | not-found | not-found | sign-in
@@ -42,6 +60,8 @@ POST /_fn/secret_compare              | id={secret}&path={path}&value=guess | do
 POST /_fn/secret_edit                 | id={secret}&path={path}&rename={path}_B&kind=api-key | done | not-found | not-found | sign-in
 POST /_fn/secret_switch               | id={secret}&path={path}&on=false | done | not-found | not-found | sign-in
 POST /_fn/secret_delete               | id={free}&path={path}_FREE&confirm={path}_FREE | done | not-found | not-found | sign-in
+POST /_fn/secret_move_plan            | id={secret} | shown | not-found | not-found | sign-in
+POST /_fn/secret_move                 | id={secret}&to={handle} | refused | not-found | not-found | sign-in
 POST /_fn/deployments                 | | shown | own | own | sign-in
 POST /_fn/deployment                  | name={name} | shown | not-found | not-found | sign-in
 POST /_fn/deployment_act              | name={name}&act=stop | done | not-found | not-found | sign-in
@@ -62,6 +82,9 @@ POST /_fn/draft_delete                | id={id} | done | not-found | not-found |
 
 POST /sign-in                         | email=no@example.org&password=wrong+wrong+wrong | sign-in | sign-in | sign-in | sign-in
 POST /welcome/{link}                  | email=no@example.org&password=long+enough+password | refused | refused | refused | refused
+POST /invitation/{link}               | password=long+enough+password | refused | refused | refused | refused
+POST /reset/{link}                    | password=long+enough+password | refused | refused | refused | refused
+POST /confirm                         | password=wrong+wrong+wrong | refused | refused | refused | sign-in
 POST /settings/password               | current=wrong+wrong+wrong&new=long+enough+password | refused | refused | refused | sign-in
 POST /sign-out                        | | done | done | done | sign-in
 GET  /deployments/{name}/events       | | shown | not-found | not-found | sign-in

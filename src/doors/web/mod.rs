@@ -5,6 +5,7 @@ mod events;
 pub mod functions;
 pub mod headers;
 pub mod identity;
+pub mod links;
 pub mod origin;
 pub mod sign_in;
 
@@ -99,6 +100,9 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/welcome/{link}", post(sign_in::welcome))
+        .route("/invitation/{link}", post(links::accept))
+        .route("/reset/{link}", post(links::reset))
+        .route("/confirm", post(links::confirm))
         .route("/settings/password", post(sign_in::change_password))
         .route("/deployments/{name}/events", get(events::events))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
