@@ -3,6 +3,7 @@
 pub mod paths;
 
 pub mod actors;
+pub mod imports;
 pub mod secrets;
 
 pub mod deployments;

@@ -15,6 +15,9 @@ mod secret_pages;
 mod secret_values;
 pub mod secrets;
 
+pub mod env_files;
+pub mod imports;
+
 mod limits;
 mod passwords;
 pub mod sessions;
