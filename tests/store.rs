@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "store/imports.rs"]
+mod imports;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]

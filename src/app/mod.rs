@@ -13,6 +13,7 @@ pub mod wire;
 pub mod sign_in;
 
 pub mod secret;
+pub mod secret_import;
 pub mod secret_new;
 pub mod secrets;
 pub mod value_field;
@@ -70,6 +71,7 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/welcome/:link") view=sign_in::WelcomePage ssr=SsrMode::Async />
                 <Route path=path!("/secrets") view=secrets::SecretsPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets/new") view=secret_new::SecretNewPage ssr=SsrMode::Async />
+                <Route path=path!("/secrets/import") view=secret_import::SecretImportPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets/:handle/*path") view=secret::SecretPage ssr=SsrMode::Async />
                 <Route path=path!("/activity") view=activity::ActivityPage ssr=SsrMode::Async />
                 <Route path=path!("/tokens") view=tokens::TokensPage ssr=SsrMode::Async />

@@ -184,6 +184,20 @@ pub struct Imported {
     pub left_out: usize,
 }
 
+impl Imported {
+    pub fn sentence(self) -> String {
+        let left_out = match self.left_out {
+            0 => String::new(),
+            1 => " One line was left out.".to_owned(),
+            count => format!(" {count} lines were left out."),
+        };
+        format!(
+            "{} added, {} replaced.{left_out} They are sealed, and cannot be shown here again.",
+            self.added, self.replaced
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

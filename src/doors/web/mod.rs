@@ -5,6 +5,7 @@ mod events;
 pub mod functions;
 pub mod headers;
 pub mod identity;
+mod imports;
 pub mod origin;
 pub mod sign_in;
 
@@ -100,6 +101,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/welcome/{link}", post(sign_in::welcome))
         .route("/settings/password", post(sign_in::change_password))
+        .route("/secrets/import", post(imports::import))
         .route("/deployments/{name}/events", get(events::events))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
         .fallback(leptos_axum::file_and_error_handler_with_context::<
