@@ -34,8 +34,9 @@ function value(what: string): string {
 }
 
 /** What a line of the preview would do. */
-function line(path: string) {
-  return page.getByRole("table", { name: "What each line would do" }).getByRole("row").filter({ hasText: path });
+function line(text: string) {
+  // A text matches in any case, an expression as it stands.
+  return page.getByRole("table", { name: "What each line would do" }).getByRole("row").filter({ hasText: new RegExp(text) });
 }
 
 async function lookAt(file: string | { name: string; bytes: Buffer }, under = ""): Promise<void> {
@@ -82,7 +83,7 @@ test("pasted variables are seen line by line, and what is new is imported", asyn
   await expect(line("There is no =")).toContainText("No name");
   await expect(line("EMPTY")).toContainText("It has no value.");
   await page.getByLabel("Kind of what is new").selectOption({ label: "API key" });
-  await page.getByLabel(/GREETING/).uncheck();
+  await line("GREETING").getByRole("checkbox").uncheck();
   await page.getByRole("button", { name: "Import what is ticked" }).click();
   await expect(page.getByRole("status")).toContainText("3 added, 0 replaced. 4 lines were left out.");
   const rows = page.getByRole("table", { name: "Secrets" }).getByRole("row");
@@ -118,12 +119,12 @@ test("an uploaded file meets what is stored: each conflict is the person's to de
 
   const twice = line("TWICE").getByRole("checkbox");
   await expect(line("TWICE").first()).toContainText("The same path stands in 6 too");
-  await page.getByLabel(/^REPLACED/).check();
+  await line("REPLACED").getByRole("checkbox").check();
   for (const box of await twice.all()) await box.check();
   await page.getByRole("button", { name: "Import what is ticked" }).click();
   await expect(page.getByRole("alert")).toContainText("Lines 5 and 6 have the same path. Tick one of them.");
   // What was ticked stays.
-  await expect(page.getByLabel(/^REPLACED/)).toBeChecked();
+  await expect(line("REPLACED").getByRole("checkbox")).toBeChecked();
   await twice.first().uncheck();
   await page.getByRole("button", { name: "Import what is ticked" }).click();
   await expect(page.getByRole("status")).toContainText("1 added, 1 replaced. 4 lines were left out.");
@@ -138,7 +139,7 @@ test("an uploaded file meets what is stored: each conflict is the person's to de
 test("what is replaced meanwhile is not overwritten, and nothing of the file goes in", async () => {
   await lookAt(`BEFORE=${value("before")}\nLEFT=${value("leftAgain")}`);
   await page.getByRole("link", { name: "Tick all that differ" }).click();
-  await expect(page.getByLabel(/^LEFT/)).toBeChecked();
+  await expect(line("LEFT").getByRole("checkbox")).toBeChecked();
   const other = await page.context().newPage();
   await other.goto(`${sealport.url}/secrets/${ADMIN.handle}/LEFT`);
   await openFolding(other, "Replace the value");

@@ -48,7 +48,11 @@ pub fn parse(file: &[u8]) -> Result<EnvFile, Refusal> {
             IMPORT_LEN_BYTES / 1024
         ));
     }
-    let Ok(text) = str::from_utf8(file) else {
+    // UTF-16 without a mark passes for UTF-8 with a NUL beside each letter, and no value can hold one.
+    let text = str::from_utf8(file)
+        .ok()
+        .filter(|text| !text.contains('\0'));
+    let Some(text) = text else {
         return refuse("This is not UTF-8 text. Save the file as UTF-8, then try again.".into());
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -194,6 +194,7 @@ fn what_is_no_such_file_is_refused_as_a_whole() {
         (b"# nothing\n\n", "no variable"),
         (b"A=\xff", "UTF-8"),
         (b"\xff\xfeA\0=\0", "UTF-8"),
+        (b"A\0=\x001\0", "UTF-8"),
         (b"{}", "one object"),
         (b"[]", "one object"),
         (b"{\"A\": \"1\",}", "line 1, column 11"),
