@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "store/imports.rs"]
+mod imports;
 #[path = "store/key_rotation.rs"]
 mod key_rotation;
 #[path = "store/keys.rs"]

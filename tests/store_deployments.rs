@@ -17,10 +17,10 @@ mod damage;
 mod drafts;
 #[path = "store_deployments/drift.rs"]
 mod drift;
-#[path = "store_deployments/key_backup.rs"]
-mod key_backup;
 #[path = "store_deployments/endings.rs"]
 mod endings;
+#[path = "store_deployments/key_backup.rs"]
+mod key_backup;
 #[path = "store_deployments/logs.rs"]
 mod logs;
 #[path = "store_deployments/running.rs"]

@@ -15,6 +15,7 @@ pub mod links;
 pub mod sign_in;
 
 pub mod secret;
+pub mod secret_import;
 pub mod secret_move;
 pub mod secret_new;
 pub mod secret_runs;
@@ -81,6 +82,7 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/confirm") view=confirm::ConfirmPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets") view=secrets::SecretsPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets/new") view=secret_new::SecretNewPage ssr=SsrMode::Async />
+                <Route path=path!("/secrets/import") view=secret_import::SecretImportPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets/:handle/*path") view=secret::SecretPage ssr=SsrMode::Async />
                 <Route path=path!("/move/secret/:id") view=secret_move::SecretMovePage ssr=SsrMode::Async />
                 <Route path=path!("/activity") view=activity::ActivityPage ssr=SsrMode::Async />

@@ -62,7 +62,14 @@ pub fn SecretsPage() -> impl IntoView {
                 opened
                 here=Here::Secrets
                 title="Secrets"
-                action=|| primary("/secrets/new", "plus", "Add secret")
+                action=|| {
+                    view! {
+                        <div class="flex flex-wrap gap-2">
+                            <a class="btn" href="/secrets/import">"Import"</a>
+                            {primary("/secrets/new", "plus", "Add secret")}
+                        </div>
+                    }
+                }
             >
                 {reminder.then(|| view! { <KeyBackupReminder /> })}
                 {if is_new {
@@ -122,6 +129,9 @@ fn FirstSecret() -> impl IntoView {
                         <a class="btn btn-primary" href="/secrets/new">
                             <Icon name="plus" />
                             "Add the first secret"
+                        </a>
+                        <a class="btn" href="/secrets/import">
+                            "Import a .env file"
                         </a>
                         <a class="btn" href="/deploy">
                             "Deploy a server"

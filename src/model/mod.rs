@@ -4,6 +4,7 @@ pub mod levels;
 pub mod paths;
 
 pub mod actors;
+pub mod imports;
 pub mod moves;
 pub mod secrets;
 

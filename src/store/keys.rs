@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::key_source::{self, KeySource};
-use super::keyring::{DataKey, MasterKey, SealError};
+use super::keyring::{DataKey, ImportPlace, MasterKey, SealError};
 pub use super::keyring::{Place, Sealed};
 use super::{Db, Error, Result, damage};
 
@@ -204,31 +204,71 @@ impl Db {
                 SealError::DoesNotOpen,
             )
         };
-        let id = sealed
-            .data_key_id()
-            .ok_or_else(|| broken("it is no sealed value of a known format"))?;
-        let key = match self.keys().remembered(id) {
-            Some(key) => key,
-            None => {
-                let row = sqlx::query!(
-                    "select master_key, wrapped from data_keys where id = $1 and owner_id = $2",
-                    id,
-                    place.owner_id
-                )
-                .fetch_optional(&mut **tx)
-                .await?
-                .ok_or_else(|| {
-                    broken("it was sealed by a data key that is not one of this owner's")
-                })?;
-                self.open_data_key(id, place.owner_id, &row.master_key, &row.wrapped)?
-            }
-        };
+        let key = self
+            .data_key_of(tx, place.owner_id, sealed)
+            .await?
+            .map_err(broken)?;
         key.open(place, sealed).map_err(|error| match error {
             SealError::DoesNotOpen => broken(
                 "it was sealed for another owner, secret, version or data key, or its bytes were changed",
             ),
             error => Error::caused("a value could not be opened", error),
         })
+    }
+
+    /// Seals the values of an import that waits, with its owner's active data key.
+    pub(super) async fn seal_import(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        place: ImportPlace,
+        values: &SecretString,
+    ) -> Result<Sealed> {
+        let key = self.active_data_key(tx, place.owner_id).await?;
+        key.seal_import(place, values).map_err(seal_failed)
+    }
+
+    /// Errors: `Broken` when it does not open as this import.
+    pub(super) async fn unseal_import(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        place: ImportPlace,
+        sealed: &Sealed,
+    ) -> Result<SecretString> {
+        let key = self
+            .data_key_of(tx, place.owner_id, sealed)
+            .await?
+            .map_err(|_| seal_failed(SealError::DoesNotOpen))?;
+        key.open_import(place, sealed).map_err(seal_failed)
+    }
+
+    /// The owner's data key that sealed this, or why there is none.
+    async fn data_key_of(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        owner_id: Uuid,
+        sealed: &Sealed,
+    ) -> Result<Result<Arc<DataKey>, &'static str>> {
+        let Some(id) = sealed.data_key_id() else {
+            return Ok(Err("it is no sealed value of a known format"));
+        };
+        if let Some(key) = self.keys().remembered(id) {
+            return Ok(Ok(key));
+        }
+        let row = sqlx::query!(
+            "select master_key, wrapped from data_keys where id = $1 and owner_id = $2",
+            id,
+            owner_id
+        )
+        .fetch_optional(&mut **tx)
+        .await?;
+        match row {
+            Some(row) => self
+                .open_data_key(id, owner_id, &row.master_key, &row.wrapped)
+                .map(Ok),
+            None => Ok(Err(
+                "it was sealed by a data key that is not one of this owner's",
+            )),
+        }
     }
 
     /// The owner's key that seals what is new, made on first need.
@@ -313,6 +353,41 @@ fn damaged(why: String, error: SealError) -> Error {
 /// Whether it is what stands in the database that does not open, and not the way to it.
 pub(super) fn is_damage(error: &Error) -> bool {
     matches!(error, Error::Broken(_, Some(cause)) if cause.downcast_ref::<SealError>() == Some(&SealError::DoesNotOpen))
+}
+
+/// For fuzzing what reads sealed bytes: keys of their own, without a database.
+#[doc(hidden)]
+pub struct KeysForTests {
+    master: MasterKey,
+    data: DataKey,
+}
+
+#[doc(hidden)]
+impl KeysForTests {
+    pub fn generate() -> Result<Self, SealError> {
+        Ok(KeysForTests {
+            master: MasterKey::generate()?,
+            data: DataKey::generate(Uuid::now_v7())?,
+        })
+    }
+
+    pub fn seal(&self, place: Place, value: &SecretString) -> Result<Sealed, SealError> {
+        self.data.seal(place, value)
+    }
+
+    pub fn open(&self, place: Place, sealed: &Sealed) -> Result<SecretString, SealError> {
+        self.data.open(place, sealed)
+    }
+
+    pub fn wrap(&self, owner_id: Uuid) -> Result<Vec<u8>, SealError> {
+        self.master.wrap(&self.data, owner_id)
+    }
+
+    /// Whether these bytes open as the data key, and as a canary.
+    pub fn opens(&self, owner_id: Uuid, bytes: &[u8]) -> (bool, bool) {
+        let key = self.master.unwrap(self.data.id, owner_id, bytes);
+        (key.is_ok(), self.master.opens_canary(bytes))
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ mod secret_pages;
 mod secret_values;
 pub mod secrets;
 
+pub mod env_files;
+pub mod imports;
 pub mod moves;
 
 mod limits;

@@ -197,14 +197,7 @@ impl Db {
             .await?;
         // Counting takes a transaction of its own, and nobody holds two connections.
         drop(tx);
-        let actor = match &caller.actor {
-            Actor::User(user) => user.id.to_string(),
-            Actor::Deployment { id, .. } => id.to_string(),
-            Actor::Job(job) => job.as_str().to_owned(),
-            Actor::Anonymous(_) => String::from("anonymous"),
-        };
-        let limit = Limit::new("compare", &[&id.to_string(), &actor], HOUR_SECS, COMPARES);
-        if let Err(full) = self.limits_take(&[limit]).await? {
+        if let Err(full) = self.limits_take(&[compares(caller, id)]).await? {
             if full.on_record {
                 let reason = Some("too many comparisons");
                 let entry = found.entry(Action::SecretCompare);
@@ -381,7 +374,7 @@ impl Db {
         Ok((tx, found))
     }
 
-    async fn add_version(
+    pub(super) async fn add_version(
         &self,
         tx: &mut Transaction<'_, Postgres>,
         caller: &Caller,
@@ -459,6 +452,17 @@ impl Found {
     }
 }
 
+/// Comparisons of one secret by one actor, over all doors.
+pub(super) fn compares(caller: &Caller, id: Uuid) -> Limit {
+    let actor = match &caller.actor {
+        Actor::User(user) => user.id.to_string(),
+        Actor::Deployment { id, .. } => id.to_string(),
+        Actor::Job(job) => job.as_str().to_owned(),
+        Actor::Anonymous(_) => String::from("anonymous"),
+    };
+    Limit::new("compare", &[&id.to_string(), &actor], HOUR_SECS, COMPARES)
+}
+
 /// A rename stands in the record under both names.
 async fn record_edit(
     tx: &mut Transaction<'_, Postgres>,
@@ -507,7 +511,7 @@ fn closed(active: bool, expired: bool) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn path_taken() -> Refusal {
+pub(super) fn path_taken() -> Refusal {
     Refusal::new(
         RefusalKind::Taken,
         "There is a secret with this path already, perhaps in another case. Replace its value, or take another path.",

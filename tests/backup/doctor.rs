@@ -113,7 +113,7 @@ async fn what_keeps_it_from_looking_on_is_said_and_nothing_is_made() {
     let mut wrong = doctor();
     wrong.env("SEALPORT_MASTER_KEY", "17".repeat(32));
     let (lines, status) = looked(wrong).await;
-    assert_line(&lines, "master key", "to-do", world.db.key_fingerprint());
+    assert_line(&lines, "master key", "to-do", &world.db.key_fingerprint());
     assert!(!lines.contains_key("values"));
     assert_eq!(status, 1);
     let mut none = doctor();

@@ -40,7 +40,7 @@ async fn an_older_backup_is_loaded_at_its_own_step_and_then_brought_forward() {
     )
     .await;
     let file = place.file("older.age");
-    std::fs::write(&file, made(&older, fingerprint, &canary).await).unwrap();
+    std::fs::write(&file, made(&older, &fingerprint, &canary).await).unwrap();
 
     let target = new_database().await;
     let restored = place.restore(&target, &file).await;

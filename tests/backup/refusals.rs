@@ -211,7 +211,7 @@ async fn a_wrong_key_a_wrong_passphrase_and_a_store_that_is_lived_in_are_refused
     let told = refused(&ended(start(wrong_key, PASSPHRASE).await).await);
     assert!(
         told.contains("master key is missing or wrong")
-            && told.contains(world.db.key_fingerprint()),
+            && told.contains(world.db.key_fingerprint().as_str()),
         "{told}"
     );
     // None at all: none is made in its place.

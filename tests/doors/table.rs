@@ -15,6 +15,7 @@ GET  /reset/{link}                    | | own | own | own | own
 GET  /confirm                         | | own | own | own | sign-in
 GET  /secrets                         | | shown | own | own | sign-in
 GET  /secrets/new                     | | own | own | own | sign-in
+GET  /secrets/import                  | | shown | own | own | sign-in
 GET  /secrets/{handle}/{*path}        | | shown | not-found | not-found | sign-in
 GET  /move/secret/{id}                | | not-found | not-found | not-found | sign-in
 GET  /activity                        | | shown | own | own | sign-in
@@ -62,6 +63,9 @@ POST /_fn/secret_switch               | id={secret}&path={path}&on=false | done 
 POST /_fn/secret_delete               | id={free}&path={path}_FREE&confirm={path}_FREE | done | not-found | not-found | sign-in
 POST /_fn/secret_move_plan            | id={secret} | shown | not-found | not-found | sign-in
 POST /_fn/secret_move                 | id={secret}&to={handle} | refused | not-found | not-found | sign-in
+POST /_fn/import_open                 | | shown | own | own | sign-in
+POST /_fn/import_apply                | id={import}&take[1]=on | done | not-found | not-found | sign-in
+POST /_fn/import_drop                 | id={import} | done | not-found | not-found | sign-in
 POST /_fn/deployments                 | | shown | own | own | sign-in
 POST /_fn/deployment                  | name={name} | shown | not-found | not-found | sign-in
 POST /_fn/deployment_act              | name={name}&act=stop | done | not-found | not-found | sign-in
@@ -80,6 +84,7 @@ POST /_fn/draft_target                | id={id}&target=local&name={name}-t | don
 POST /_fn/draft_deploy                | id={id} | done | not-found | not-found | sign-in
 POST /_fn/draft_delete                | id={id} | done | not-found | not-found | sign-in
 
+POST /secrets/import                  | under=&text={path}_SENT%3Da+new+value | done | done | done | sign-in
 POST /sign-in                         | email=no@example.org&password=wrong+wrong+wrong | sign-in | sign-in | sign-in | sign-in
 POST /welcome/{link}                  | email=no@example.org&password=long+enough+password | refused | refused | refused | refused
 POST /invitation/{link}               | password=long+enough+password | refused | refused | refused | refused

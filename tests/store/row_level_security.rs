@@ -107,6 +107,13 @@ const TABLES: &[Table] = &[
                  values ('{secret}', '{ann}', 2, '{data_key}', '\\x00', 'eve')",
     },
     Table {
+        name: "pending_imports",
+        row: "user_id = '{ann}'",
+        owner_sees: true,
+        forged: "(user_id, id, under, plan, sealed, expires_at) \
+                 values ('{team}', gen_random_uuid(), '', '{}', '\\x00', now() + interval '1 hour')",
+    },
+    Table {
         name: "audit",
         row: "owner_id = '{ann}' and action = 'secret.create'",
         owner_sees: true,
@@ -197,6 +204,8 @@ const ROWS: &str = "
     insert into sessions (id_hash, user_id, data, expires_at) values ('aa', '{ann}', '{}', now() + interval '1 hour');
     insert into known_addresses (user_id, address) values ('{ann}', '192.0.2.1');
     insert into attempts (key, window_start, count) values ('aa', now(), 1);
+    insert into pending_imports (user_id, id, under, plan, sealed, expires_at)
+        values ('{ann}', '{team}', '', '{}', '\\x00', now() + interval '1 hour');
     insert into drafts (id, user_id, form) values ('{team}', '{ann}', '{}');
     insert into deployment_names (name, owner_id) values ('anns', '{ann}'), ('bobs', '{bob}');
     insert into deployments (id, name, owner_id, source, start, target, state)

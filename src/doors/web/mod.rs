@@ -5,6 +5,7 @@ mod events;
 pub mod functions;
 pub mod headers;
 pub mod identity;
+mod imports;
 pub mod links;
 pub mod origin;
 pub mod sign_in;
@@ -104,6 +105,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/reset/{link}", post(links::reset))
         .route("/confirm", post(links::confirm))
         .route("/settings/password", post(sign_in::change_password))
+        .route("/secrets/import", post(imports::import))
         .route("/deployments/{name}/events", get(events::events))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
         .fallback(leptos_axum::file_and_error_handler_with_context::<

@@ -16,6 +16,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("log_lines", "they tell of servers that ran elsewhere"),
     ("leases", "they tell which server works at what now"),
     ("servers", "they tell which servers are alive now"),
+    ("pending_imports", "they wait for minutes for their person"),
 ];
 
 /// sqlx's own: which migrations were made.
