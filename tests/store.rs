@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "store/levels.rs"]
+mod levels;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]
@@ -12,3 +14,5 @@ mod people;
 mod row_level_security;
 #[path = "store/secrets.rs"]
 mod secrets;
+#[path = "store/sharing.rs"]
+mod sharing;

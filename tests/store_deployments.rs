@@ -17,5 +17,7 @@ mod drafts;
 mod logs;
 #[path = "store_deployments/running.rs"]
 mod running;
+#[path = "store_deployments/sharing.rs"]
+mod sharing;
 #[path = "store_deployments/tokens.rs"]
 mod tokens;

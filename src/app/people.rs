@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use super::frame::{Here, Page, Section, page};
 use super::islands::copy::Copy;
+use super::teams::{NEW_TEAM, Teams, teams_list};
 use super::wire::page_open;
 
 #[component]
@@ -11,6 +12,7 @@ pub fn PeoplePage() -> impl IntoView {
     page(Here::People, async {
         let opened = page_open().await?;
         let is_admin = opened.is_admin;
+        let (teams, team_flash) = (teams_list().await?, opened.flash_of(NEW_TEAM));
         let (email, handle) = (opened.email.clone(), opened.handle.clone());
         Ok(view! {
             <Page opened here=Here::People title="People">
@@ -19,11 +21,15 @@ pub fn PeoplePage() -> impl IntoView {
                         <dt class="text-dim">"E-mail"</dt>
                         <dd class="break-all">{email}</dd>
                         <dt class="text-dim">"Handle"</dt>
-                        <dd class="font-mono">{handle}</dd>
+                        <dd class="font-mono">{handle.clone()}</dd>
                         <dt class="text-dim">"Role"</dt>
                         <dd>{if is_admin { "Administrator" } else { "User" }}</dd>
                     </dl>
+                    <p>
+                        <a class="link" href=format!("/people/{handle}")>"What you can do, and what is shared with you"</a>
+                    </p>
                 </Section>
+                <Teams teams new=team_flash />
                 {if is_admin {
                     view! {
                         <Section title="Add someone" id="add">
@@ -38,7 +44,7 @@ pub fn PeoplePage() -> impl IntoView {
                                 <Copy />
                             </div>
                             <p class="max-w-prose text-dim">
-                                "Everyone has secrets and deployments of their own; nobody sees another’s. Add " <code>"--admin"</code>
+        "Everyone has secrets and deployments of their own; nobody sees another’s that is not shared. Add " <code>"--admin"</code>
                                 " for someone who may deploy from directories of this machine."
                             </p>
                         </Section>

@@ -24,6 +24,10 @@ pub struct AuditRow {
     pub release: Option<i32>,
     pub address: Option<String>,
     pub agent: Option<String>,
+    /// With whom something was shared, or who became a member: a handle.
+    pub grantee: Option<String>,
+    /// The level that was given or taken.
+    pub level: Option<String>,
     /// A short reason, from a fixed list.
     pub reason: Option<String>,
 }
@@ -55,6 +59,14 @@ pub enum Action {
     TokenRevoke,
     GatewayConnect,
     KeyCreate,
+    /// A level was given or changed, to a user or a team.
+    Share,
+    Unshare,
+    TeamCreate,
+    /// Somebody became a member, or has another level.
+    TeamMember,
+    TeamLeave,
+    TeamDissolve,
 }
 
 impl Action {
@@ -82,6 +94,12 @@ impl Action {
             Action::TokenRevoke => "token.revoke",
             Action::GatewayConnect => "gateway.connect",
             Action::KeyCreate => "key.create",
+            Action::Share => "share",
+            Action::Unshare => "unshare",
+            Action::TeamCreate => "team.create",
+            Action::TeamMember => "team.member",
+            Action::TeamLeave => "team.leave",
+            Action::TeamDissolve => "team.dissolve",
         }
     }
 }

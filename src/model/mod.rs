@@ -10,6 +10,9 @@ pub mod deployments;
 pub mod drafts;
 pub mod sources;
 
+pub mod grants;
+pub mod teams;
+
 pub mod audit;
 pub mod tokens;
 pub mod users;

@@ -15,6 +15,11 @@ mod secret_pages;
 mod secret_values;
 pub mod secrets;
 
+mod grant_pages;
+pub mod grants;
+mod holders;
+pub mod teams;
+
 mod limits;
 mod passwords;
 pub mod sessions;
