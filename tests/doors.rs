@@ -66,6 +66,7 @@ struct Things {
     owner_id: Uuid,
     handle: String,
     team: String,
+    team_id: Uuid,
     prefix: String,
     /// Given to somebody else on the secret.
     grant: Uuid,
@@ -208,7 +209,7 @@ impl Installation {
 
     /// Every row with the id of the owner or of one of these things: names alone are anybody's to use.
     async fn rows_of(&self, things: &Things) -> BTreeSet<String> {
-        let mut ids = vec![things.owner_id, things.grant];
+        let mut ids = vec![things.owner_id, things.team_id, things.grant];
         ids.extend([things.secret, things.free, things.draft, things.token_id]);
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let tables = walk::TABLES_OF_AN_OWNER.map(|table| {
@@ -277,6 +278,7 @@ impl Things {
         Things {
             owner_id: Uuid::now_v7(),
             team: "guessed-team".into(),
+            team_id: Uuid::now_v7(),
             prefix: "project/guessed".into(),
             grant: Uuid::now_v7(),
             handle: "somebody".into(),

@@ -85,7 +85,7 @@ pub async fn unshare(id: Uuid, #[server(default)] from: String) -> Result<(), Re
 }
 
 /// Only pages of ours are led to.
-fn page_of(from: &str) -> String {
+pub fn page_of(from: &str) -> String {
     let person = from.strip_prefix("person/");
     if let Ok(on) = Shareable::parse(from) {
         format!("/share/{on}")

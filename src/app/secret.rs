@@ -219,6 +219,7 @@ fn own(caller: &crate::model::actors::Caller, path: &str) -> String {
 }
 
 /// A path without its owner.
+#[cfg(feature = "ssr")]
 fn bare(path: &str) -> &str {
     path.split_once(':').map_or(path, |(_, path)| path)
 }

@@ -154,7 +154,7 @@ pub async fn team_dissolve(
 }
 
 /// A team's page; the list of people for what is no handle.
-fn page_of(team: &str) -> String {
+pub fn page_of(team: &str) -> String {
     match crate::model::paths::Handle::parse(team) {
         Ok(handle) => format!("/teams/{handle}"),
         Err(_) => "/people".to_owned(),

@@ -18,7 +18,7 @@ use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName, SecretPath};
 use crate::model::secrets::BoundWithoutUse;
-use crate::model::sources::Source;
+use crate::model::sources::{Source, StartPlan};
 
 /// Rows of one list.
 const DEPLOYMENTS_LISTED: i64 = 1_000;
@@ -86,15 +86,15 @@ impl Db {
                 binding.lost = lost.get(binding.env.as_str()).cloned();
             }
         }
-        let start = if row.level >= Level::Read.number() {
-            found.start
-        } else {
-            serde_json::json!({"runtime": "node", "command": [], "transport": "stdio", "said_by": "", "wants": []})
-        };
         let unreadable = || Error::broken("a deployment's row does not read");
+        let mut start: StartPlan = serde_json::from_value(found.start).map_err(|_| unreadable())?;
+        if row.level < Level::Read.number() {
+            start.command.clear();
+            start.wants.clear();
+        }
         Ok(DeploymentDetail {
             summary: row.into_summary().ok_or_else(unreadable)?,
-            start: serde_json::from_value(start).map_err(|_| unreadable())?,
+            start,
             target: Target::Local,
             bindings,
             releases,

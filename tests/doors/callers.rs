@@ -139,6 +139,7 @@ impl Installation {
             owner_id: world::id(maker),
             handle: team.map_or(maker.user().unwrap().handle.clone(), Handle::to_string),
             team: team.map_or(String::new(), Handle::to_string),
+            team_id: world::id(maker),
             prefix: format!("project/owners-{number}-x"),
             grant: Uuid::now_v7(),
             path,
@@ -163,8 +164,8 @@ impl Installation {
             .team_create(&callers.owner, &team)
             .await
             .unwrap();
-        things.team = team.to_string();
-        things.marks.extend([things.team.clone(), OTHER.to_owned()]);
+        (things.team, things.team_id) = (team.to_string(), team_id);
+        things.marks.extend([things.team.clone(), things.giver()]);
         let mut sql = self.bystander(&things, callers, team_id);
         let ended = (&callers.ended, 4);
         for (who, level) in callers.given.iter().zip(1..).chain([ended]) {
@@ -194,8 +195,8 @@ impl Installation {
             .await
             .unwrap();
         let mut things = self.things_of(&callers.maker, Some(&team), number).await;
-        things.owner_id = team_id;
-        things.marks.extend([things.team.clone(), OTHER.to_owned()]);
+        (things.owner_id, things.team_id) = (team_id, team_id);
+        things.marks.extend([things.team.clone(), things.giver()]);
         let mut sql = self.bystander(&things, callers, team_id);
         for (who, level) in callers.members.iter().zip(1..) {
             let who = world::id(who);
@@ -221,7 +222,8 @@ impl Installation {
     fn bystander(&self, things: &Things, callers: &Callers, team_id: Uuid) -> String {
         let other = world::id(&callers.other);
         let mut sql = format!(
-            "insert into team_members (team_id, user_id, level, added_by) values ('{team_id}', '{other}', 1, 'x');"
+            "insert into team_members (team_id, user_id, level, added_by) values ('{team_id}', '{other}', 1, '{}');",
+            things.giver()
         );
         for (number, (column, object)) in things.objects().into_iter().enumerate() {
             let id = if number == 0 {
@@ -245,6 +247,11 @@ impl Installation {
 }
 
 impl Things {
+    /// As whom the shares of these things are said to be given: what shows it, shows them.
+    fn giver(&self) -> String {
+        format!("giver-of-{}", self.name)
+    }
+
     /// What a level is given on: the column of a grant, and what stands in it, as SQL.
     fn objects(&self) -> [(String, String); 4] {
         [
@@ -260,10 +267,10 @@ impl Things {
 }
 
 fn grant(things: &Things, id: Uuid, column: &str, object: &str, to: Uuid, level: i32) -> String {
-    let owner = things.owner_id;
+    let (owner, giver) = (things.owner_id, things.giver());
     format!(
         "insert into grants (id, owner_id, {column}, grantee_id, level, granted_by, granted_by_name)
-         values ('{id}', '{owner}', {object}, '{to}', {level}, '{owner}', 'x');"
+         values ('{id}', '{owner}', {object}, '{to}', {level}, '{owner}', '{giver}');"
     )
 }
 
@@ -314,19 +321,21 @@ impl Installation {
     ) -> Vec<&'static str> {
         let mut got = vec![""; CALLERS.len()];
         let guess = Things::guessed();
-        let mut kept: [Option<Things>; 2] = [None, None];
+        let mut kept: [Option<(Things, BTreeSet<String>)>; 2] = [None, None];
         // Strangers first: what they leave is what the others then find. The owner last.
         for place in (1..CALLERS.len()).rev().chain([0]) {
             let kind = usize::from((5..=8).contains(&place));
-            let things = match kept[kind].take() {
-                Some(things) => things,
+            let (things, before) = match kept[kind].take() {
+                Some(kept) => kept,
                 None => {
-                    self.things_for(callers, place, &format!("{number}-{place}"))
-                        .await
+                    let things = self
+                        .things_for(callers, place, &format!("{number}x{place}"))
+                        .await;
+                    let before = self.rows_of(&things).await;
+                    assert!(before.len() >= 8, "the owner has rows: {before:#?}");
+                    (things, before)
                 }
             };
-            let before = self.rows_of(&things).await;
-            assert!(before.len() >= 8, "the owner has rows: {before:#?}");
             // Signing out ends a session for good; each column gets one of its own.
             let mut browser = callers.browsers[place].clone();
             if row.route == "/sign-out" && place < 11 {
@@ -359,7 +368,7 @@ impl Installation {
                 }
             }
             if !changed {
-                kept[kind] = Some(things);
+                kept[kind] = Some((things, before));
             }
         }
         got

@@ -2,7 +2,7 @@
 //!
 //! Each call stands with the form it sends, then one letter for each caller:
 //!
-//! - `s` shown: it tells something of the owner's. `o` answered, with nothing of the owner's.
+//! - `s` shown: it tells something of the owner's that was not named in the call. `o` answered, with nothing of that kind.
 //! - `d` done, on what is the owner's. `m` carried out, and nothing of the owner's is changed: on one's own, or a comparison.
 //! - `n` as if it did not exist. `r` refused, and said why. `i` led to signing in, or 401.
 //!
@@ -17,8 +17,8 @@ GET  /                                | | s ssss ssss oo ii
 GET  /sign-in                         | | o oooo oooo oo oo
 GET  /welcome/{link}                  | | o oooo oooo oo oo
 GET  /secrets                         | | s ssss ssss oo ii
-GET  /secrets/new                     | | o oooo oooo oo ii
-GET  /secrets/{handle}/{*path}        | | s ssss ssss nn ii
+GET  /secrets/new                     | | s oooo ooss oo ii
+GET  /secrets/{handle}/{*path}        | | s osss osss nn ii
 GET  /share/secret/{id}               | | s rrrs rrrs nn ii
 GET  /share/folder/{handle}/{*prefix} | | s rrrs rrrs nn ii
 GET  /share/deployment/{name}         | | s rrrs rrrs nn ii
@@ -29,7 +29,7 @@ GET  /people/{handle}                 | | s oooo oooo on ii
 GET  /teams/{handle}                  | | s nnnn ssss nn ii
 GET  /settings                        | | o oooo oooo oo ii
 GET  /deployments                     | | s ssss ssss oo ii
-GET  /deployments/{name}              | | s osss osss nn ii
+GET  /deployments/{name}              | | s osss ssss nn ii
 GET  /deploy                          | | s oooo oooo oo ii
 GET  /deploy/{id}/source              | | s nnnn nnnn nn ii
 GET  /deploy/{id}/secrets             | | s nnnn nnnn nn ii
@@ -65,7 +65,7 @@ POST /_fn/team_member_set             | team={team}&with={other}&level=read | d 
 POST /_fn/team_member_remove          | team={team}&member={other} | d nnnn rrrd nn ii
 POST /_fn/team_dissolve               | team={team}&typed={team} | d nnnn rrrr nn ii
 POST /_fn/deployments                 | | s ssss ssss oo ii
-POST /_fn/deployment                  | name={name} | s osss osss nn ii
+POST /_fn/deployment                  | name={name} | s osss ssss nn ii
 POST /_fn/deployment_act              | name={name}&act=stop | d rrdd rrdd nn ii
 POST /_fn/deployment_destroy          | name={name}&typed={name} | d rrrd rrrd nn ii
 POST /_fn/gateway_token_new           | name={name}&label=mine&days=7 | d dddd dddd nn ii

@@ -371,7 +371,6 @@ async fn the_decision_is_the_models_on_random_graphs() {
         .ok()
         .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 | 1);
-    println!("SEED={seed}");
     let mut dice = Dice(seed);
     for round in 0..6 {
         let names: Vec<String> = (0..5).map(|number| format!("r{round}-u{number}")).collect();
