@@ -239,16 +239,36 @@ create function usable_in(actor uuid, object_owner uuid, secret_id uuid, secret_
     language sql stable
     return granted(actor, object_owner, 'secret', secret_id, secret_path, deployment_name) >= 1;
 
+-- The owners for whom the actor decides: themselves, and the teams that they administer.
+create function record_owners() returns uuid[]
+    language plpgsql stable as $$
+declare
+    me uuid := current_actor();
+begin
+    return me || array(select m.team_id from team_members m where m.user_id = me and m.level = 4);
+end $$;
+
+-- Whether the actor has given a team something: it shows in the grants that the actor may see.
+create function shared_with(team uuid) returns boolean
+    language plpgsql stable as $$
+begin
+    return exists (select 1 from grants g where g.grantee_id = team);
+end $$;
+
 create policy team_members_seen on team_members for select using (
-    -- In this order: one's own memberships are what `reach` itself reads.
-    case when user_id = current_actor() then true else reach(team_id, 'owner', team_id, null) >= 1 end
+    -- In this order: one's own memberships are what `reach` itself reads. Whoever shares with a team sees with whom.
+    case when user_id = current_actor() then true
+        else reach(team_id, 'owner', team_id, null) >= 1 or shared_with(team_id) end
 );
 create policy team_members_added on team_members for insert with check (
-    reach(team_id, 'owner', team_id, null) >= 4
-    -- The first member is who makes the team, in the same transaction.
-    or (user_id = current_actor() and level = 4 and exists (
-        select 1 from owners o where o.id = team_id and o.maker_id = current_actor() and o.created_at = now()
-    ))
+    exists (select 1 from owners o where o.id = user_id and o.ended_at is null)
+    and (
+        reach(team_id, 'owner', team_id, null) >= 4
+        -- The first member is who makes the team, in the same transaction.
+        or (user_id = current_actor() and level = 4 and exists (
+            select 1 from owners o where o.id = team_id and o.maker_id = current_actor() and o.created_at = now()
+        ))
+    )
 );
 create policy team_members_changed on team_members for update using (reach(team_id, 'owner', team_id, null) >= 4)
     with check (reach(team_id, 'owner', team_id, null) >= 4);
@@ -258,6 +278,54 @@ create policy team_members_removed on team_members for delete
 
 create policy owners_team_made on owners for insert
     with check (kind = 'team' and maker_id = current_actor() and created_at = now() and ended_at is null);
+create policy owners_team_ended on owners for update
+    using (kind = 'team' and ended_at is null and reach(id, 'owner', id, null) >= 4)
+    with check (kind = 'team' and ended_at = now());
+
+create function owners_team_guard() returns trigger language plpgsql as $$
+begin
+    if (new.id, new.handle, new.kind, new.maker_id, new.created_at)
+        is distinct from (old.id, old.handle, old.kind, old.maker_id, old.created_at) then
+        raise exception 'this part of an owner does not change' using errcode = '42501';
+    end if;
+    -- What a team owns would be nobody's. Who dissolves it holds a lock that what is made for it waits for.
+    if old.kind = 'team' and new.ended_at is not null
+        and (exists (select 1 from secrets s where s.owner_id = old.id)
+            or exists (select 1 from deployments d where d.owner_id = old.id)) then
+        raise exception 'the team owns something' using errcode = '23514', constraint = 'owners_team_owns_nothing';
+    end if;
+    return new;
+end $$;
+create trigger owners_team_guard before update on owners for each row execute function owners_team_guard();
+
+-- A team always has somebody who can share what it owns.
+create function team_members_guard() returns trigger language plpgsql as $$
+declare
+    lowers boolean := old.level = 4 and current_job() is null;
+begin
+    if tg_op = 'UPDATE' then
+        if (new.team_id, new.user_id) is distinct from (old.team_id, old.user_id) then
+            raise exception 'a membership does not move' using errcode = '42501';
+        end if;
+        lowers := lowers and new.level < 4;
+    end if;
+    if lowers then
+        -- One at a time: two admins who leave at once would leave none.
+        perform 1 from owners o where o.id = old.team_id for no key update;
+        if exists (select 1 from owners o where o.id = old.team_id and o.ended_at is null)
+            and not exists (
+                select 1 from team_members m join owners o on o.id = m.user_id
+                where m.team_id = old.team_id and m.user_id <> old.user_id and m.level = 4 and o.ended_at is null
+            ) then
+            raise exception 'the last admin' using errcode = '23514', constraint = 'team_members_last_admin';
+        end if;
+    end if;
+    if tg_op = 'DELETE' then
+        return old;
+    end if;
+    return new;
+end $$;
+create trigger team_members_guard before update or delete on team_members for each row execute function team_members_guard();
 
 -- Administrators look after accounts; it gives no reach to what others own.
 create function is_administrator() returns boolean

@@ -48,9 +48,14 @@ begin
     if (new.id, new.created_at) is distinct from (old.id, old.created_at) then
         raise exception 'this part of a secret does not change' using errcode = '42501';
     end if;
-    if (new.path, new.owner_id) is distinct from (old.path, old.owner_id)
+    if new.path is distinct from old.path
         and current_job() is null and reach(old.owner_id, 'secret', old.id, old.path) < 4 then
-        raise exception 'renaming and moving need admin' using errcode = '42501';
+        raise exception 'renaming needs admin' using errcode = '42501';
+    end if;
+    -- No grant is enough to take a secret from its owner: that would shut the owner out.
+    if new.owner_id is distinct from old.owner_id
+        and current_job() is null and reach(old.owner_id, 'owner', old.owner_id, null) < 4 then
+        raise exception 'moving is for the owner' using errcode = '42501';
     end if;
     return new;
 end $$;
@@ -80,7 +85,10 @@ create table grants (
     owner_id uuid not null references owners (id),
     secret_id uuid,
     -- Whole segments, without the slash at its end.
-    prefix text constraint grants_prefix_length check (octet_length(prefix) between 1 and 250),
+    prefix text constraint grants_prefix_form check (
+        octet_length(prefix) between 1 and 250
+        and prefix ~ '^(meta|project|service)(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,6}$'
+    ),
     deployment_id uuid,
     grantee_id uuid not null references owners (id),
     level integer not null check (level between 1 and 4),
@@ -125,14 +133,16 @@ create policy grants_seen on grants for select using (
         else reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4 end
 );
 create policy grants_made on grants for insert with check (
-    granted_by = current_actor() and reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4
+    granted_by = current_actor()
+    and exists (select 1 from owners o where o.id = grantee_id and o.ended_at is null)
+    and reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4
 );
 create policy grants_changed on grants for update
     using (reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4)
     with check (granted_by = current_actor() and reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4);
--- What was given to oneself can be given back.
+-- What was given to oneself, or to a team that one administers, can be given back.
 create policy grants_ended on grants for delete
-    using (grantee_id = current_actor() or reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4);
+    using (grantee_id = any ((select record_owners())::uuid[]) or reach_of_grant(owner_id, secret_id, prefix, deployment_id) >= 4);
 grant select, insert, update, delete on grants to sealport_server;
 
 create function grants_guard() returns trigger language plpgsql as $$
@@ -224,6 +234,9 @@ create table audit (
     address inet,
     agent text constraint audit_agent_length check (char_length(agent) <= 200),
     request_id text,
+    -- With whom something was shared, or who became a member, and the level.
+    grantee text,
+    level text constraint audit_level check (level in ('use', 'read', 'write', 'admin')),
     reason text constraint audit_reason_length check (char_length(reason) <= 200)
 );
 create index audit_owner on audit (owner_id, id desc);
@@ -231,14 +244,6 @@ create index audit_user on audit (user_id, id desc);
 create index audit_secret on audit (secret_id, id desc) where secret_id is not null;
 alter table audit enable row level security;
 alter table audit force row level security;
--- The owners whose record the actor sees whole: themselves, and the teams that they administer.
-create function record_owners() returns uuid[]
-    language plpgsql stable as $$
-declare
-    me uuid := current_actor();
-begin
-    return me || array(select m.team_id from team_members m where m.user_id = me and m.level = 4);
-end $$;
 create policy audit_seen on audit for select
     using (owner_id = any ((select record_owners())::uuid[]) or user_id = current_actor());
 -- As whoever acts, and about what is nobody's, theirs, or an owner's who gave them something. Jobs write for all.

@@ -414,6 +414,7 @@ async fn a_lost_key_file_is_missed_and_a_copy_of_everything_opens_elsewhere() {
         origin: Origin::default(),
     };
     let new = NewSecret {
+        owner: None,
         path: SecretPath::parse("KEY").unwrap(),
         value: NewValue::Typed(SecretString::from(VALUE)),
         kind: Kind::ApiKey,

@@ -10,6 +10,8 @@ mod imports;
 mod key_rotation;
 #[path = "store/keys.rs"]
 mod keys;
+#[path = "store/levels.rs"]
+mod levels;
 #[path = "store/links.rs"]
 mod links;
 #[path = "store/moves.rs"]
@@ -24,3 +26,5 @@ mod row_level_security;
 mod secrets;
 #[path = "store/sessions.rs"]
 mod sessions;
+#[path = "store/sharing.rs"]
+mod sharing;

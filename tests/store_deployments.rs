@@ -25,5 +25,7 @@ mod key_backup;
 mod logs;
 #[path = "store_deployments/running.rs"]
 mod running;
+#[path = "store_deployments/sharing.rs"]
+mod sharing;
 #[path = "store_deployments/tokens.rs"]
 mod tokens;

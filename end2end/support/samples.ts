@@ -16,6 +16,7 @@ export type SamplePage = {
 };
 
 let draft = "";
+let shared = "";
 
 /** Fills it with samples; returns the cookies of who is signed in. */
 export async function withSamples(page: Page, sealport: Sealport) {
@@ -31,6 +32,21 @@ export async function withSamples(page: Page, sealport: Sealport) {
   ] as const) {
     await addSecret(page, sealport, { path, kind, description, value: `a sample value for ${path}` });
   }
+  await sealport.addUser("bob@example.org", "bob has another passphrase");
+  await page.goto(`${sealport.url}/people`);
+  await page.getByLabel("New team").fill("platform");
+  await page.getByRole("button", { name: "Make a team" }).click();
+  await page.getByLabel("Add a member").fill("bob");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  for (const [withWhom, level] of [["platform", "read"], ["bob", "use"]] as const) {
+    await page.goto(`${sealport.url}/share/folder/ada/project/shop`);
+    await page.getByLabel("With whom").fill(withWhom);
+    await page.getByRole("radio", { name: new RegExp(`^${level}:`) }).check();
+    await page.getByRole("button", { name: "Share", exact: true }).click();
+    await expect(page.getByText(`${withWhom} has ${level} from now on.`)).toBeVisible();
+  }
+  await page.goto(`${sealport.url}/secrets/ada/project/shop/STRIPE_KEY`);
+  shared = (await page.getByRole("link", { name: "Share", exact: true }).getAttribute("href")) ?? "";
   await page.goto(`${sealport.url}/secrets/ada/OPENAI_API_KEY`);
   await openFolding(page, "Replace the value");
   await page.getByLabel("New value").fill("another sample value");
@@ -74,6 +90,11 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     ["activity", "/activity"],
     ["tokens", "/tokens"],
     ["people", "/people"],
+    ["person", "/people/bob"],
+    ["team", "/teams/platform"],
+    ["share-secret", shared],
+    ["share-folder", "/share/folder/ada/project/shop"],
+    ["share-deployment", "/share/deployment/everything"],
     ["settings", "/settings"],
     ["not-found", "/nothing-here"],
   ];

@@ -145,6 +145,10 @@ pub fn Told(row: AuditRow, #[prop(optional)] here: bool) -> impl IntoView {
             .clone()
             .map(|path| view! { " " <span class="break-all font-mono">{path}</span> }.into_any())
     };
+    let given = row.grantee.clone().map(|who| {
+        let level = row.level.as_ref().map(|level| format!(", {level}"));
+        view! { " " {towards(&row.action)} <span class="font-mono">{who}</span> {level} }
+    });
     view! {
         {refused.then(|| view! { <span class="badge badge-warning badge-sm me-1.5">"Refused"</span> })}
         <strong>{actor(&row)}</strong>
@@ -153,6 +157,7 @@ pub fn Told(row: AuditRow, #[prop(optional)] here: bool) -> impl IntoView {
         {object}
         {version}
         {deployment}
+        {given}
         {row.reason.clone().map(|reason| view! { <span class="text-dim">": " {reason}</span> })}
     }
 }
@@ -248,6 +253,12 @@ fn verb(action: &str, refused: bool) -> String {
         "store.backup" => ("made a backup", "make a backup"),
         "store.restore" => ("restored a backup", "restore a backup"),
         "store.check" => ("checked every value", "check every value"),
+        "share" => ("shared", "share"),
+        "unshare" => ("took back", "take back"),
+        "team.create" => ("made the team", "make the team"),
+        "team.member" => ("gave a place in a team to", "give a place in a team to"),
+        "team.leave" => ("ended the membership of", "end the membership of"),
+        "team.dissolve" => ("dissolved the team", "dissolve the team"),
         other => (other, other),
     };
     if refused {
@@ -263,6 +274,15 @@ fn leads_to(action: &str) -> &'static str {
         "release.end" => "of ",
         "token.create" | "token.revoke" => "for ",
         "gateway.connect" => "to ",
+        _ => "",
+    }
+}
+
+/// The word before whom something was given to or taken from.
+fn towards(action: &str) -> &'static str {
+    match action {
+        "share" => "with ",
+        "unshare" => "from ",
         _ => "",
     }
 }

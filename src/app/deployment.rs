@@ -19,6 +19,7 @@ use crate::model::deployments::{
     BindingSummary, DeploymentState, LogLine, ReleaseState, ReleaseSummary, Step, StepName,
 };
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 
 /// Where a token stands in a configuration that has none yet.
@@ -57,12 +58,15 @@ pub fn DeploymentPage() -> impl IntoView {
                         found.detail.summary.state,
                         DeploymentState::Deploying | DeploymentState::Restarting
                     );
-                    let events = format!("/deployments/{name}/events");
+                    let level = found.detail.summary.level;
+                    // With `use` alone there is nothing to follow.
+                    let events = (level >= Level::Read).then(|| format!("/deployments/{name}/events"));
                     let last = found.log.last().map_or(0, |line| line.seq).to_string();
+                    let is_mine = found.detail.summary.owner == opened.handle;
                     let (token_flash, destroy_flash) = (opened.flash_of("token"), opened.flash_of("destroy"));
                     Ok(
                         view! {
-                            <Page opened here=Here::Deployments title=name.to_string() code=true crumbs>
+                            <Page opened here=Here::Deployments title=name.to_string() code=true crumbs action=share(&name, level)>
                                 {moving
                                     .then(|| {
                                         view! {
@@ -72,13 +76,15 @@ pub fn DeploymentPage() -> impl IntoView {
                                         }
                                     })}
                                 <div class="flex flex-col gap-5" data-follow=events data-after=last data-gist=found.detail.gist()>
-                                    {head(&found)}
-                                    {release(&found)}
-                                    {log(found.log.clone())}
+                                    {head(&found, is_mine)}
+                                    {(level >= Level::Read)
+                                        .then(|| view! { {release(&found)} {log(found.log.clone())} })}
                                     {connect(&found, token, &token_flash)}
-                                    {bindings(&found)}
-                                    {older(&found.detail.releases)}
-                                    {danger(&name, &destroy_flash)}
+                                    {(level >= Level::Read)
+                                        .then(|| {
+                                            view! { {bindings(&found)} {older(&found.detail.releases)} }
+                                        })}
+                                    {(level == Level::Admin).then(|| danger(&name, &destroy_flash))}
                                 </div>
                             </Page>
                         },
@@ -89,11 +95,29 @@ pub fn DeploymentPage() -> impl IntoView {
     }
 }
 
+/// The way to its sharing, for its admins.
+fn share(name: &DeploymentName, level: Level) -> impl Fn() -> AnyView + Send + Sync + 'static {
+    let href = format!("/share/deployment/{name}");
+    move || {
+        (level == Level::Admin)
+            .then(|| {
+                view! {
+                    <a class="btn" href=href.clone()>
+                        <Icon name="people" />
+                        "Share"
+                    </a>
+                }
+            })
+            .into_any()
+    }
+}
+
 /// State and age, why, and what can be done about it.
-fn head(found: &DeploymentView) -> impl IntoView + use<> {
+fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
     let summary = found.detail.summary.clone();
     let name = summary.name.to_string();
     let buttons: Vec<(&str, &str, &str)> = match summary.state {
+        _ if summary.level < Level::Write => Vec::new(),
         DeploymentState::Running | DeploymentState::Restarting => vec![
             ("Redeploy", "replace", "redeploy"),
             ("Stop", "stop", "stop"),
@@ -109,6 +133,14 @@ fn head(found: &DeploymentView) -> impl IntoView + use<> {
             ("Redeploy", "replace", "redeploy"),
         ],
     };
+    let lost: Vec<(String, String)> = found
+        .detail
+        .bindings
+        .iter()
+        .filter_map(|binding| Some((binding.env.to_string(), binding.lost.clone()?)))
+        .collect();
+    let runs = [DeploymentState::Running, DeploymentState::Restarting].contains(&summary.state);
+    let (owner, level) = (summary.owner.clone(), summary.level);
     let weak: Vec<String> = found
         .confinement
         .iter()
@@ -140,6 +172,31 @@ fn head(found: &DeploymentView) -> impl IntoView + use<> {
                         .collect_view()}
                 </div>
             </div>
+            {(!is_mine)
+                .then(|| {
+                    view! {
+                        <p class="text-dim">
+                            "It belongs to " <a class="link font-mono" href=format!("/people/{owner}")>{owner.clone()}</a>
+                            ". You have " <strong>{level.as_str()}</strong> ": " {level.on_deployment()} "."
+                        </p>
+                    }
+                })}
+            {lost
+                .into_iter()
+                .map(|(env, path)| {
+                    let then = if runs {
+                        "It runs with what it was given; its next start stops it."
+                    } else {
+                        "It does not start without it."
+                    };
+                    view! {
+                        <p class="flex items-start gap-2 text-amber">
+                            <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                            <span>{format!("{env} needs the secret {path}, which is gone, or which the owner may not use any more. {then}")}</span>
+                        </p>
+                    }
+                })
+                .collect_view()}
             {summary
                 .reason
                 .map(|reason| {
@@ -454,6 +511,10 @@ fn follow(name: &DeploymentName, follows: bool) -> impl IntoView + use<> {
 
 fn binding_row(binding: BindingSummary) -> impl IntoView {
     let is = match (&binding.secret, &binding.text) {
+        _ if binding.lost.is_some() => {
+            let path = binding.lost.clone().unwrap_or_default();
+            format!("secret {path}, which is gone or not the owner’s to use any more")
+        }
         (Some(path), _) => format!("secret {path}"),
         (None, Some(text)) => format!("plain text: {text}"),
         (None, None) => "a secret that is gone".to_owned(),
@@ -517,7 +578,7 @@ fn danger(name: &DeploymentName, flash: &Flash) -> impl IntoView + use<> {
     view! {
         <Folding title="Destroy" id="destroy" icon="trash" open=error.is_some() danger=true>
             <p>
-                "Stops the server and deletes its releases, its log and its tokens; clients that use it stop working. Its secrets stay. The name stays yours."
+                "Stops the server and deletes its releases, its log and its tokens; clients that use it stop working. Its secrets stay. The name stays its owner’s."
             </p>
             <ActionForm action attr:class="flex flex-wrap items-end gap-3">
                 <input type="hidden" name="name" value=name.clone() />

@@ -11,6 +11,8 @@ use super::wire::page_open;
 use super::wire::{back, caller, done};
 use crate::model::deployments::{DeploymentDetail, DeploymentState, DeploymentSummary, LogLine};
 use crate::model::errors::Refusal;
+#[cfg(feature = "ssr")]
+use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 
 /// Lines that a page begins with.
@@ -44,10 +46,12 @@ pub async fn deployment(name: DeploymentName) -> Result<DeploymentView, Refusal>
     let caller = caller().await?;
     let told = crate::store::Error::into_refusal;
     let detail = db.deployment_show(&caller, &name).await.map_err(told)?;
-    let log = db
-        .log_read(&caller, &name, None, LOG_LINES_SHOWN)
-        .await
-        .map_err(told)?;
+    let log = if detail.summary.level >= Level::Read {
+        let log = db.log_read(&caller, &name, None, LOG_LINES_SHOWN);
+        log.await.map_err(told)?
+    } else {
+        Vec::new()
+    };
     let public = expect_context::<url::Url>();
     Ok(DeploymentView {
         detail,
@@ -206,6 +210,7 @@ pub fn DeploymentsPage() -> impl IntoView {
                 Here::Deployments,
                 async move {
                     let (opened, all) = loaded.await?;
+                    let me = opened.handle.clone();
                     let deploy = || primary("/deploy", "ship", "Deploy");
                     Ok(
                         view! {
@@ -220,7 +225,7 @@ pub fn DeploymentsPage() -> impl IntoView {
                                 } else {
                                     view! {
                                         <ul class="flex flex-col divide-y divide-base-300 rounded-box border border-base-300">
-                                            {all.into_iter().map(row).collect_view()}
+                                            {all.into_iter().map(|summary| row(summary, &me)).collect_view()}
                                         </ul>
                                     }
                                         .into_any()
@@ -234,13 +239,21 @@ pub fn DeploymentsPage() -> impl IntoView {
     }
 }
 
-fn row(summary: DeploymentSummary) -> impl IntoView {
+fn row(summary: DeploymentSummary, me: &str) -> impl IntoView + use<> {
     view! {
         <li class="flex flex-wrap items-center gap-x-4 gap-y-1 px-4 py-3">
             <a class="link link-hover font-mono font-semibold" href=format!("/deployments/{}", summary.name)>
                 {summary.name.to_string()}
             </a>
             <StateBadge state=summary.state />
+            {(summary.owner != me)
+                .then(|| {
+                    view! {
+                        <span class="text-sm text-dim">
+                            {format!("of {}, you have {}", summary.owner, summary.level.as_str())}
+                        </span>
+                    }
+                })}
             <span class="min-w-0 flex-1 break-all font-mono text-sm text-dim">{summary.source.to_string()}</span>
             <span class="text-sm text-dim">
                 {format!("release {}, ", summary.release)} <When at=summary.state_since />

@@ -22,6 +22,10 @@ pub mod secret_runs;
 pub mod secrets;
 pub mod value_field;
 
+pub mod grants;
+pub mod holders;
+pub mod teams;
+
 pub mod activity;
 pub mod people;
 pub mod people_end;
@@ -89,6 +93,11 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/tokens") view=tokens::TokensPage ssr=SsrMode::Async />
                 <Route path=path!("/people") view=people::PeoplePage ssr=SsrMode::Async />
                 <Route path=path!("/people/:handle/end") view=people_end::AccountEndPage ssr=SsrMode::Async />
+                <Route path=path!("/people/:handle") view=holders::HolderPage ssr=SsrMode::Async />
+                <Route path=path!("/teams/:handle") view=teams::TeamPage ssr=SsrMode::Async />
+                <Route path=path!("/share/secret/:id") view=grants::SharePage ssr=SsrMode::Async />
+                <Route path=path!("/share/folder/:handle/*prefix") view=grants::SharePage ssr=SsrMode::Async />
+                <Route path=path!("/share/deployment/:name") view=grants::SharePage ssr=SsrMode::Async />
                 <Route path=path!("/settings") view=settings::SettingsPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments") view=deployments::DeploymentsPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments/:name") view=deployment::DeploymentPage ssr=SsrMode::Async />

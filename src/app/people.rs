@@ -8,6 +8,7 @@ use super::deployments::token_shown_once;
 use super::frame::{Here, Page, Section, page};
 use super::people_links::{Invite, Links, NewLink, invitations};
 use super::people_list::{Everyone, people_list};
+use super::teams::{NEW_TEAM, Teams, teams_list};
 use super::wire::page_open;
 
 #[component]
@@ -18,6 +19,7 @@ pub fn PeoplePage() -> impl IntoView {
     page(Here::People, async move {
         let opened = page_open().await?;
         let is_admin = opened.is_admin;
+        let (teams, team_flash) = (teams_list().await?, opened.flash_of(NEW_TEAM));
         let (email, handle) = (opened.email.clone(), opened.handle.clone());
         let me = opened.email.clone();
         let administered = match is_admin {
@@ -42,11 +44,15 @@ pub fn PeoplePage() -> impl IntoView {
                         <dt class="text-dim">"E-mail"</dt>
                         <dd class="break-all">{email}</dd>
                         <dt class="text-dim">"Handle"</dt>
-                        <dd class="font-mono">{handle}</dd>
+                        <dd class="font-mono">{handle.clone()}</dd>
                         <dt class="text-dim">"Role"</dt>
                         <dd>{if is_admin { "Administrator" } else { "User" }}</dd>
                     </dl>
+                    <p>
+                        <a class="link" href=format!("/people/{handle}")>"What you can do, and what is shared with you"</a>
+                    </p>
                 </Section>
+                <Teams teams new=team_flash />
                 {match administered {
                     Some((people, open, link)) => {
                         view! {

@@ -16,8 +16,9 @@ use super::times::{When, day};
 use super::value_field::{GenerateUnseen, ValueField};
 use super::wire::{Flash, Typed, page_open};
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::secrets::{
-    DESCRIPTION_LEN_CHARS, SecretDetail, SecretSummary, TOO_SHORT, VersionSummary,
+    BoundWithoutUse, DESCRIPTION_LEN_CHARS, SecretDetail, SecretSummary, TOO_SHORT, VersionSummary,
 };
 
 /// What is said after a value was saved.
@@ -26,17 +27,14 @@ pub const SEALED: &str = "Sealed. It cannot be shown here again. You can replace
 
 #[server(prefix = "/_fn", endpoint = "secret_open")]
 pub async fn secret_open(handle: String, path: String) -> Result<SecretDetail, Refusal> {
-    use crate::model::paths::SecretPath;
+    use crate::model::paths::{Handle, SecretPath};
     let db = expect_context::<crate::store::Db>();
     let caller = super::wire::caller().await?;
-    let nothing = || Refusal::not_found("secret");
-    // Nothing is shared yet: one sees one's own.
-    if caller.user().is_none_or(|user| user.handle != handle) {
-        return Err(nothing());
-    }
     // A malformed address is an address of nothing.
-    let path = SecretPath::parse(&path).map_err(|_| nothing())?;
-    db.secret_show(&caller, &path)
+    let nothing = |_| Refusal::not_found("secret");
+    let handle = Handle::parse(&handle).map_err(nothing)?;
+    let path = SecretPath::parse(&path).map_err(nothing)?;
+    db.secret_show(&caller, &handle, &path)
         .await
         .map_err(crate::store::Error::into_refusal)
 }
@@ -107,6 +105,9 @@ pub async fn secret_edit(
     #[server(default)] kind: String,
     #[server(default)] description: String,
     #[server(default)] expires: String,
+    /// The new path whose effect on others was shown.
+    #[server(default)]
+    sure: String,
 ) -> Result<(), Refusal> {
     use super::forms::{expiry, trimmed};
     use super::wire::{caller, done};
@@ -118,8 +119,15 @@ pub async fn secret_edit(
     let rename = rename.trim().to_owned();
     let description = trimmed(&description);
     let edited = async {
+        let new_path = Some(SecretPath::parse(&rename)?).filter(|new| new.as_str() != bare(&path));
+        if let Some(new_path) = new_path.as_ref().filter(|new| new.as_str() != sure) {
+            let effect = db.rename_effect(&caller, id, new_path).await?;
+            if let Some(refusal) = to_be_sure(&effect) {
+                return Err(refusal.into());
+            }
+        }
         let edit = SecretEdit {
-            path: Some(SecretPath::parse(&rename)?).filter(|new| new.as_str() != path),
+            path: new_path,
             kind: Kind::from_name(&kind),
             description: Some(description.clone()),
             expires_at: Some(expiry(&expires)?),
@@ -128,10 +136,11 @@ pub async fn secret_edit(
         db.secret_edit(&caller, id, edit).await
     };
     match edited.await {
-        Ok(()) => done(&own(&caller, &rename), "Saved.").await,
+        Ok(()) => done(&own(&caller, &beside(&path, &rename)), "Saved.").await,
         Err(error) => {
             let typed = [
                 ("path", rename.as_str()),
+                ("sure", rename.as_str()),
                 ("kind", kind.as_str()),
                 ("description", description.as_str()),
                 ("expires", expires.as_str()),
@@ -178,7 +187,7 @@ pub async fn secret_delete(
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
     let deleted = async {
-        if path.is_empty() || confirm.trim() != path {
+        if path.is_empty() || confirm.trim() != bare(&path) {
             return Err(Refusal::invalid(
                 "confirm",
                 "That is not this secret's path. Nothing was deleted.",
@@ -188,7 +197,7 @@ pub async fn secret_delete(
         db.secret_delete(&caller, id).await
     };
     match deleted.await {
-        Ok(()) => done("/secrets", format!("Deleted {path}.")).await,
+        Ok(()) => done("/secrets", format!("Deleted {}.", bare(&path))).await,
         Err(error) => {
             let typed = [("confirm", confirm.as_str())];
             again(&caller, &path, "delete", error.into_refusal(), &typed).await
@@ -196,13 +205,49 @@ pub async fn secret_delete(
     }
 }
 
-/// Where the caller's own secret is shown; the list for what is no path.
+/// Where a secret is shown: the caller's own by its path, another's by `handle:path`. The list for what is neither.
 #[cfg(feature = "ssr")]
 fn own(caller: &crate::model::actors::Caller, path: &str) -> String {
-    match (crate::model::paths::SecretPath::parse(path), caller.user()) {
-        (Ok(path), Some(user)) => address(&user.handle, path.as_str()),
+    use crate::model::paths::{Handle, SecretPath};
+    let handle = match path.split_once(':') {
+        Some((handle, _)) => Handle::parse(handle).map(String::from).ok(),
+        None => caller.user().map(|user| user.handle.clone()),
+    };
+    match (SecretPath::parse(bare(path)), handle) {
+        (Ok(path), Some(handle)) => address(&handle, path.as_str()),
         _ => "/secrets".to_owned(),
     }
+}
+
+/// A path without its owner.
+#[cfg(feature = "ssr")]
+fn bare(path: &str) -> &str {
+    path.split_once(':').map_or(path, |(_, path)| path)
+}
+
+/// Another path of the same owner.
+#[cfg(feature = "ssr")]
+fn beside(path: &str, other: &str) -> String {
+    match path.split_once(':') {
+        Some((handle, _)) => format!("{handle}:{other}"),
+        None => other.to_owned(),
+    }
+}
+
+/// What is said before a rename that changes who reaches the secret; the second Save does it.
+#[cfg(feature = "ssr")]
+fn to_be_sure(effect: &[crate::model::grants::LevelChange]) -> Option<Refusal> {
+    use crate::model::grants::LevelChange;
+    let changes: Vec<String> = effect.iter().map(LevelChange::sentence).collect();
+    (!changes.is_empty()).then(|| {
+        Refusal::invalid(
+            "path",
+            format!(
+                "This changes who reaches it, by what is shared with its folder: {}. Press Save again to do it.",
+                changes.join(", ")
+            ),
+        )
+    })
 }
 
 /// Back to a form of the page, opened.
@@ -242,12 +287,12 @@ pub fn SecretPage() -> impl IntoView {
             versions,
             runs,
             recent,
+            lost_by,
         } = secret;
         let now = OffsetDateTime::now_utc();
-        let form = FormOf {
-            id: summary.id,
-            path: summary.path.to_string(),
-        };
+        let form = FormOf::new(&summary);
+        let level = summary.level;
+        let is_mine = summary.owner == opened.handle;
         Ok(view! {
             <Page
                 opened=opened.clone()
@@ -257,24 +302,56 @@ pub fn SecretPage() -> impl IntoView {
                 crumbs=crumbs(&summary)
                 action={
                     let replace = format!("{}?open=replace#replace", address(&summary.owner, summary.path.as_str()));
+                    let share = format!("/share/secret/{}", summary.id);
                     move || {
                         view! {
-                            <a class="btn btn-primary" href=replace.clone()>
-                                <Icon name="replace" />
-                                "Replace"
-                            </a>
+                            <div class="flex flex-wrap gap-2">
+                                {(level == Level::Admin)
+                                    .then(|| {
+                                        view! {
+                                            <a class="btn" href=share.clone()>
+                                                <Icon name="people" />
+                                                "Share"
+                                            </a>
+                                        }
+                                    })}
+                                {(level >= Level::Write)
+                                    .then(|| {
+                                        view! {
+                                            <a class="btn btn-primary" href=replace.clone()>
+                                                <Icon name="replace" />
+                                                "Replace"
+                                            </a>
+                                        }
+                                    })}
+                            </div>
                         }
                     }
                 }
             >
                 <About secret=summary.clone() now />
+                <Standing secret=summary.clone() is_mine lost_by />
                 <div class="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_20rem]">
                     <div class="flex min-w-0 flex-col gap-3">
-                        <Replace form=form.clone() flash=flash("replace") secret=summary.clone() now open=open == "replace" />
-                        <Compare form=form.clone() flash=flash("compare") unusable=summary.unusable(now) open=open == "compare" />
-                        <Details form=form.clone() flash=flash("details") secret=summary.clone() open=open == "details" />
-                        <Move id=summary.id />
-                        <Delete form=form.clone() flash=flash("delete") secret=summary.clone() open=open == "delete" />
+                        {(level >= Level::Write)
+                            .then(|| {
+                                view! { <Replace form=form.clone() flash=flash("replace") secret=summary.clone() now open=open == "replace" /> }
+                            })}
+                        {(level >= Level::Read)
+                            .then(|| {
+                                view! { <Compare form=form.clone() flash=flash("compare") unusable=summary.unusable(now) open=open == "compare" /> }
+                            })}
+                        {(level >= Level::Write)
+                            .then(|| {
+                                view! { <Details form=form.clone() flash=flash("details") secret=summary.clone() open=open == "details" /> }
+                            })}
+                        {(level == Level::Admin)
+                            .then(|| {
+                                view! {
+                                    <Move id=summary.id />
+                                    <Delete form=form.clone() flash=flash("delete") secret=summary.clone() open=open == "delete" />
+                                }
+                            })}
                     </div>
                     <div class="flex min-w-0 flex-col gap-5">
                         <UsedBy secret=summary.clone() />
@@ -309,13 +386,23 @@ pub fn SecretPage() -> impl IntoView {
 struct FormOf {
     id: Uuid,
     path: String,
+    /// With its owner, so that the answer leads back here: `handle:path`.
+    whole: String,
 }
 
 impl FormOf {
+    fn new(secret: &SecretSummary) -> Self {
+        FormOf {
+            id: secret.id,
+            path: secret.path.to_string(),
+            whole: format!("{}:{}", secret.owner, secret.path),
+        }
+    }
+
     fn hidden(&self) -> impl IntoView + use<> {
         view! {
             <input type="hidden" name="id" value=self.id.to_string() />
-            <input type="hidden" name="path" value=self.path.clone() />
+            <input type="hidden" name="path" value=self.whole.clone() />
         }
     }
 }
@@ -334,10 +421,7 @@ fn crumbs(secret: &SecretSummary) -> Vec<(String, String)> {
 
 #[component]
 fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
-    let form = FormOf {
-        id: secret.id,
-        path: secret.path.to_string(),
-    };
+    let form = FormOf::new(&secret);
     view! {
         <section class="flex flex-wrap items-center gap-x-6 gap-y-3 rounded-box border border-base-300 bg-base-100 px-4 py-3">
             <span class="flex items-center gap-2">
@@ -356,14 +440,19 @@ fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
             {secret
                 .expires_at
                 .map(|at| view! { <span class="text-dim">"Usable until " {day(at)}</span> })}
-            <form method="post" action="/_fn/secret_switch" class="ms-auto">
-                {form.hidden()}
-                <input type="hidden" name="on" value=if secret.active { "false" } else { "true" } />
-                <button class="btn btn-sm">
-                    <Icon name="off" />
-                    {if secret.active { "Switch off" } else { "Switch on" }}
-                </button>
-            </form>
+            {(secret.level >= Level::Write)
+                .then(|| {
+                    view! {
+                        <form method="post" action="/_fn/secret_switch" class="ms-auto">
+                            {form.hidden()}
+                            <input type="hidden" name="on" value=if secret.active { "false" } else { "true" } />
+                            <button class="btn btn-sm">
+                                <Icon name="off" />
+                                {if secret.active { "Switch off" } else { "Switch on" }}
+                            </button>
+                        </form>
+                    }
+                })}
             {secret
                 .path
                 .stands_for()
@@ -388,6 +477,45 @@ fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
                     }
                 })}
         </section>
+    }
+}
+
+/// Whose it is and how far one reaches on it, where it is another's; and who runs with it without a right to it.
+#[component]
+fn Standing(secret: SecretSummary, is_mine: bool, lost_by: Vec<BoundWithoutUse>) -> impl IntoView {
+    view! {
+        {(!is_mine)
+            .then(|| {
+                view! {
+                    <p class="flex items-center gap-2 text-dim">
+                        <Icon name="people" />
+                        <span>
+                            "It belongs to "
+                            <a class="link font-mono" href=format!("/people/{}", secret.owner)>{secret.owner.clone()}</a>
+                            ". You have " <strong>{secret.level.as_str()}</strong> ": " {secret.level.on_secret()} "."
+                        </span>
+                    </p>
+                }
+            })}
+        {lost_by
+            .into_iter()
+            .map(|bound| {
+                view! {
+                    <p role="status" class="flex items-start gap-2 text-amber">
+                        <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                        <span>
+                            "The deployment " <span class="font-mono">{bound.deployment}</span> " of "
+                            <span class="font-mono">{bound.owner}</span>
+                            {if bound.runs {
+                                " runs with a value that it was given, and has no right to it any more. Its next start stops it. Replace the value where it was issued if it must not be used."
+                            } else {
+                                " binds it and has no right to it any more: it does not start."
+                            }}
+                        </span>
+                    </p>
+                }
+            })
+            .collect_view()}
     }
 }
 
@@ -496,16 +624,24 @@ fn Details(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) -> imp
         <Folding id="details" icon="edit" title="Edit details" open>
             <form method="post" action="/_fn/secret_edit" class="flex flex-col gap-4">
                 {form.hidden()}
-                <TextField
-                    name="rename"
-                    label="Path"
-                    code=true
-                    required=true
-                    maxlength=255
-                    value=or("path", form.path.clone())
-                    error=flash.error("path")
-                    hint="Deployments that use it keep using it after a rename."
-                />
+                <input type="hidden" name="sure" value=flash.typed("sure") />
+                {if secret.level == Level::Admin {
+                    view! {
+                        <TextField
+                            name="rename"
+                            label="Path"
+                            code=true
+                            required=true
+                            maxlength=255
+                            value=or("path", form.path.clone())
+                            error=flash.error("path")
+                            hint="Deployments that use it keep using it after a rename. What is shared with its folder goes by the path."
+                        />
+                    }
+                        .into_any()
+                } else {
+                    view! { <input type="hidden" name="rename" value=form.path.clone() /> }.into_any()
+                }}
                 <div class="grid gap-4 sm:grid-cols-2">
                     <SelectField
                         name="kind"

@@ -6,15 +6,18 @@ use leptos_router::hooks::use_query_map;
 use super::fields::{SelectField, TextField};
 use super::frame::{Here, Page, page};
 use super::icons::Icon;
+use super::teams::owners;
 use super::value_field::{GenerateUnseen, ValueField};
 use super::wire::{Flash, Typed, page_open};
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::secrets::{DESCRIPTION_LEN_CHARS, Kind};
 
 const FORM: &str = "add";
 
 #[server(prefix = "/_fn", endpoint = "secret_add")]
 pub async fn secret_add(
+    #[server(default)] owner: String,
     #[server(default)] path: String,
     #[server(default)] value: Typed,
     #[server(default)] generate: bool,
@@ -26,7 +29,7 @@ pub async fn secret_add(
     use super::secrets::address;
     use super::wire::{back, caller, go};
     use crate::model::errors::RefusalKind;
-    use crate::model::paths::SecretPath;
+    use crate::model::paths::{Handle, SecretPath};
     use crate::model::secrets::SecretSort;
     use crate::store::secrets::NewSecret;
 
@@ -36,6 +39,10 @@ pub async fn secret_add(
     let description = trimmed(&description);
     let made = async {
         let new = NewSecret {
+            owner: match owner.trim() {
+                "" => None,
+                owner => Some(Handle::parse(owner)?),
+            },
             path: SecretPath::parse(&path)?,
             value: new_value(value, generate)?,
             kind: Kind::from_name(&kind).unwrap_or_default(),
@@ -46,9 +53,10 @@ pub async fn secret_add(
     };
     let refusal = match made.await {
         Ok(_) => {
-            let handle = caller.user().map_or("", |user| user.handle.as_str());
+            let own = caller.user().map_or("", |user| user.handle.as_str());
+            let handle = Some(owner.trim()).filter(|owner| !owner.is_empty());
             return go(
-                &address(handle, &path),
+                &address(handle.unwrap_or(own), &path),
                 Flash {
                     notice: Some(super::secret::SEALED.to_owned()),
                     ..Flash::default()
@@ -66,7 +74,11 @@ pub async fn secret_add(
             .await
             .unwrap_or_default()
             .into_iter()
-            .find(|row| row.path.as_str().eq_ignore_ascii_case(&path))
+            .find(|row| {
+                let own = caller.user().map_or("", |user| user.handle.as_str());
+                let handle = Some(owner.trim()).filter(|owner| !owner.is_empty());
+                row.path.as_str().eq_ignore_ascii_case(&path) && row.owner == handle.unwrap_or(own)
+            })
             .map(|row| address(&row.owner, row.path.as_str()))
             .unwrap_or_default();
     }
@@ -75,6 +87,7 @@ pub async fn secret_add(
         FORM,
         refusal,
         &[
+            ("owner", &owner),
             ("path", &path),
             ("kind", &kind),
             ("description", &description),
@@ -94,6 +107,7 @@ pub fn SecretNewPage() -> impl IntoView {
     page(Here::Secrets, async move {
         let mut opened = page_open().await?;
         let flash = opened.flash_of(FORM);
+        let owners = owners(&opened.handle, Level::Write).await?;
         let path = if flash.form.is_empty() {
             asked
         } else {
@@ -139,6 +153,19 @@ pub fn SecretNewPage() -> impl IntoView {
                         placeholder="OPENAI_API_KEY"
                         hint="A name, or a folder and a name, as in project/shop/STRIPE_KEY. Folders start with meta/, project/ or service/. The last part becomes the variable's name."
                     />
+                    {(owners.len() > 1)
+                        .then(|| {
+                            view! {
+                                <SelectField
+                                    name="owner"
+                                    label="Whose it is"
+                                    options=owners
+                                    value=flash.typed("owner")
+                                    error=flash.error("owner")
+                                    hint="A team’s secret belongs to its members, each with their level."
+                                />
+                            }
+                        })}
                     <div class="flex flex-col gap-1">
                         <ValueField error=flash.error("value") generate=true />
                         <p class="text-sm text-dim">

@@ -9,6 +9,7 @@ use super::icons::Icon;
 use super::times::When;
 use super::wire::page_open;
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::secrets::{Kind, SecretSort, SecretSummary};
 
 /// Rows of one list; a search finds what is beyond.
@@ -54,6 +55,7 @@ pub fn SecretsPage() -> impl IntoView {
     };
     page(Here::Secrets, async move {
         let opened = page_open().await?;
+        let me = opened.handle.clone();
         let rows = secrets_list(search.clone(), sort).await?;
         let reminder = key_backup_missing().await?;
         let is_new = rows.is_empty() && search.trim().is_empty();
@@ -77,7 +79,7 @@ pub fn SecretsPage() -> impl IntoView {
                 } else {
                     view! {
                         <Search search=search.clone() sort />
-                        <List rows search sort />
+                        <List rows me search sort />
                     }
                         .into_any()
                 }}
@@ -168,7 +170,7 @@ fn Search(search: String, sort: SecretSort) -> impl IntoView {
 }
 
 #[component]
-fn List(rows: Vec<SecretSummary>, search: String, sort: SecretSort) -> impl IntoView {
+fn List(rows: Vec<SecretSummary>, me: String, search: String, sort: SecretSort) -> impl IntoView {
     if rows.is_empty() {
         return view! {
             <p class="text-dim">
@@ -201,7 +203,7 @@ fn List(rows: Vec<SecretSummary>, search: String, sort: SecretSort) -> impl Into
                     <th scope="col"><span class="sr-only">"Actions"</span></th>
                 </tr>
             </thead>
-            <tbody>{rows.into_iter().map(|row| view! { <Row row now /> }).collect_view()}</tbody>
+            <tbody>{rows.into_iter().map(|row| view! { <Row row me=me.clone() now /> }).collect_view()}</tbody>
         </table>
         <p class="text-sm text-dim">
             {match count {
@@ -226,7 +228,9 @@ fn by(search: &str, sort: &str) -> String {
 }
 
 #[component]
-fn Row(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
+fn Row(row: SecretSummary, me: String, now: OffsetDateTime) -> impl IntoView {
+    let (level, is_mine) = (row.level, row.owner == me);
+    let folder = row.path.folder().trim_end_matches('/').to_owned();
     let to = address(&row.owner, row.path.as_str());
     let name = row.path.name().to_owned();
     let users: Vec<String> = row.deployments().into_iter().map(str::to_owned).collect();
@@ -242,6 +246,7 @@ fn Row(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
                     class="flex min-h-6 min-w-0 font-mono hover:underline max-sm:flex-col sm:items-baseline"
                     href=to.clone()
                 >
+                    {(!is_mine).then(|| view! { <span class="shrink-0 text-dim">{format!("{}:", row.owner)}</span> })}
                     <span class="truncate text-dim">{row.path.folder().to_owned()}</span>
                     <strong class="truncate">{name}</strong>
                 </a>
@@ -283,10 +288,21 @@ fn Row(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
                         <Icon name="more" />
                     </summary>
                     <ul class="menu dropdown-content z-10 w-40 rounded-box border border-base-300 bg-base-100 p-1">
-                        <li><a href=part("replace")>"Replace"</a></li>
-                        <li><a href=part("compare")>"Compare"</a></li>
-                        <li><a href=part("details")>"Edit details"</a></li>
-                        <li><a class="text-error" href=part("delete")>"Delete"</a></li>
+                        <li><a href=to.clone()>"Open"</a></li>
+                        {(level >= Level::Write).then(|| view! { <li><a href=part("replace")>"Replace"</a></li> })}
+                        {(level >= Level::Read).then(|| view! { <li><a href=part("compare")>"Compare"</a></li> })}
+                        {(level >= Level::Write).then(|| view! { <li><a href=part("details")>"Edit details"</a></li> })}
+                        {(level == Level::Admin)
+                            .then(|| {
+                                view! {
+                                    <li><a href=format!("/share/secret/{}", row.id)>"Share"</a></li>
+                                    {(!folder.is_empty())
+                                        .then(|| {
+                                            view! { <li><a href=format!("/share/folder/{}/{folder}", row.owner)>"Share its folder"</a></li> }
+                                        })}
+                                    <li><a class="text-error" href=part("delete")>"Delete"</a></li>
+                                }
+                            })}
                     </ul>
                 </details>
             </td>

@@ -24,6 +24,10 @@ pub struct AuditRow {
     pub release: Option<i32>,
     pub address: Option<String>,
     pub agent: Option<String>,
+    /// With whom something was shared, or who became a member: a handle.
+    pub grantee: Option<String>,
+    /// The level that was given or taken.
+    pub level: Option<String>,
     /// A short reason, from a fixed list.
     pub reason: Option<String>,
 }
@@ -82,6 +86,14 @@ pub enum Action {
     StoreRestore,
     /// Every value was opened to see whether it opens, and none was handed out.
     StoreCheck,
+    /// A level was given or changed, to a user or a team.
+    Share,
+    Unshare,
+    TeamCreate,
+    /// Somebody became a member, or has another level.
+    TeamMember,
+    TeamLeave,
+    TeamDissolve,
 }
 
 impl Action {
@@ -127,6 +139,12 @@ impl Action {
             Action::StoreBackup => "store.backup",
             Action::StoreRestore => "store.restore",
             Action::StoreCheck => "store.check",
+            Action::Share => "share",
+            Action::Unshare => "unshare",
+            Action::TeamCreate => "team.create",
+            Action::TeamMember => "team.member",
+            Action::TeamLeave => "team.leave",
+            Action::TeamDissolve => "team.dissolve",
         }
     }
 }

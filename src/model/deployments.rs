@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::paths::{DeploymentName, EnvName, SecretPath};
+use super::levels::Level;
+use super::paths::{DeploymentName, EnvName, Handle, SecretPath};
 use super::sources::{Source, StartPlan};
 
 /// A line of a log is cut here, in bytes.
@@ -19,6 +20,8 @@ pub const LOG_MAX_AGE_DAYS: i64 = 30;
 /// What is asked for: what runs, and with which names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentSpec {
+    /// A team that one administers, or oneself for none.
+    pub owner: Option<Handle>,
     pub name: DeploymentName,
     /// Pinned to what inspecting resolved.
     pub source: Source,
@@ -181,6 +184,8 @@ pub struct DeploymentSummary {
     #[serde(with = "time::serde::rfc3339")]
     pub state_since: OffsetDateTime,
     pub release: i32,
+    /// How far one reaches on it. With `use` alone there is no reason, no start, no binding, no release and no log.
+    pub level: Level,
 }
 
 impl DeploymentDetail {
@@ -217,6 +222,8 @@ pub struct BindingSummary {
     /// The secret's path now, or none for plain text or a secret that is gone.
     pub secret: Option<SecretPath>,
     pub text: Option<String>,
+    /// The path when it was bound, of a secret that the deployment's owner may not use any more, or that is gone.
+    pub lost: Option<String>,
     /// The version that the running release uses, and the newest.
     pub running_version: Option<i32>,
     pub current_version: Option<i32>,

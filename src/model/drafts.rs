@@ -20,7 +20,7 @@ pub fn step_of(field: &str) -> Option<&'static str> {
     match first {
         "source" | "source_kind" | "command" | "fetch_key" | "inspection" => Some("source"),
         "env" | "plain" | "bindings" | "missing" => Some("secrets"),
-        "name" | "target" => Some("target"),
+        "name" | "owner" | "target" => Some("target"),
         _ => None,
     }
 }
@@ -74,6 +74,8 @@ pub struct DraftForm {
     pub command: String,
     /// `stdio`, `http`, or empty for what inspecting found.
     pub transport: String,
+    /// The handle of a team that shall own it; empty for oneself.
+    pub owner: String,
     pub name: String,
     pub target: String,
     pub secrets: Vec<DraftSecret>,

@@ -40,6 +40,26 @@ impl Level {
         }
     }
 
+    /// What it allows on a secret, in words.
+    pub fn on_secret(self) -> &'static str {
+        match self {
+            Level::Use => "bind it in a deployment",
+            Level::Read => "bind it, and read its value by command and API",
+            Level::Write => "bind and read it, set new values and change its details",
+            Level::Admin => "everything, with sharing, renaming and deleting",
+        }
+    }
+
+    /// What it allows on a deployment, in words.
+    pub fn on_deployment(self) -> &'static str {
+        match self {
+            Level::Use => "connect to it and call its tools",
+            Level::Read => "call it, and see its page and its log",
+            Level::Write => "call and see it, redeploy, start and stop it",
+            Level::Admin => "everything, with bindings, sharing and destroying",
+        }
+    }
+
     pub fn from_name(name: &str) -> Option<Level> {
         Level::ALL.into_iter().find(|level| level.as_str() == name)
     }

@@ -12,6 +12,9 @@ pub mod deployments;
 pub mod drafts;
 pub mod sources;
 
+pub mod grants;
+pub mod teams;
+
 pub mod audit;
 pub mod findings;
 pub mod tokens;

@@ -103,6 +103,44 @@ impl SecretPath {
     }
 }
 
+/// The longest prefix, in bytes, without a slash at its end.
+pub const PREFIX_LEN_BYTES: usize = 250;
+/// The most segments of a prefix: a name follows them.
+const PREFIX_SEGMENTS_MAX: usize = 7;
+
+/// A folder of secrets: whole segments, such as `project/shop`, without the slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretPrefix(String);
+parsed_string!(SecretPrefix);
+
+impl SecretPrefix {
+    /// With or without one slash at its end. Errors: `Invalid` at the field `prefix`.
+    pub fn parse(raw: &str) -> Result<Self, Refusal> {
+        let prefix = raw.strip_suffix('/').unwrap_or(raw);
+        let segments: Vec<&str> = prefix.split('/').collect();
+        let well_formed = prefix.len() <= PREFIX_LEN_BYTES
+            && segments.len() <= PREFIX_SEGMENTS_MAX
+            && ["meta", "project", "service"].contains(&segments[0])
+            && segments.iter().all(|segment| is_segment(segment));
+        if well_formed {
+            Ok(SecretPrefix(prefix.to_owned()))
+        } else {
+            Err(Refusal::invalid(
+                "prefix",
+                "A folder starts with meta, project or service, as in project/shop. Secrets without a folder are shared one by one.",
+            ))
+        }
+    }
+
+    /// Whether the path stands under it. Whole segments: `project/shop` is no part of `project/shopping/KEY`.
+    pub fn covers(&self, path: &SecretPath) -> bool {
+        path.as_str()
+            .strip_prefix(self.as_str())
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
 fn is_segment(segment: &str) -> bool {
     let mut bytes = segment.bytes();
     bytes

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::levels::Level;
 use super::paths::{DeploymentName, SecretPath};
 
 /// The largest value, in bytes.
@@ -92,6 +93,8 @@ pub struct SecretSummary {
     pub fetched_by: Vec<String>,
     /// Whether the newest value is long enough to be masked.
     pub maskable: bool,
+    /// How far one reaches on it.
+    pub level: Level,
 }
 
 impl SecretSummary {
@@ -120,6 +123,18 @@ pub struct SecretDetail {
     pub versions: Vec<VersionSummary>,
     pub runs: Vec<SecretRun>,
     pub recent: Vec<super::audit::AuditRow>,
+    /// For its admins: deployments that bind it though their owner may not use it any more.
+    pub lost_by: Vec<BoundWithoutUse>,
+}
+
+/// A deployment that was given a secret's value and would not be given it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundWithoutUse {
+    pub deployment: String,
+    /// The handle of the deployment's owner.
+    pub owner: String,
+    /// It runs with what it was given; its next start stops it.
+    pub runs: bool,
 }
 
 /// A deployment that runs a secret now.

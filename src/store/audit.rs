@@ -10,7 +10,8 @@ use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Job};
 use crate::model::audit::{Action, AuditRow};
 use crate::model::errors::Refusal;
-use crate::model::paths::{DeploymentName, SecretPath};
+use crate::model::levels::Level;
+use crate::model::paths::{DeploymentName, SecretPath, SecretPrefix};
 
 /// The longest user agent and request id on record, in characters.
 const AGENT_LEN_CHARS: usize = 200;
@@ -24,9 +25,14 @@ pub(super) struct Entry<'a> {
     /// Whose object it was.
     pub owner_id: Option<Uuid>,
     pub secret: Option<(Uuid, &'a SecretPath)>,
+    /// A folder, where it is about one; stands as a path that ends in a slash.
+    pub prefix: Option<&'a SecretPrefix>,
     pub version: Option<i32>,
     pub deployment: Option<&'a str>,
     pub release: Option<i32>,
+    /// The handle of whom something was given to or taken from, and the level.
+    pub grantee: Option<&'a str>,
+    pub level: Option<Level>,
     /// From a fixed list, never from outside.
     pub reason: Option<&'static str>,
     /// The actor does not find the row in their own record, where it would tell that there is such a thing.
@@ -39,9 +45,12 @@ impl<'a> Entry<'a> {
             action,
             owner_id: None,
             secret: None,
+            prefix: None,
             version: None,
             deployment: None,
             release: None,
+            grantee: None,
+            level: None,
             reason: None,
             owner_alone: false,
         }
@@ -184,11 +193,15 @@ async fn insert(
         Outcome::Done => "done",
         Outcome::Refused | Outcome::RefusedWithMore => "refused",
     };
+    let path = match (entry.secret, entry.prefix) {
+        (Some((_, path)), _) => Some(path.to_string()),
+        (None, prefix) => prefix.map(|prefix| format!("{prefix}/")),
+    };
     let written = sqlx::query!(
         "insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path, version,
-                            deployment, release, address, agent, request_id, reason)
+                            deployment, release, address, agent, request_id, grantee, level, reason)
          values ($1, $2, $3, coalesce((select name from deployments where id = $3 and $2 = 'deployment'), $4), $5, $6, $7, $8,
-                 $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                 $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         Uuid::now_v7(),
         kind,
         actor_id,
@@ -198,13 +211,15 @@ async fn insert(
         entry.action.as_str(),
         outcome,
         entry.secret.map(|(id, _)| id),
-        entry.secret.map(|(_, path)| path.as_str()),
+        path,
         entry.version,
         entry.deployment,
         entry.release,
         caller.origin.address.map(IpNet::from),
         plain(&caller.origin.agent),
         plain(&caller.origin.request_id),
+        entry.grantee,
+        entry.level.map(Level::as_str),
         reason,
     )
     .execute(&mut **tx)
@@ -229,7 +244,7 @@ impl Db {
         let rows = sqlx::query_as!(
             AuditRow,
             r#"select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
-                      host(address) as address, agent, reason
+                      host(address) as address, agent, grantee, level, reason
                from audit
                where ($1::uuid is null or id < $1)
                  and ($2 = '' or strpos(lower(concat_ws(' ', path, deployment, actor_name, action)), lower($2)) > 0)
@@ -253,7 +268,7 @@ pub(super) async fn of_secret(
     let rows = sqlx::query_as!(
         AuditRow,
         r#"select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
-                  host(address) as address, agent, reason
+                  host(address) as address, agent, grantee, level, reason
            from audit where secret_id = $1 order by id desc limit $2"#,
         secret_id,
         limit

@@ -7,20 +7,25 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::deployments::person;
+use super::grants::as_owner;
 use super::{Db, Error, Result};
-use crate::model::actors::Caller;
+use crate::model::actors::{Caller, Job};
 use crate::model::deployments::{
     BindingSummary, DeploymentDetail, DeploymentState, DeploymentSummary, ReleaseState,
     ReleaseSummary, Step, StepName, Target,
 };
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName, SecretPath};
-use crate::model::sources::Source;
+use crate::model::secrets::BoundWithoutUse;
+use crate::model::sources::{Source, StartPlan};
 
 /// Rows of one list.
 const DEPLOYMENTS_LISTED: i64 = 1_000;
 /// Releases on a page.
 const RELEASES_SHOWN: i64 = 20;
+/// Bindings of one secret that are looked at for its page.
+const BOUND_LOOKED_AT: i64 = 200;
 
 impl Db {
     /// What the caller may see, by name; at most 1,000.
@@ -29,7 +34,8 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query_as!(
             SummaryRow,
-            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
+                      reach(d.owner_id, 'deployment', d.id, null) as "level!"
                from deployments d left join owners o on o.id = d.owner_id
                where d.id in (select deployments_in_sight())
                order by d.name limit $1"#,
@@ -54,7 +60,8 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query_as!(
             SummaryRow,
-            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
+                      reach(d.owner_id, 'deployment', d.id, null) as "level!"
                from deployments d left join owners o on o.id = d.owner_id
                where d.name = $1"#,
             name.as_str(),
@@ -67,24 +74,109 @@ impl Db {
             return Err(Refusal::not_found("deployment").into());
         };
         let id = row.id;
-        let wanted_so = sqlx::query!(
-            "select start, follows_changes from deployments where id = $1",
+        let found = sqlx::query!(
+            "select start, owner_id, follows_changes from deployments where id = $1",
             id
         )
         .fetch_one(&mut *tx)
         .await?;
-        let bindings = bindings(&mut tx, id).await?;
+        let mut bindings = bindings(&mut tx, id).await?;
         let releases = releases(&mut tx, id).await?;
         tx.commit().await?;
+        if bindings.iter().any(|binding| binding.text.is_none()) {
+            let lost = self.lost_bindings(caller, id, found.owner_id).await?;
+            for binding in &mut bindings {
+                binding.lost = lost.get(binding.env.as_str()).cloned();
+            }
+        }
         let unreadable = || Error::broken("a deployment's row does not read");
+        let mut start: StartPlan = serde_json::from_value(found.start).map_err(|_| unreadable())?;
+        if row.level < Level::Read.number() {
+            start.command.clear();
+            start.wants.clear();
+        }
         Ok(DeploymentDetail {
             summary: row.into_summary().ok_or_else(unreadable)?,
-            start: serde_json::from_value(wanted_so.start).map_err(|_| unreadable())?,
+            start,
             target: Target::Local,
             bindings,
-            follows_changes: wanted_so.follows_changes,
+            follows_changes: found.follows_changes,
             releases,
         })
+    }
+}
+
+impl Db {
+    /// What the deployment's owner would not be given at a start now, for want of the secret or of `use`: the path as bound, by env name.
+    async fn lost_bindings(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        owner_id: Uuid,
+    ) -> Result<BTreeMap<String, String>> {
+        let mut tx = self.begin_as(&as_owner(caller, owner_id)).await?;
+        let rows = sqlx::query!(
+            r#"select b.env, b.secret_path as "secret_path!" from bindings b join deployments d on d.id = b.deployment_id
+               where b.deployment_id = $1 and b.secret_path is not null and not exists (
+                   select 1 from secrets s
+                   where s.id = b.secret_id and usable_in(d.owner_id, s.owner_id, s.id, s.path, d.name)
+               )"#,
+            id,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.env, row.secret_path))
+            .collect())
+    }
+
+    /// Others' deployments that bind a secret without being allowed to any more. Only for its admins: whose deployments these are,
+    /// the record of the secret tells them too.
+    pub(super) async fn bound_without_use(
+        &self,
+        caller: &Caller,
+        secret_id: Uuid,
+    ) -> Result<Vec<BoundWithoutUse>> {
+        // Bindings of others are not the caller's to see.
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let bound = sqlx::query!(
+            "select d.id, d.name, d.owner_id, d.state, o.handle from bindings b
+             join deployments d on d.id = b.deployment_id join owners o on o.id = d.owner_id
+             where b.secret_id = $1 order by d.name limit $2",
+            secret_id,
+            BOUND_LOOKED_AT
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.rollback().await?;
+        let mut by_owner = BTreeMap::<Uuid, Vec<_>>::new();
+        for row in bound {
+            by_owner.entry(row.owner_id).or_default().push(row);
+        }
+        let mut lost = Vec::new();
+        for (owner_id, rows) in by_owner {
+            let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+            let mut tx = self.begin_as(&as_owner(caller, owner_id)).await?;
+            let usable = sqlx::query_scalar!(
+                r#"select name as "name!" from unnest($2::text[]) as name
+                   where exists (select 1 from secrets s where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, name))"#,
+                secret_id,
+                &names
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            lost.extend(
+                rows.into_iter()
+                    .filter(|row| !usable.contains(&row.name))
+                    .map(|row| BoundWithoutUse {
+                        runs: ["running", "restarting"].contains(&row.state.as_str()),
+                        deployment: row.name,
+                        owner: row.handle,
+                    }),
+            );
+        }
+        Ok(lost)
     }
 }
 
@@ -97,6 +189,7 @@ struct SummaryRow {
     reason: Option<String>,
     state_since: OffsetDateTime,
     release: i32,
+    level: i32,
 }
 
 impl SummaryRow {
@@ -109,9 +202,11 @@ impl SummaryRow {
                 owner: self.owner,
                 source: Source::parse(&self.source).ok()?,
                 state: DeploymentState::from_name(&self.state)?,
-                reason: self.reason,
+                // A reason can name bindings and quote the log.
+                reason: self.reason.filter(|_| self.level >= Level::Read.number()),
                 state_since: self.state_since,
                 release: self.release,
+                level: Level::from_number(self.level)?,
             })
         })();
         if summary.is_none() {
@@ -123,7 +218,8 @@ impl SummaryRow {
 
 async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<BindingSummary>> {
     let rows = sqlx::query!(
-        r#"select b.env, b.text, s.path as "path?", s.version as "current_version?", rb.version as "running_version?",
+        r#"select b.env, b.text, case when b.secret_id is not null then coalesce(s.path, b.secret_path) end as "path?",
+             s.version as "current_version?", rb.version as "running_version?",
              coalesce(ran.value_id <> newest.value_id, false) as "is_older!"
            from bindings b
            left join secrets s on s.id = b.secret_id
@@ -143,6 +239,7 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
                 env: EnvName::parse(&row.env)?,
                 secret: row.path.as_deref().map(SecretPath::parse).transpose()?,
                 text: row.text,
+                lost: None,
                 running_version: row.running_version,
                 current_version: row.current_version,
                 is_older: row.is_older,

@@ -41,8 +41,8 @@ pub struct Held {
 
 impl Db {
     /// Makes the deployment, its bindings and release 1. A second call with the same draft returns the first's name.
-    /// Errors: `Taken` at `name`; `Denied` for a secret without `use`; `Invalid` at the field of the binding
-    /// (`bindings.ENV`, `fetch_key`, `source`, `command`); `NotFound` for the draft.
+    /// Errors: `Taken` at `name`; `Denied` for a secret without `use`, the caller's or the owner's; `Invalid` at the field of the
+    /// binding (`bindings.ENV`, `fetch_key`, `source`, `command`) or at `owner`; `NotFound` for the draft.
     pub async fn deployment_create(
         &self,
         caller: &Caller,
@@ -58,8 +58,11 @@ impl Db {
             return Ok(name);
         }
         check_spec(user, spec)?;
-        let refused = match check_secrets(&mut tx, spec).await? {
-            Ok(paths) => insert_deployment(&mut tx, user, draft_id, spec, &paths)
+        let owner_id = self
+            .owner_for(&mut tx, caller, spec.owner.as_ref(), Level::Admin)
+            .await?;
+        let refused = match check_secrets(&mut tx, owner_id, spec).await? {
+            Ok(paths) => insert_deployment(&mut tx, user, owner_id, draft_id, spec, &paths)
                 .await?
                 .err(),
             Err(refused) => Some(refused),
@@ -69,14 +72,14 @@ impl Db {
             let entry = Entry {
                 secret: refused.secret.as_ref().map(|(id, path)| (*id, path)),
                 reason: Some(refused.reason),
-                ..about(Action::DeploymentCreate, user.id, &spec.name)
+                ..about(Action::DeploymentCreate, owner_id, &spec.name)
             };
             self.record_refusal(caller, entry).await?;
             return Err(refused.refusal.into());
         }
         let entry = Entry {
             release: Some(1),
-            ..about(Action::DeploymentCreate, user.id, &spec.name)
+            ..about(Action::DeploymentCreate, owner_id, &spec.name)
         };
         audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
@@ -324,9 +327,10 @@ fn check_spec(user: &SignedInUser, spec: &DeploymentSpec) -> Result<(), Refusal>
     Ok(())
 }
 
-/// Whether the caller may use every bound secret and the fetch key, and they can be used now; the paths by id.
+/// Whether the caller and the owner may use every bound secret and the fetch key, and they can be used now; the paths by id.
 async fn check_secrets(
     tx: &mut Transaction<'_, Postgres>,
+    owner_id: Uuid,
     spec: &DeploymentSpec,
 ) -> Result<Result<BTreeMap<Uuid, SecretPath>, Refused>> {
     let bound = spec.bindings.iter().filter_map(|binding| match binding.to {
@@ -339,11 +343,13 @@ async fn check_secrets(
     let ids: Vec<Uuid> = asked.iter().map(|(_, id)| *id).collect();
     let rows = sqlx::query!(
         r#"select s.id, s.path, s.active, coalesce(s.expires_at <= now(), false) as "expired!",
-             coalesce(octet_length(v.sealed), 0) as "sealed_len_bytes!"
+             coalesce(octet_length(v.sealed), 0) as "sealed_len_bytes!",
+             usable_in($3, s.owner_id, s.id, s.path, $2) as "owner_may!"
            from secrets s left join secret_versions v on v.secret_id = s.id and v.version = s.version
            where s.id = any($1) and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,
         &ids,
         spec.name.as_str(),
+        owner_id,
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -361,6 +367,14 @@ async fn check_secrets(
                     None => "The secret to fetch with is not there, or not yours to use.".into(),
                 },
                 "no right to a bound secret",
+            ),
+            Some(row) if !row.owner_may => (
+                RefusalKind::Denied,
+                format!(
+                    "{} is yours to use, but not the team’s, which would own the deployment. Share it with the team, or bind one of the team’s.",
+                    row.path
+                ),
+                "the owner has no right to a bound secret",
             ),
             Some(row) if !row.active => (
                 RefusalKind::Invalid,
@@ -427,6 +441,7 @@ pub(super) fn value_len_bytes(sealed_len_bytes: usize) -> usize {
 async fn insert_deployment(
     tx: &mut Transaction<'_, Postgres>,
     user: &SignedInUser,
+    owner_id: Uuid,
     draft_id: Option<Uuid>,
     spec: &DeploymentSpec,
     paths: &BTreeMap<Uuid, SecretPath>,
@@ -447,14 +462,14 @@ async fn insert_deployment(
     sqlx::query!(
         "insert into deployment_names (name, owner_id) values ($1, $2) on conflict (name) do nothing",
         name,
-        user.id,
+        owner_id,
     )
     .execute(&mut **tx)
     .await?;
     let own = sqlx::query_scalar!(
         r#"select exists (select 1 from deployment_names where name = $1 and owner_id = $2) as "own!""#,
         name,
-        user.id,
+        owner_id,
     )
     .fetch_one(&mut **tx)
     .await?;
@@ -467,7 +482,7 @@ async fn insert_deployment(
          values ($1, $2, $3, $4, $5, 'local', $6, $7, 'deploying')",
         id,
         name,
-        user.id,
+        owner_id,
         spec.source.to_string(),
         storable(&spec.start)?,
         spec.fetch_key,
@@ -481,10 +496,10 @@ async fn insert_deployment(
         }
         other => other?,
     };
-    insert_bindings(tx, id, user.id, spec, paths).await?;
+    insert_bindings(tx, id, owner_id, spec, paths).await?;
     let found = Reached {
         id,
-        owner_id: user.id,
+        owner_id,
         wanted: true,
         state: "deploying".into(),
     };

@@ -23,8 +23,12 @@ mod secret_values;
 pub mod secrets;
 
 pub mod env_files;
+mod grant_pages;
+pub mod grants;
+mod holders;
 pub mod imports;
 pub mod moves;
+pub mod teams;
 
 mod limits;
 mod passwords;

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::{Db, Result, audit, damage, drift};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
-use crate::model::paths::SecretPath;
+use crate::model::levels::Level;
+use crate::model::paths::{Handle, SecretPath};
 use crate::model::secrets::{Kind, SecretDetail, SecretSort, SecretSummary, VersionSummary};
 
 /// The most rows of one list.
@@ -28,6 +29,7 @@ struct Row {
     used_by: Vec<String>,
     fetched_by: Vec<String>,
     maskable: bool,
+    level: i32,
 }
 
 impl Row {
@@ -46,6 +48,8 @@ impl Row {
             used_by: self.used_by,
             fetched_by: self.fetched_by,
             maskable: self.maskable,
+            // What one does not reach is not seen.
+            level: Level::from_number(self.level).unwrap_or(Level::Use),
         }
     }
 }
@@ -70,7 +74,7 @@ impl Db {
             r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.version, s.changed_at, s.expires_at, s.active,
                       coalesce(used.by, '{}') as "used_by!: Vec<String>",
                       array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
-                      coalesce(v.maskable, true) as "maskable!"
+                      coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
                from secrets s
                join owners o on o.id = s.owner_id
                left join secret_versions v on v.secret_id = s.id and v.version = s.version
@@ -79,7 +83,8 @@ impl Db {
                    from bindings b join deployments d on d.id = b.deployment_id
                    where b.secret_id is not null group by b.secret_id
                ) used on used.secret_id = s.id
-               where $1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0
+               where s.id in (select secrets_in_sight())
+                 and ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
                order by case when $2 = 'changed' then s.changed_at end desc, case when $2 = 'kind' then s.kind end,
                         lower(s.path), o.handle
                limit $3"#,
@@ -92,8 +97,13 @@ impl Db {
         Ok(rows.into_iter().map(Row::shown).collect())
     }
 
-    /// A secret's page by path, the caller's own. Errors: `NotFound`.
-    pub async fn secret_show(&self, caller: &Caller, path: &SecretPath) -> Result<SecretDetail> {
+    /// A secret's page by its owner's handle and its path. Errors: `NotFound`.
+    pub async fn secret_show(
+        &self,
+        caller: &Caller,
+        owner: &Handle,
+        path: &SecretPath,
+    ) -> Result<SecretDetail> {
         let mut tx = self.begin_as(caller).await?;
         let summary = sqlx::query_as!(
             Row,
@@ -101,11 +111,12 @@ impl Db {
                       array(select distinct d.name from bindings b join deployments d on d.id = b.deployment_id
                             where b.secret_id = s.id order by d.name) as "used_by!: Vec<String>",
                       array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
-                      coalesce(v.maskable, true) as "maskable!"
+                      coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
                from secrets s join owners o on o.id = s.owner_id
                left join secret_versions v on v.secret_id = s.id and v.version = s.version
-               where s.owner_id = current_actor() and (s.path = $1 or s.id = $2)
-               order by s.path = $1 desc limit 1"#,
+               where o.handle = $1 and (s.path = $2 or s.id = $3)
+               order by s.path = $2 desc limit 1"#,
+            owner.as_str(),
             path.as_str(),
             path.stands_for()
         )
@@ -124,11 +135,18 @@ impl Db {
         .await?;
         let runs = drift::runs_of(&mut tx, summary.id).await?;
         let recent = audit::of_secret(&mut tx, summary.id, RECENT_SHOWN).await?;
+        tx.rollback().await?;
+        let lost_by = if summary.level == Level::Admin {
+            self.bound_without_use(caller, summary.id).await?
+        } else {
+            Vec::new()
+        };
         Ok(SecretDetail {
             summary,
             versions,
             runs,
             recent,
+            lost_by,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
-use crate::model::paths::SecretPath;
+use crate::model::paths::{Handle, SecretPath};
 use crate::model::secrets::Kind;
 
 /// Comparisons in an hour, of one secret by one actor, over all doors.
@@ -27,6 +27,8 @@ const COMPARED_VERSIONS: i64 = 10;
 
 /// What is asked when a secret is made.
 pub struct NewSecret {
+    /// A team, or oneself for none.
+    pub owner: Option<Handle>,
     pub path: SecretPath,
     pub value: NewValue,
     pub kind: Kind,
@@ -55,23 +57,28 @@ struct Found {
 }
 
 impl Db {
-    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value`.
+    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value`, or at `owner` for a team
+    /// on which the caller has no `write`.
     pub async fn secret_create(&self, caller: &Caller, new: NewSecret) -> Result<Uuid> {
-        let owner_id = caller.user().map(|user| user.id).ok_or_else(|| {
-            Refusal::new(RefusalKind::Unauthenticated, "Sign in to add a secret.")
-        })?;
+        if caller.user().is_none() {
+            return Err(
+                Refusal::new(RefusalKind::Unauthenticated, "Sign in to add a secret.").into(),
+            );
+        }
         check_description(&new.description)?;
         check_expiry(new.expires_at)?;
         let (value, generated) = resolve(new.value)?;
         let id = Uuid::now_v7();
+        let mut tx = self.begin_as(caller).await?;
+        let owner_id = self
+            .owner_for(&mut tx, caller, new.owner.as_ref(), Level::Write)
+            .await?;
         let entry = Entry {
             owner_id: Some(owner_id),
             secret: Some((id, &new.path)),
             version: Some(1),
             ..Entry::of(Action::SecretCreate)
         };
-
-        let mut tx = self.begin_as(caller).await?;
         let made = sqlx::query!(
             "insert into secrets (id, owner_id, path, kind, description, expires_at, version)
              values ($1, $2, $3, $4, $5, $6, 1)",

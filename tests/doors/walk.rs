@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where rows are somebody's. The record is not: it grows with every refusal.
-pub const TABLES_OF_AN_OWNER: [&str; 14] = [
+pub const TABLES_OF_AN_OWNER: [&str; 16] = [
+    "grants",
+    "team_members",
     "owners",
     "users",
     "secrets",

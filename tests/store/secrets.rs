@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sealport::model::actors::{Actor, Caller, Origin, Presented};
 use sealport::model::errors::RefusalKind;
-use sealport::model::paths::SecretPath;
+use sealport::model::paths::{Handle, SecretPath};
 use sealport::model::secrets::{Kind, SecretSort};
 use sealport::store::secrets::{NewSecret, NewValue, SecretEdit};
 use sealport::store::{Db, Error};
@@ -20,8 +20,14 @@ pub fn path(text: &str) -> SecretPath {
     SecretPath::parse(text).unwrap()
 }
 
+/// The caller's own handle.
+pub fn own(caller: &Caller) -> Handle {
+    Handle::parse(&caller.user().unwrap().handle).unwrap()
+}
+
 pub fn new(at: &str, value: &str) -> NewSecret {
     NewSecret {
+        owner: None,
         path: path(at),
         value: NewValue::Typed(text(value)),
         kind: Kind::ApiKey,
@@ -85,9 +91,14 @@ async fn the_life_of_a_secret() {
     )
     .await
     .unwrap();
-    let gone = db.secret_show(&me, &path("project/shop/STRIPE_KEY")).await;
+    let gone = db
+        .secret_show(&me, &own(&me), &path("project/shop/STRIPE_KEY"))
+        .await;
     assert_eq!(refusal(gone).kind, RefusalKind::NotFound);
-    let shown = db.secret_show(&me, &path("STRIPE_KEY")).await.unwrap();
+    let shown = db
+        .secret_show(&me, &own(&me), &path("STRIPE_KEY"))
+        .await
+        .unwrap();
     assert_eq!(shown.summary.id, id);
     assert_eq!(
         (shown.summary.owner.as_str(), shown.summary.version),
@@ -261,7 +272,11 @@ async fn one_that_has_expired_is_opened_for_nobody_until_its_day_is_moved() {
         "update secrets set expires_at = date_trunc('second', now()) - interval '1 day'",
     )
     .await;
-    let shown = db.secret_show(&me, &path("KEY")).await.unwrap().summary;
+    let shown = db
+        .secret_show(&me, &own(&me), &path("KEY"))
+        .await
+        .unwrap()
+        .summary;
     let now = OffsetDateTime::now_utc();
     assert_eq!(shown.unusable(now), Some("expired"));
     let closed = refusal(db.secret_compare(&me, id, text("value")).await);
@@ -321,7 +336,7 @@ async fn a_short_value_is_marked_and_no_more_is_said_of_its_length() {
     assert_eq!(marks, [("KEY".into(), true), ("PIN".into(), false)]);
     let longer = NewValue::Typed(text("a longer one"));
     db.secret_replace(&me, id, 1, longer).await.unwrap();
-    let shown = db.secret_show(&me, &path("PIN")).await.unwrap();
+    let shown = db.secret_show(&me, &own(&me), &path("PIN")).await.unwrap();
     assert!(shown.summary.maskable);
 }
 
@@ -418,7 +433,7 @@ async fn nobody_else_reaches_a_secret() {
             );
         }
         assert_eq!(
-            refusal(db.secret_show(other, &path("KEY")).await).kind,
+            refusal(db.secret_show(other, &own(&me), &path("KEY")).await).kind,
             RefusalKind::NotFound
         );
     }

@@ -8,7 +8,7 @@ use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::world::{World, assert_refused, id, refusal, secret, spec, text};
+use crate::world::{World, assert_refused, id, own, refusal, secret, spec, text};
 
 fn plain(opened: &OpenedBindings) -> Vec<(&str, &str)> {
     opened
@@ -322,7 +322,11 @@ async fn a_secrets_page_names_what_is_fetched_with_it() {
         .deployment(&ada, "bound", vec![secret("TOKEN", key)])
         .await;
     let path = SecretPath::parse("REGISTRY_TOKEN").unwrap();
-    let shown = db.secret_show(&ada, &path).await.unwrap().summary;
+    let shown = db
+        .secret_show(&ada, &own(&ada), &path)
+        .await
+        .unwrap()
+        .summary;
     let listed = db.secrets_list(&ada, "", SecretSort::Path, 10).await;
     for seen in [&shown, &listed.unwrap()[0]] {
         assert_eq!(seen.used_by, ["bound"]);

@@ -6,7 +6,7 @@ use sealport::model::secrets::SecretSort;
 use sealport::store::secrets::{NewValue, SecretEdit};
 use uuid::Uuid;
 
-use crate::world::{World, assert_refused, refusal, secret};
+use crate::world::{World, assert_refused, own, refusal, secret};
 
 impl World {
     /// Changes one bit of a version's ciphertext, as a disk does.
@@ -51,7 +51,14 @@ async fn a_damaged_version_says_so_and_the_next_one_is_whole() {
 
     // The pages and everything beside it live.
     let path = SecretPath::parse("API_KEY").unwrap();
-    assert_eq!(db.secret_show(&ada, &path).await.unwrap().versions.len(), 1);
+    assert_eq!(
+        db.secret_show(&ada, &own(&ada), &path)
+            .await
+            .unwrap()
+            .versions
+            .len(),
+        1
+    );
     assert!(
         db.secret_compare(&ada, other, "other-value-0123".into())
             .await
@@ -194,12 +201,12 @@ async fn a_damaged_path_stands_in_the_list_and_can_be_mended() {
     assert_eq!(damaged.len(), 1);
     let stand_in = damaged[0].path.clone();
     assert_eq!(stand_in.as_str(), format!("damaged-{id}"));
-    let shown = db.secret_show(&ada, &stand_in).await.unwrap();
+    let shown = db.secret_show(&ada, &own(&ada), &stand_in).await.unwrap();
     assert_eq!(shown.summary.id, id);
     // A name alone opens nothing of another's.
     let bob = world.user("bob").await;
     assert_refused(
-        db.secret_show(&bob, &stand_in).await,
+        db.secret_show(&bob, &own(&bob), &stand_in).await,
         RefusalKind::NotFound,
         None,
     );

@@ -8,7 +8,7 @@ use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::world::{World, assert_refused, id, secret};
+use crate::world::{World, assert_refused, id, own, secret};
 
 struct Following {
     world: World,
@@ -67,7 +67,9 @@ impl Following {
     async fn is_older(&self) -> bool {
         let on_deployment = self.shown().await.bindings[0].is_older;
         let path = SecretPath::parse("KEY").unwrap();
-        let secret = self.world.db.secret_show(&self.ada, &path).await.unwrap();
+        let db = &self.world.db;
+        let shown = db.secret_show(&self.ada, &own(&self.ada), &path).await;
+        let secret = shown.unwrap();
         assert_eq!(secret.runs.len(), 1);
         assert_eq!(secret.runs[0].is_current, !on_deployment);
         on_deployment

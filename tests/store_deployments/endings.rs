@@ -204,7 +204,11 @@ async fn everything_goes_to_the_heir_in_one_step() {
         );
     }
     let path = SecretPath::parse("KEY").unwrap();
-    let versions = db.secret_show(&house.ada, &path).await.unwrap().versions;
+    let versions = db
+        .secret_show(&house.ada, &handle("ada"), &path)
+        .await
+        .unwrap()
+        .versions;
     assert_eq!(versions.len(), 2);
     let lines = db.log_read(&house.ada, &name, None, 10).await.unwrap();
     assert_eq!(lines.len(), 1);
@@ -256,6 +260,7 @@ async fn everything_goes_to_the_heir_in_one_step() {
         .secret_create(
             &house.ben,
             sealport::store::secrets::NewSecret {
+                owner: None,
                 path: SecretPath::parse("LATE").unwrap(),
                 value: NewValue::Typed(guess("late")),
                 kind: sealport::model::secrets::Kind::ApiKey,

@@ -3,7 +3,7 @@
 use sealport::model::actors::{Actor, Caller, Origin, SignedInUser};
 use sealport::model::deployments::{Binding, Bound, DeploymentSpec, Target};
 use sealport::model::errors::{Refusal, RefusalKind};
-use sealport::model::paths::{DeploymentName, EnvName, SecretPath};
+use sealport::model::paths::{DeploymentName, EnvName, Handle, SecretPath};
 use sealport::model::secrets::Kind;
 use sealport::model::sources::{Runtime, Source, StartPlan, Transport};
 use sealport::store::releases::ReleaseTask;
@@ -59,6 +59,7 @@ impl World {
 
     pub async fn secret(&self, caller: &Caller, path: &str, value: &str) -> Uuid {
         let new = NewSecret {
+            owner: None,
             path: SecretPath::parse(path).unwrap(),
             value: NewValue::Typed(SecretString::from(value)),
             kind: Kind::ApiKey,
@@ -163,8 +164,14 @@ pub fn id(caller: &Caller) -> Uuid {
     caller.user().unwrap().id
 }
 
+/// The caller's own handle.
+pub fn own(caller: &Caller) -> Handle {
+    Handle::parse(&caller.user().unwrap().handle).unwrap()
+}
+
 pub fn spec(name: &str, bindings: Vec<Binding>) -> DeploymentSpec {
     DeploymentSpec {
+        owner: None,
         name: DeploymentName::parse(name).unwrap(),
         source: Source::parse("npm:firecrawl-mcp@1.2.3").unwrap(),
         start: StartPlan {

@@ -21,6 +21,8 @@ pub struct DraftView {
     /// Variables that the source requires and nothing is bound to yet.
     pub missing: Vec<WantedVariable>,
     pub is_admin: bool,
+    /// Oneself and the teams that one administers: what is sent, and what a person reads.
+    pub owners: Vec<(String, String)>,
     /// How servers are confined here, and whether that is as it should be.
     pub confinement: Vec<(bool, String)>,
 }
@@ -281,12 +283,14 @@ pub async fn draft_secrets(
 pub async fn draft_target(
     id: Uuid,
     #[server(default)] target: String,
+    #[server(default)] owner: String,
     #[server(default)] name: String,
     #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
         let (db, caller, mut draft) = open(id).await?;
         draft.form.target = target.chars().take(40).collect();
+        draft.form.owner = owner.trim().chars().take(40).collect();
         draft.form.name = name.trim().chars().take(200).collect();
         let mut errors = BTreeMap::new();
         if let Err(refusal) = crate::model::paths::DeploymentName::parse(&draft.form.name) {

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::steps::DraftTarget;
 use super::{STEP_FORM, alert, step_page, wrong};
-use crate::app::fields::TextField;
+use crate::app::fields::{SelectField, TextField};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
 
@@ -15,6 +15,8 @@ pub fn TargetPage() -> impl IntoView {
         let name_error = wrong(draft, "name");
         let id = draft.draft.id.to_string();
         let name = draft.draft.form.name.clone();
+        let owner_error = wrong(draft, "owner");
+        let (owners, owner) = (draft.owners.clone(), draft.draft.form.owner.clone());
         let confinement = draft
             .confinement
             .iter()
@@ -50,6 +52,19 @@ pub fn TargetPage() -> impl IntoView {
                         </label>
                     </fieldset>
                     {confinement}
+                    {(owners.len() > 1)
+                        .then(|| {
+                            view! {
+                                <SelectField
+                                    name="owner"
+                                    label="Whose it is"
+                                    options=owners
+                                    value=owner
+                                    error=owner_error
+                                    hint="A team’s deployment binds what the team may use, and its members reach it, each with their level."
+                                />
+                            }
+                        })}
                     <TextField
                         name="name"
                         label="Name"

@@ -22,6 +22,7 @@ use super::identity::plain;
 use crate::model::actors::Caller;
 use crate::model::deployments::DeploymentDetail;
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 use crate::store;
 
@@ -64,8 +65,13 @@ pub(super) async fn events(
         Ok(name) => name,
         Err(refusal) => return plain(&refusal),
     };
-    if let Err(error) = state.db.deployment_show(&caller, &name).await {
-        return plain(&error.into_refusal());
+    match state.db.deployment_show(&caller, &name).await {
+        // There is nothing to follow with `use` alone.
+        Ok(detail) if detail.summary.level < Level::Read => {
+            return plain(&Refusal::not_found("deployment’s log"));
+        }
+        Ok(_) => {}
+        Err(error) => return plain(&error.into_refusal()),
     }
     let Some(session) = session.id() else {
         return plain(&Refusal::internal());

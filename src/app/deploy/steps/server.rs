@@ -16,7 +16,8 @@ use crate::model::actors::Caller;
 use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
 use crate::model::drafts::{Draft, DraftForm, DraftPlain, DraftSecret, STEPS};
 use crate::model::errors::Refusal;
-use crate::model::paths::{DeploymentName, EnvName, PATH_LEN_BYTES, SecretPath};
+use crate::model::levels::Level;
+use crate::model::paths::{DeploymentName, EnvName, Handle, PATH_LEN_BYTES, SecretPath};
 use crate::model::secrets::{Kind, SecretSort, SecretSummary};
 use crate::model::sources::WantedVariable;
 use crate::store::secrets::{NewSecret, NewValue};
@@ -57,11 +58,23 @@ pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
         .secrets_list(&caller, "", SecretSort::Path, SECRETS_MAX)
         .await
         .map_err(Error::into_refusal)?;
-    let secrets = secret_rows(&draft, known);
+    let me = caller.user().map_or("", |user| user.handle.as_str());
+    let others: BTreeMap<Uuid, String> = known
+        .iter()
+        .filter(|secret| secret.owner != me)
+        .map(|secret| (secret.id, secret.owner.clone()))
+        .collect();
+    let mut secrets = secret_rows(&draft, known);
+    for row in &mut secrets {
+        if let Some(owner) = others.get(&row.id) {
+            row.path = format!("{owner}:{}", row.path);
+        }
+    }
     let mut view = DraftView {
         missing: Vec::new(),
         secrets,
         is_admin: caller.user().is_some_and(|user| user.is_admin),
+        owners: crate::app::teams::owners(me, Level::Admin).await?,
         confinement: expect_context::<Deployer>().confinement(),
         draft,
     };
@@ -140,6 +153,7 @@ pub async fn seal_new(
         let sealed = async {
             EnvName::parse(&env)?;
             let new = NewSecret {
+                owner: None,
                 path: SecretPath::parse(path)?,
                 value: NewValue::Typed(value.into_value()),
                 kind: Kind::ApiKey,
@@ -376,8 +390,14 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
             Err(refusal) => note(&mut errors, format!("plain.{i}.env"), refusal),
         }
     }
-    match (name, &view.draft.inspection) {
-        (Ok(name), Some(found)) if errors.is_empty() => Ok(DeploymentSpec {
+    let owner = Some(form.owner.trim()).filter(|owner| !owner.is_empty());
+    let owner = owner.map(Handle::parse).transpose();
+    if let Err(refusal) = &owner {
+        note(&mut errors, "owner", refusal.clone());
+    }
+    match (name, owner, &view.draft.inspection) {
+        (Ok(name), Ok(owner), Some(found)) if errors.is_empty() => Ok(DeploymentSpec {
+            owner,
             name,
             source: found.resolved.clone(),
             start: found.start_plan(),

@@ -20,6 +20,7 @@ fn secret(path: &str) -> SecretSummary {
         used_by: Vec::new(),
         fetched_by: Vec::new(),
         maskable: true,
+        level: crate::model::levels::Level::Admin,
     }
 }
 
@@ -52,6 +53,7 @@ fn view_of(draft: Draft, secrets: Vec<SecretRow>) -> DraftView {
         secrets,
         missing: Vec::new(),
         is_admin: false,
+        owners: Vec::new(),
         confinement: Vec::new(),
     }
 }
