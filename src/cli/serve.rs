@@ -57,7 +57,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let db = opened.db.clone();
     announce_key(&db)?;
     let name = server_name(listening);
-    if let Err(error) = db.server_step(&name).await {
+    if let Err(error) = db.server_start(&name).await {
         db.server_leave().await?;
         return Err(error.into());
     }

@@ -193,7 +193,6 @@ impl Db {
     async fn master_keys_retire(&self) -> Result<Option<Vec<String>>> {
         let operator = Caller::job(Job::Operator);
         let mut tx = self.begin_as(&operator).await?;
-        lock_master_keys(&mut tx).await?;
         // Waits for transactions that are just keeping something wrapped by the key; the foreign keys then tell.
         let gone = sqlx::query_scalar!(
             "delete from master_keys where state = 'retiring' returning fingerprint"
@@ -256,6 +255,6 @@ fn nothing_new(retired: &[String]) -> Error {
     ))
 }
 
-fn conflict(detail: impl Into<String>) -> Error {
+pub(super) fn conflict(detail: impl Into<String>) -> Error {
     Refusal::new(RefusalKind::Conflict, detail).into()
 }

@@ -29,14 +29,25 @@ pub struct Server {
 }
 
 impl Db {
-    /// Says that this server is there and which keys it knows, and learns which key is active. Errors: a sentence, when the active
-    /// key is not here; a server then must not start, and one that runs opens less and less.
-    pub async fn server_step(&self, name: &str) -> Result<()> {
+    /// Says for the first time that this server is there and which keys it knows. Errors: a sentence, when the active key is not
+    /// here; the server then must not start.
+    pub async fn server_start(&self, name: &str) -> Result<()> {
         let mut tx = self.begin_as(&Caller::job(Job::Rotation)).await?;
         // Not while a key is made the active one: whoever did that has seen this server, or this server sees the new key.
         sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('sealport.master_keys'))")
             .execute(&mut *tx)
             .await?;
+        self.server_seen(tx, name).await
+    }
+
+    /// Says again that this server is there, and learns which key is active. Waits for nobody. Errors: a sentence, when the active key
+    /// is not here; the server then opens less and less.
+    pub async fn server_step(&self, name: &str) -> Result<()> {
+        let tx = self.begin_as(&Caller::job(Job::Rotation)).await?;
+        self.server_seen(tx, name).await
+    }
+
+    async fn server_seen(&self, mut tx: Transaction<'_, Postgres>, name: &str) -> Result<()> {
         let name: String = name
             .chars()
             .filter(|c| !c.is_control())

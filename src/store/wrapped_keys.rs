@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::keyring::MasterKey;
 use super::keys::seal_failed;
-use super::master_keys::MasterKeyNews;
+use super::master_keys::{MasterKeyNews, conflict};
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
 
@@ -127,6 +127,14 @@ impl Db {
         after: Uuid,
     ) -> Result<Option<Batch>> {
         let mut tx = self.begin_as(&Caller::job(Job::Operator)).await?;
+        let active = sqlx::query_scalar!("select active_master_key()")
+            .fetch_one(&mut *tx)
+            .await?;
+        if active.as_deref() != Some(target) {
+            return Err(conflict(
+                "Somebody else changed the master key meanwhile. Look at `sealport key status`, then do this again.",
+            ));
+        }
         let rows = what.next(&mut tx, target, after).await?;
         let Some(last) = rows.last().map(|row| row.id) else {
             return Ok(None);

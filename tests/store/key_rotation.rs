@@ -241,7 +241,7 @@ impl House {
             open_with(&database, keys).await,
         ];
         for server in &servers {
-            server.server_step("under load").await.unwrap();
+            server.server_start("under load").await.unwrap();
         }
         let load = Load::start(&database, servers, held);
         House {

@@ -250,7 +250,7 @@ async fn the_master_key_changes_while_servers_run() {
         open_with(&database, both_keys()).await,
     );
     for server in [&db, &other] {
-        server.server_step("a server").await.unwrap();
+        server.server_start("a server").await.unwrap();
     }
     let (old, ann) = (
         db.key_fingerprint(),
@@ -322,8 +322,8 @@ async fn a_server_that_lacks_the_new_key_is_named_and_nothing_changes() {
         open_with(&database, both_keys()).await,
         open(&database).await,
     );
-    knows.server_step("east, process 7").await.unwrap();
-    lacks.server_step("west, process 8").await.unwrap();
+    knows.server_start("east, process 7").await.unwrap();
+    lacks.server_start("west, process 8").await.unwrap();
     let old = lacks.key_fingerprint();
     for _ in 0..2 {
         let told = refusal(rotate(&knows).await);
