@@ -109,8 +109,10 @@ pub fn kind_icon(kind: Kind) -> &'static str {
 #[component]
 fn KeyBackupReminder() -> impl IntoView {
     view! {
-        <section aria-label="The master key" class="alert alert-warning alert-soft">
-            <Icon name="alert" />
+        <section aria-label="The master key" class="flex items-start gap-2 rounded-box border border-base-300 bg-base-100 px-4 py-3">
+            <span class="mt-0.5 text-amber">
+                <Icon name="alert" />
+            </span>
             <p>
                 "Back up the master key, apart from this machine: without it no secret opens again. "
                 <a class="link" href="/settings#keys">"How, and say that it is done"</a>

@@ -8,6 +8,7 @@ mod catalogue;
 mod file;
 mod lines;
 mod restore;
+mod still;
 mod take;
 
 pub use catalogue::LEFT_OUT;
