@@ -220,7 +220,7 @@ fn what_is_worth_knowing_is_noted() {
         ("A=plain", &[][..]),
         ("A=${B}", &[Note::Reference]),
         ("A=\"$B\"", &[Note::Reference]),
-        ("A='${B}'", &[]),
+        ("A='${B}'", &[Note::Reference]),
         ("A=\"\\${B}\"", &[]),
         ("A=5$ or $5 or $", &[]),
         ("A=pa#ss", &[Note::Hash]),
