@@ -112,7 +112,7 @@ pub fn SecretImportPage() -> impl IntoView {
     })
 }
 
-/// Paste or choose. A form of several parts: that is how a file travels without JavaScript.
+/// Paste or choose: one of the two is required. A form of several parts: that is how a file travels without JavaScript.
 #[component]
 fn File(flash: Flash, under: String) -> impl IntoView {
     let flash = if flash.form == FILE_FORM {
@@ -154,7 +154,7 @@ fn File(flash: Flash, under: String) -> impl IntoView {
                 placeholder="project/shop/"
                 hint="Where the names go, as in project/shop/. Empty: they become bare names."
             />
-            <FieldAround id="text" label="Paste the variables" hint=text_hint error=text_error.clone()>
+            <FieldAround id="text" label="Paste the variables" hint=text_hint error=text_error.clone() required=true>
                 <textarea
                     class=text_class
                     id="text"
@@ -167,9 +167,9 @@ fn File(flash: Flash, under: String) -> impl IntoView {
                     aria-invalid=text_error.is_some().then_some("true")
                 ></textarea>
             </FieldAround>
-            <FieldAround id="file" label="Or choose a file" hint=file_hint.clone() error=file_error.clone()>
+            <FieldAround id="file" label="Or choose a file" hint=file_hint.clone() error=file_error.clone() required=true>
                 <input
-                    class="w-full text-sm"
+                    class="w-full text-sm file:me-3 file:cursor-pointer file:rounded-field file:border file:border-base-300 file:bg-base-200 file:px-3 file:py-1.5"
                     type="file"
                     id="file"
                     name="file"
@@ -345,7 +345,7 @@ fn Row(
         Some(path) => {
             let (folder, name) = (path.folder().to_owned(), path.name().to_owned());
             view! {
-                <span class="break-all font-mono">
+                <span class="flex min-w-0 flex-wrap break-all font-mono">
                     <span class="text-dim">{folder}</span>
                     <strong>{name}</strong>
                 </span>
@@ -379,7 +379,7 @@ fn Row(
                     path
                 }}
             </td>
-            <td class="align-top">
+            <td class="w-1/2 align-top">
                 {would}
                 {has_notes
                     .then(|| view! { <ul class="flex flex-col gap-1 text-dim">{twins} {notes}</ul> })}

@@ -133,8 +133,8 @@ impl<'a> Cursor<'a> {
             '"' => unescaped(text),
             _ => Cow::Borrowed(text),
         };
-        // In single quotes, and after a backslash, a dollar sign is one everywhere.
-        let refers = quote != '\'' && has_reference(&text.replace("\\$", ""));
+        // After a backslash a dollar sign is one everywhere. In single quotes too, but some programs fill in even there.
+        let refers = has_reference(&text.replace("\\$", ""));
         let notes = Vec::from_iter(refers.then_some(Note::Reference));
         variable(name.to_owned(), value.into_owned(), notes)
     }
