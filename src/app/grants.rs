@@ -36,11 +36,12 @@ pub async fn share(
     #[server(default)]
     only: String,
 ) -> Result<(), Refusal> {
-    use super::wire::{back, caller, done};
+    use super::wire::{back, confirmed_with, done};
     use crate::model::paths::DeploymentName;
     let db = expect_context::<crate::store::Db>();
-    let caller = caller().await?;
     let with = with.trim().to_owned();
+    let typed = [("with", with.as_str()), ("level", &level), ("only", &only)];
+    let caller = confirmed_with(FORM, &typed).await?;
     let shared = async {
         let on = Shareable::parse(&of)?;
         let level = Level::from_name(&level)
@@ -65,7 +66,6 @@ pub async fn share(
                 Ok(on) => format!("/share/{on}#{FORM}"),
                 Err(_) => "/secrets".to_owned(),
             };
-            let typed = [("with", with.as_str()), ("level", &level), ("only", &only)];
             back(&to, FORM, error.into_refusal(), &typed).await
         }
     }

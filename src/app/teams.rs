@@ -74,10 +74,11 @@ pub async fn team_member_set(
     #[server(default)] with: String,
     #[server(default)] level: String,
 ) -> Result<(), Refusal> {
-    use super::wire::{back, caller, done};
+    use super::wire::{back, confirmed_with, done};
     use crate::model::paths::Handle;
     let db = expect_context::<crate::store::Db>();
-    let caller = caller().await?;
+    let typed = [("with", with.as_str()), ("level", level.as_str())];
+    let caller = confirmed_with(MEMBER_FORM, &typed).await?;
     let set = async {
         let team = Handle::parse(&team).map_err(|_| Refusal::not_found("team"))?;
         let level =
@@ -90,10 +91,7 @@ pub async fn team_member_set(
             let notice = format!("{member} has {} on what the team owns.", level.as_str());
             done(&page_of(&team), notice).await
         }
-        Err(error) => {
-            let typed = [("with", with.as_str()), ("level", level.as_str())];
-            back(&page_of(&team), MEMBER_FORM, error.into_refusal(), &typed).await
-        }
+        Err(error) => back(&page_of(&team), MEMBER_FORM, error.into_refusal(), &typed).await,
     }
 }
 

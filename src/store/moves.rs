@@ -48,7 +48,7 @@ impl Movable {
 
 impl Db {
     /// What moving the secret to `to` would do; to whom it may move when nobody is named. Changes nothing.
-    /// Errors: `NotFound`; `Denied` without `admin`; `Invalid` at `to`.
+    /// Errors: `NotFound`; `Denied` without `admin` on all that its owner owns; `Invalid` at `to`.
     pub async fn secret_move_plan(
         &self,
         caller: &Caller,
@@ -75,7 +75,7 @@ impl Db {
 
     /// Moves the secret with its versions; what was granted on it stays, but for the new owner, who needs no grant. Bindings stay, for
     /// they go by id. On record for both owners. Returns its path.
-    /// Errors: `NotFound`; `Denied` without `admin` on it; `Invalid` at `to` without `write` there; `Taken` at `to`.
+    /// Errors: `NotFound`; `Denied` without `admin` on all that its owner owns; `Invalid` at `to` without `write` there; `Taken` at `to`.
     pub async fn secret_move(&self, caller: &Caller, id: Uuid, to: &Handle) -> Result<SecretPath> {
         let (mut tx, found) = self.movable(caller, id).await?;
         let targets = targets(&mut tx, found.owner_id).await?;
@@ -207,7 +207,7 @@ impl Db {
         person(caller)?;
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query!(
-            r#"select s.owner_id, s.path, o.handle, reach(s.owner_id, 'secret', s.id, s.path) as "level!"
+            r#"select s.owner_id, s.path, o.handle, reach(s.owner_id, 'owner', s.owner_id, null) as "level!"
                from secrets s join owners o on o.id = s.owner_id where s.id = $1"#,
             id
         )
@@ -232,11 +232,12 @@ impl Db {
             owner: row.handle,
             level: row.level,
         };
+        // No grant is enough: it would take the secret from its owner.
         if found.level < Level::Admin.number() {
             tx.rollback().await?;
             let refusal = Refusal::new(
                 RefusalKind::Denied,
-                "You may see this secret, but not move it: that needs admin.",
+                "Only its owner moves a secret, or an admin of the team that owns it.",
             );
             return self
                 .refuse_on_record(caller, found.entry(), "level too low", refusal)

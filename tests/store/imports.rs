@@ -146,7 +146,11 @@ async fn a_file_is_planned_decided_and_applied() {
         ("project/x/LEFT", "stored", 1),
         ("NEW", "elsewhere", 1),
     ] {
-        let shown = db.secret_show(&me, &own(&me), &path(at)).await.unwrap().summary;
+        let shown = db
+            .secret_show(&me, &own(&me), &path(at))
+            .await
+            .unwrap()
+            .summary;
         assert_eq!(shown.version, version, "{at}");
         assert_eq!(shown.maskable, value.len() >= 6, "{at}");
         let same = db.secret_compare(&me, shown.id, text(value)).await;
@@ -219,7 +223,11 @@ async fn what_changed_since_the_plan_stops_all_of_it() {
     // Renamed and deleted since.
     for gone in [false, true] {
         let import = keep(&db, &me, "", "AAA=newer\nBBB=newer").await;
-        let shown = db.secret_show(&me, &own(&me), &path("AAA")).await.unwrap().summary;
+        let shown = db
+            .secret_show(&me, &own(&me), &path("AAA"))
+            .await
+            .unwrap()
+            .summary;
         if gone {
             db.secret_delete(&me, shown.id).await.unwrap();
         } else {
