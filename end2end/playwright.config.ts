@@ -36,7 +36,14 @@ export default defineConfig({
     {
       name: "without JavaScript",
       use: { javaScriptEnabled: false },
-      testMatch: ["import.spec.ts", "main-job.spec.ts", "secrets.spec.ts", "sharing.spec.ts", "wizard.spec.ts"],
+      testMatch: [
+        "import.spec.ts",
+        "main-job.spec.ts",
+        "secret-life.spec.ts",
+        "secrets.spec.ts",
+        "sharing.spec.ts",
+        "wizard.spec.ts",
+      ],
     },
   ],
 });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use sealport::model::imports::{Folder, IMPORT_LINES_MAX};
+use sealport::model::imports::{Destination, IMPORT_LINES_MAX};
 use sealport::model::paths::{DeploymentName, EnvName, Handle, PATH_LEN_BYTES, SecretPath};
 use sealport::store::env_files::{parse, write_dotenv};
 use sealport::store::keys::{KeysForTests, Place, Sealed};
@@ -89,9 +89,9 @@ fn names_are_of_their_grammar_or_refused() {
                 prop_assert!(EnvName::parse(env.as_str()).is_ok());
             }
         }
-        if let Ok(folder) = Folder::parse(&text) {
+        if let Ok(folder) = Destination::parse(&text) {
             prop_assert!(folder.as_str().is_empty() || folder.join("KEY").is_ok());
-            prop_assert_eq!(Folder::parse(folder.as_str()), Ok(folder.clone()));
+            prop_assert_eq!(Destination::parse(folder.as_str()), Ok(folder.clone()));
         }
         if let Ok(env) = EnvName::parse(&text) {
             prop_assert!(!env.as_str().contains(['=', '\0', '\n', '/']));

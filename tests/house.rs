@@ -69,7 +69,11 @@ const GATES: &[(&str, &str)] = &[
         "what the wizard's server functions share",
     ),
     ("src/app/deployments.rs", "what its server functions import"),
-    ("src/app/secret.rs", "where answers to its forms go"),
+    ("src/app/secret/mod.rs", "where answers to its forms go"),
+    (
+        "src/app/secret/rotation.rs",
+        "what is said after a rule was set",
+    ),
 ];
 
 #[test]

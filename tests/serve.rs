@@ -419,6 +419,7 @@ async fn a_lost_key_file_is_missed_and_a_copy_of_everything_opens_elsewhere() {
         value: NewValue::Typed(SecretString::from(VALUE)),
         kind: Kind::ApiKey,
         description: String::new(),
+        tags: Vec::new(),
         expires_at: None,
     };
     let secret = db.secret_create(&ann, new).await.unwrap();

@@ -22,6 +22,8 @@ mod opening;
 mod people;
 #[path = "store/row_level_security.rs"]
 mod row_level_security;
+#[path = "store/secret_life.rs"]
+mod secret_life;
 #[path = "store/secrets.rs"]
 mod secrets;
 #[path = "store/sessions.rs"]

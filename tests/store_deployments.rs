@@ -21,6 +21,8 @@ mod drift;
 mod endings;
 #[path = "store_deployments/key_backup.rs"]
 mod key_backup;
+#[path = "store_deployments/life.rs"]
+mod life;
 #[path = "store_deployments/logs.rs"]
 mod logs;
 #[path = "store_deployments/running.rs"]

@@ -1,5 +1,6 @@
 // A Sealport with something on every page, for what looks at all of them.
 
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { expect, type Page } from "@playwright/test";
@@ -21,6 +22,13 @@ let shared = "";
 /** Fills it with samples; returns the cookies of who is signed in. */
 export async function withSamples(page: Page, sealport: Sealport) {
   await welcome(page, sealport);
+  // Some kinds are looked at before they are sealed.
+  const values: Record<string, string> = {
+    "Database URL": "postgres://shop:a-sample-password@db.example.org/shop",
+    "JWT secret": "a sample value that is long enough to sign with",
+    Certificate: readFileSync(join(ROOT, "tests/fixtures/certificate.pem"), "utf8"),
+    JSON: `{"type": "service_account"}`,
+  };
   for (const [path, kind, description] of [
     ["OPENAI_API_KEY", "API key", "Everyone's, paid by the platform team"],
     ["project/shop/STRIPE_KEY", "API key", ""],
@@ -30,7 +38,7 @@ export async function withSamples(page: Page, sealport: Sealport) {
     ["service/web/TLS_KEY", "Certificate", "Renewed every spring"],
     ["meta/claude/GOOGLE_SERVICE_ACCOUNT", "JSON", ""],
   ] as const) {
-    await addSecret(page, sealport, { path, kind, description, value: `a sample value for ${path}` });
+    await addSecret(page, sealport, { path, kind, description, value: values[kind] ?? `a sample value for ${path}` });
   }
   await sealport.addUser("bob@example.org", "bob has another passphrase");
   await page.goto(`${sealport.url}/people`);
@@ -52,6 +60,13 @@ export async function withSamples(page: Page, sealport: Sealport) {
   await page.getByLabel("New value").fill("another sample value");
   await page.getByRole("button", { name: "Seal and replace" }).click();
   await expect(page.getByText("Sealed, version 2")).toBeVisible();
+  // Something is due, tagged, and kept by a folder's rule.
+  await page.goto(`${sealport.url}/secrets/ada/service/gitlab/GITLAB_PERSONAL_ACCESS_TOKEN`);
+  await openFolding(page, "Edit details");
+  await page.getByLabel(/^Expires on/).fill(new Date(Date.now() + 5 * 86_400_000).toISOString().slice(0, 10));
+  await page.getByLabel(/^Tags/).fill("robot read-only");
+  await page.getByRole("button", { name: "Save", exact: true }).first().click();
+  await expect(page.getByRole("status")).toContainText("Saved.");
   const everything = {
     kind: "npm package",
     source: "@modelcontextprotocol/server-everything",
@@ -73,11 +88,16 @@ export function samplePages(sealport: Sealport): SamplePage[] {
   const open = (title: string) => (page: Page) => openFolding(page, title);
   const inside: [string, string, ((page: Page) => Promise<void>)?][] = [
     ["secrets", "/secrets"],
+    ["secrets-list", "/secrets?kind=api_key&sort=path"],
+    ["secrets-folder", "/secrets?owner=ada&under=project/shop", open("Rotation of what is in this folder")],
     ["secret-new", "/secrets/new"],
     ["secret-import", "/secrets/import", startOver],
     ["secret-import-decide", "/secrets/import", decide],
     ["secret", "/secrets/ada/OPENAI_API_KEY"],
     ["secret-replace", "/secrets/ada/OPENAI_API_KEY", open("Replace the value")],
+    ["secret-details", "/secrets/ada/service/gitlab/GITLAB_PERSONAL_ACCESS_TOKEN", open("Edit details")],
+    ["secret-rotation", "/secrets/ada/OPENAI_API_KEY", open("Rotation")],
+    ["secret-destroy-version", "/secrets/ada/OPENAI_API_KEY?open=destroy-version&version=1"],
     ["secret-delete", "/secrets/ada/OPENAI_API_KEY", open("Delete")],
     ["deploy", "/deploy"],
     ["deploy-source", `/deploy/${draft}/source`],

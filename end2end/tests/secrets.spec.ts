@@ -45,7 +45,7 @@ async function open(path: string): Promise<void> {
 }
 
 const status = () => page.getByRole("status");
-const rows = () => page.getByRole("table", { name: "Secrets" }).getByRole("row");
+const rows = () => page.getByRole("table", { name: "Secrets", exact: true }).getByRole("row");
 
 test("an empty list says what it is for", async () => {
   await page.goto(`${sealport.url}/secrets`);
@@ -206,6 +206,8 @@ test("the list is searched and sorted", async () => {
   const paths = async () => (await rows().locator("td:first-child a").allInnerTexts()).map((text) => text.replace(/\s/g, ""));
   await addSecret(page, sealport, { path: "ZULU", value: value() });
   await page.goto(`${sealport.url}/secrets`);
+  await page.getByRole("link", { name: "As one list" }).click();
+  await expect(page).toHaveURL(/sort=path/);
   const byPath = await paths();
   expect(byPath.at(-1)).toBe("ZULU");
   expect(byPath).toEqual([...byPath].sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1)));

@@ -204,6 +204,7 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
                     view! { <p class=format!("whitespace-pre-wrap break-words {class}")>{reason}</p> }
                 })}
             {older_values(&found.detail.bindings)}
+            {unusable(&found.detail.bindings)}
             {weak
                 .into_iter()
                 .map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })
@@ -226,6 +227,21 @@ fn older_values(bindings: &[BindingSummary]) -> Option<impl IntoView + use<>> {
             </p>
         }
     })
+}
+
+/// What the next start will be refused for.
+fn unusable(bindings: &[BindingSummary]) -> impl IntoView + use<> {
+    bindings
+        .iter()
+        .filter_map(|binding| {
+            let (path, why) = (binding.secret.as_ref()?, binding.unusable.as_ref()?);
+            Some(format!(
+                "{}: the secret {path} {why}. What runs goes on with it; the next start is refused.",
+                binding.env
+            ))
+        })
+        .map(|sentence| view! { <p class="break-words text-amber">{sentence}</p> })
+        .collect_view()
 }
 
 /// The newest release's steps, with how long each took.

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::wire::Typed;
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
+use crate::model::secrets::RotationRule;
 use crate::store::secrets::NewValue;
 
 /// As many random bytes as a key of the strongest ciphers has.
@@ -56,6 +57,33 @@ pub async fn show_link(caller: &Caller, kind: &str, link: SecretString) -> Resul
     Ok(())
 }
 
+/// The end as a form changed it; none where the day is the one that the form showed, for an end may lie within its day.
+pub fn moved_expiry(
+    day: &str,
+    shown: &str,
+) -> Result<Option<Option<time::OffsetDateTime>>, Refusal> {
+    if day.trim() == shown.trim() {
+        return Ok(None);
+    }
+    expiry(day).map(Some)
+}
+
+/// A number of days, or none for an empty field. Errors: `Invalid` at `after_days`.
+pub fn rotation_rule(days: &str, regenerate: bool) -> Result<Option<RotationRule>, Refusal> {
+    let days = days.trim();
+    if days.is_empty() {
+        return Ok(None);
+    }
+    // What is no number is as wrong as one out of bounds.
+    RotationRule::new(days.parse().unwrap_or_default(), regenerate).map(Some)
+}
+
+/// A number, or none for an empty field; what is no number is out of every bound.
+pub fn number(typed: &str) -> Option<i32> {
+    let typed = typed.trim();
+    (!typed.is_empty()).then(|| typed.parse().unwrap_or(-1))
+}
+
 /// What was typed, without the spaces around it and with one kind of line end.
 pub fn trimmed(typed: &str) -> String {
     typed.trim().replace("\r\n", "\n")
@@ -73,6 +101,30 @@ mod tests {
         assert_eq!(expiry("").unwrap(), None);
         let refusal = expiry("31.3.2027").unwrap_err();
         assert_eq!(refusal.field.as_deref(), Some("expires_at"));
+    }
+
+    #[test]
+    fn a_day_that_was_not_touched_moves_nothing() {
+        assert_eq!(moved_expiry("2027-03-31", "2027-03-31").unwrap(), None);
+        assert_eq!(moved_expiry("", "").unwrap(), None);
+        assert_eq!(moved_expiry("", "2027-03-31").unwrap(), Some(None));
+        assert!(moved_expiry("2027-04-01", "2027-03-31").unwrap().is_some());
+        assert!(moved_expiry("x", "2027-03-31").is_err());
+    }
+
+    #[test]
+    fn days_are_a_number_within_bounds_or_nothing() {
+        assert_eq!(rotation_rule(" ", true).unwrap(), None);
+        let rule = rotation_rule(" 90 ", true).unwrap().unwrap();
+        assert_eq!((rule.after_days, rule.regenerate), (90, true));
+        for bad in ["0", "-1", "x", "9999999999", "3651"] {
+            let refusal = rotation_rule(bad, false).unwrap_err();
+            assert_eq!(refusal.field.as_deref(), Some("after_days"), "{bad}");
+        }
+        assert_eq!(
+            (number(""), number("7"), number("x")),
+            (None, Some(7), Some(-1))
+        );
     }
 
     #[test]

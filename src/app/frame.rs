@@ -210,6 +210,18 @@ pub fn Words(flash: Flash) -> impl IntoView {
                     </div>
                 }
             })}
+        {flash
+            .notes
+            .into_iter()
+            .map(|text| {
+                view! {
+                    <div role="note" class="alert alert-warning alert-soft">
+                        <Icon name="alert" />
+                        <span>{text}</span>
+                    </div>
+                }
+            })
+            .collect_view()}
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn import_apply(
     under: String,
 ) -> Result<(), Refusal> {
     use super::wire::{back, caller, done};
-    use crate::model::imports::Folder;
+    use crate::model::imports::Destination;
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
     let lines: BTreeSet<u32> = take
@@ -55,7 +55,7 @@ pub async fn import_apply(
     let of_kind = Kind::from_name(&kind).unwrap_or_default();
     match db.import_apply(&caller, id, &lines, of_kind).await {
         Ok(imported) => {
-            let under = Folder::parse(&under).unwrap_or_default();
+            let under = Destination::parse(&under).unwrap_or_default();
             let to = match under.as_str() {
                 "" => "/secrets".to_owned(),
                 // A folder needs no escaping; the slash may stand in a query.

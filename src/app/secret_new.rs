@@ -14,6 +14,8 @@ use crate::model::levels::Level;
 use crate::model::secrets::{DESCRIPTION_LEN_CHARS, Kind};
 
 const FORM: &str = "add";
+pub const TAGS_HINT: &str =
+    "Words to find it by, apart by blanks: small letters, digits, dots, hyphens.";
 
 #[server(prefix = "/_fn", endpoint = "secret_add")]
 pub async fn secret_add(
@@ -23,13 +25,14 @@ pub async fn secret_add(
     #[server(default)] generate: bool,
     #[server(default)] kind: String,
     #[server(default)] description: String,
+    #[server(default)] tags: String,
     #[server(default)] expires: String,
 ) -> Result<(), Refusal> {
     use super::forms::{expiry, new_value, trimmed};
     use super::secrets::address;
     use super::wire::{back, caller, go};
     use crate::model::errors::RefusalKind;
-    use crate::model::paths::{Handle, SecretPath};
+    use crate::model::paths::{Handle, SecretPath, Tag};
     use crate::model::secrets::SecretSort;
     use crate::store::secrets::NewSecret;
 
@@ -47,18 +50,20 @@ pub async fn secret_add(
             value: new_value(value, generate)?,
             kind: Kind::from_name(&kind).unwrap_or_default(),
             description: description.clone(),
+            tags: Tag::parse_all(&tags)?,
             expires_at: expiry(&expires)?,
         };
-        db.secret_create(&caller, new).await
+        db.secret_add(&caller, new).await
     };
     let refusal = match made.await {
-        Ok(_) => {
+        Ok(added) => {
             let own = caller.user().map_or("", |user| user.handle.as_str());
             let handle = Some(owner.trim()).filter(|owner| !owner.is_empty());
             return go(
                 &address(handle.unwrap_or(own), &path),
                 Flash {
                     notice: Some(super::secret::SEALED.to_owned()),
+                    notes: added.notes,
                     ..Flash::default()
                 },
             )
@@ -91,6 +96,7 @@ pub async fn secret_add(
             ("path", &path),
             ("kind", &kind),
             ("description", &description),
+            ("tags", &tags),
             ("expires", &expires),
             ("taken", &taken),
         ],
@@ -198,6 +204,15 @@ pub fn SecretNewPage() -> impl IntoView {
                         value=flash.typed("description")
                         error=flash.error("description")
                         hint="Visible to whoever may see the secret. Never part of the value."
+                    />
+                    <TextField
+                        name="tags"
+                        label="Tags"
+                        code=true
+                        maxlength=1_000
+                        value=flash.typed("tags")
+                        error=flash.error("tags")
+                        hint=TAGS_HINT
                     />
                     <div class="flex flex-wrap gap-2">
                         <button class="btn btn-primary">"Seal and add"</button>

@@ -8,6 +8,7 @@ use super::icons::Icon;
 use super::sessions::{OpenSessions, sessions_list};
 use super::wire::{Flash, page_open, preferences};
 use crate::model::errors::Refusal;
+use crate::model::secrets::VersionsKept;
 use crate::model::users::PASSWORD_MIN_CHARS;
 
 /// How guests are confined on this machine: whether it is as it should be, and in a sentence.
@@ -70,6 +71,46 @@ pub async fn key_backup_confirm(
     }
 }
 
+/// For administrators: which old versions of secrets the installation keeps.
+#[server(prefix = "/_fn", endpoint = "secret_versions_kept")]
+pub async fn secret_versions_kept() -> Result<Option<VersionsKept>, Refusal> {
+    let caller = super::wire::caller().await?;
+    let db = expect_context::<crate::store::Db>();
+    if !caller.user().is_some_and(|user| user.is_admin) {
+        return Ok(None);
+    }
+    let kept = db.versions_kept(&caller).await;
+    kept.map(Some).map_err(crate::store::Error::into_refusal)
+}
+
+#[server(prefix = "/_fn", endpoint = "versions_keep")]
+pub async fn versions_keep(
+    #[server(default)] keep_count: String,
+    #[server(default)] keep_days: String,
+) -> Result<(), Refusal> {
+    use super::forms::number;
+    let caller = super::wire::caller().await?;
+    let db = expect_context::<crate::store::Db>();
+    let set = async {
+        let kept = VersionsKept::new(number(&keep_count), number(&keep_days))?;
+        db.versions_keep(&caller, kept).await
+    };
+    match set.await {
+        Ok(()) => {
+            let notice = "Saved. Versions beyond it are destroyed within minutes.";
+            super::wire::done("/settings#versions", notice).await
+        }
+        Err(error) => {
+            let typed = [
+                ("keep_count", keep_count.as_str()),
+                ("keep_days", keep_days.as_str()),
+            ];
+            let refusal = error.into_refusal();
+            super::wire::back("/settings#versions", "versions", refusal, &typed).await
+        }
+    }
+}
+
 /// Kept in cookies: they are the browser's, not the account's.
 #[server(prefix = "/_fn", endpoint = "preferences_set")]
 pub async fn preferences_set(
@@ -108,6 +149,8 @@ pub fn SettingsPage() -> impl IntoView {
         let backed_up = key_backup_said().await?.unwrap_or_default();
         let keys = opened.flash_of("keys");
         let sessions = sessions_list().await?;
+        let kept = secret_versions_kept().await?;
+        let versions_flash = opened.flash_of("versions");
         let flash = opened.flash_of("password");
         let email = opened.email.clone();
         let theme = preferences.theme.unwrap_or("system");
@@ -142,6 +185,7 @@ pub fn SettingsPage() -> impl IntoView {
                         </form>
                     </Section>
                     <Guests sentences=confinement />
+                    {kept.map(|kept| view! { <Versions kept flash=versions_flash /> })}
                     {installation
                         .map(|(sound, database, fingerprint)| {
                             view! {
@@ -182,6 +226,43 @@ fn Password(email: String, flash: Flash) -> impl IntoView {
                 />
                 <div>
                     <button class="btn btn-primary">"Change password"</button>
+                </div>
+            </form>
+        </Section>
+    }
+}
+
+#[component]
+fn Versions(kept: VersionsKept, flash: Flash) -> impl IntoView {
+    let or = |name: &str, now: Option<i32>| match flash.form.is_empty() {
+        true => now.map(|now| now.to_string()).unwrap_or_default(),
+        false => flash.typed(name),
+    };
+    let (count, days) = (or("keep_count", kept.count), or("keep_days", kept.days));
+    view! {
+        <Section title="Old versions of secrets" id="versions">
+            <p>
+                "What is beyond these limits is destroyed for good. The newest version stays whatever its age, and so does one that a deployment runs with."
+            </p>
+            <form method="post" action="/_fn/versions_keep" class="flex max-w-sm flex-col gap-4">
+                <TextField
+                    name="keep_count"
+                    label="Old versions kept of each secret"
+                    kind="number"
+                    value=count
+                    error=flash.error("keep_count").or_else(|| flash.error(""))
+                    hint="Empty: as many as there are."
+                />
+                <TextField
+                    name="keep_days"
+                    label="Days that they are kept"
+                    kind="number"
+                    value=days
+                    error=flash.error("keep_days")
+                    hint="Counted from when another took their place. Empty: for ever."
+                />
+                <div>
+                    <button class="btn">"Save"</button>
                 </div>
             </form>
         </Section>

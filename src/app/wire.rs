@@ -31,6 +31,9 @@ pub struct Flash {
     /// Which form it belongs to.
     pub form: String,
     pub notice: Option<String>,
+    /// What a person may want to know beside it.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Field name → what is wrong and what to do; the empty name for the form as a whole.
     pub errors: BTreeMap<String, String>,
     /// What was typed, but for values and passwords.

@@ -32,6 +32,8 @@ const RETENTION_EVERY_SECS: u64 = 600;
 const SEEN_EVERY_SECS: u64 = 5;
 /// How often it is looked whether data keys are due for successors.
 const ROTATION_EVERY_SECS: u64 = 60;
+/// How often is looked whether secrets have expired or are to be generated anew.
+const CARETAKING_EVERY_SECS: u64 = 30;
 /// How often opened data keys past their age are forgotten.
 const FORGETTING_EVERY_SECS: u64 = 60;
 
@@ -92,6 +94,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let jobs = TaskTracker::new();
     jobs.spawn(deployer.clone().run(cancel.clone()));
     jobs.spawn(retention(db.clone(), cancel.clone()));
+    jobs.spawn(caretaking(db.clone(), cancel.clone()));
     jobs.spawn(forgetting(db.clone(), cancel.clone()));
     jobs.spawn(seen(db.clone(), name, cancel.clone()));
     jobs.spawn(rotation(db.clone(), cancel.clone()));
@@ -225,6 +228,18 @@ async fn rotation(db: Db, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(ROTATION_EVERY_SECS)) => {}
+        }
+    }
+}
+
+async fn caretaking(db: Db, cancel: CancellationToken) {
+    loop {
+        if let Err(error) = db.caretaker_step().await {
+            error.into_refusal();
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(CARETAKING_EVERY_SECS)) => {}
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Job {
     Rotation,
     /// Reads what a backup holds.
     Backup,
+    /// Ends secrets that have expired, and generates anew what is due.
+    Caretaker,
     /// A person at the host's command line.
     Operator,
     /// Ends an account and gives what it owned to another.
@@ -53,6 +55,7 @@ impl Job {
             Job::Retention => "retention",
             Job::Rotation => "rotation",
             Job::Backup => "backup",
+            Job::Caretaker => "caretaker",
             Job::Operator => "operator",
             Job::Handover => "handover",
         }

@@ -57,6 +57,15 @@ pub enum Action {
     SecretDelete,
     /// To another owner.
     SecretMove,
+    /// An old version's value became the newest again.
+    SecretRollBack,
+    /// One version was destroyed for good.
+    SecretVersionDestroy,
+    /// Its end came, and it was switched off.
+    SecretExpire,
+    /// When its value has to be another was set.
+    SecretRotation,
+    SettingsChange,
     /// A value was handed to a deployment's start.
     SecretBind,
     DeploymentCreate,
@@ -118,6 +127,11 @@ impl Action {
             Action::SecretCompare => "secret.compare",
             Action::SecretDelete => "secret.delete",
             Action::SecretMove => "secret.move",
+            Action::SecretRollBack => "secret.roll-back",
+            Action::SecretVersionDestroy => "secret.version-destroy",
+            Action::SecretExpire => "secret.expire",
+            Action::SecretRotation => "secret.rotation",
+            Action::SettingsChange => "settings.change",
             Action::SecretBind => "secret.bind",
             Action::DeploymentCreate => "deployment.create",
             Action::DeploymentShow => "deployment.show",

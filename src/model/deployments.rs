@@ -229,6 +229,8 @@ pub struct BindingSummary {
     pub current_version: Option<i32>,
     /// The running release has another value than the newest.
     pub is_older: bool,
+    /// Why the next start will not get it, in words after its path.
+    pub unusable: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

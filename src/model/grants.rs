@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::errors::Refusal;
 use super::levels::Level;
-use super::paths::{DeploymentName, Handle, SecretPath, SecretPrefix};
+use super::paths::{DeploymentName, Folder, Handle, SecretPath};
 
 /// Deployments that one grant can be narrowed to.
 pub const ONLY_MAX: usize = 50;
@@ -23,7 +23,7 @@ pub enum Shareable {
     /// Every path under the prefix, also those that are made later.
     Folder {
         owner: Handle,
-        prefix: SecretPrefix,
+        prefix: Folder,
     },
     Deployment {
         name: DeploymentName,
@@ -43,7 +43,7 @@ impl Shareable {
                 let (owner, prefix) = rest.split_once('/').ok_or_else(nothing)?;
                 Ok(Shareable::Folder {
                     owner: Handle::parse(owner).map_err(|_| nothing())?,
-                    prefix: SecretPrefix::parse(prefix).map_err(|_| nothing())?,
+                    prefix: Folder::parse(prefix).map_err(|_| nothing())?,
                 })
             }
             "deployment" => DeploymentName::parse(rest)
@@ -69,7 +69,7 @@ impl fmt::Display for Shareable {
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Shared {
     Secret { id: Uuid, path: SecretPath },
-    Folder { prefix: SecretPrefix },
+    Folder { prefix: Folder },
     Deployment { name: DeploymentName },
 }
 
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_prefix_covers_whole_segments() {
-        let prefix = SecretPrefix::parse("project/shop/").unwrap();
+        let prefix = Folder::parse("project/shop/").unwrap();
         let covers = |path: &str| prefix.covers(&SecretPath::parse(path).unwrap());
         assert!(covers("project/shop/KEY") && covers("project/shop/a/KEY"));
         assert!(

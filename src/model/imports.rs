@@ -20,7 +20,7 @@ pub const IMPORT_WAITS_MINUTES: i32 = 15;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
     pub id: Uuid,
-    pub under: Folder,
+    pub under: Destination,
     pub format: FileFormat,
     pub lines: Vec<ImportLine>,
     #[serde(with = "time::serde::rfc3339")]
@@ -138,19 +138,19 @@ pub enum FileFormat {
 /// Where imported names go: nothing for bare names, or a path's beginning with its slash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Folder(String);
+pub struct Destination(String);
 
-impl Folder {
+impl Destination {
     /// With or without its last slash. Errors: `Invalid` at the field `under`.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
         let raw = raw.trim();
         if raw.is_empty() {
-            return Ok(Folder::default());
+            return Ok(Destination::default());
         }
         let folder = format!("{}/", raw.strip_suffix('/').unwrap_or(raw));
         // Any name tells whether names can stand there.
         SecretPath::parse(&format!("{folder}X")).map_err(|refusal| refusal.at("under"))?;
-        Ok(Folder(folder))
+        Ok(Destination(folder))
     }
 
     pub fn as_str(&self) -> &str {
@@ -163,15 +163,15 @@ impl Folder {
     }
 }
 
-impl TryFrom<String> for Folder {
+impl TryFrom<String> for Destination {
     type Error = Refusal;
     fn try_from(raw: String) -> Result<Self, Refusal> {
-        Folder::parse(&raw)
+        Destination::parse(&raw)
     }
 }
 
-impl From<Folder> for String {
-    fn from(folder: Folder) -> String {
+impl From<Destination> for String {
+    fn from(folder: Destination) -> String {
         folder.0
     }
 }
@@ -211,7 +211,7 @@ mod tests {
             ("project/shop", "project/shop/"),
             (" service/shop/eu/ ", "service/shop/eu/"),
         ] {
-            assert_eq!(Folder::parse(raw).unwrap().as_str(), folder, "{raw:?}");
+            assert_eq!(Destination::parse(raw).unwrap().as_str(), folder, "{raw:?}");
         }
         for raw in [
             "shop",
@@ -222,10 +222,10 @@ mod tests {
             "project/a b",
             "../x",
         ] {
-            let refusal = Folder::parse(raw).unwrap_err();
+            let refusal = Destination::parse(raw).unwrap_err();
             assert_eq!(refusal.field.as_deref(), Some("under"), "{raw:?}");
         }
-        let folder = Folder::parse("project/shop").unwrap();
+        let folder = Destination::parse("project/shop").unwrap();
         assert_eq!(folder.join("KEY").unwrap().as_str(), "project/shop/KEY");
         assert!(folder.join("a b").is_err() && folder.join("").is_err());
     }

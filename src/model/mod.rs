@@ -4,9 +4,11 @@ pub mod levels;
 pub mod paths;
 
 pub mod actors;
+pub mod due;
 pub mod imports;
 pub mod moves;
 pub mod secrets;
+pub mod tree;
 
 pub mod deployments;
 pub mod drafts;

@@ -12,6 +12,14 @@ pub const PATH_LEN_BYTES: usize = 255;
 const STAND_IN: &str = "damaged-";
 /// The longest handle or deployment name, in bytes.
 pub const HANDLE_LEN_BYTES: usize = 39;
+/// The longest folder, in bytes: a slash and a name stand behind it.
+pub const FOLDER_LEN_BYTES: usize = 250;
+/// The most tags of one secret.
+pub const TAGS_MAX: usize = 20;
+/// What a path with folders starts with.
+pub const SCOPES: [&str; 3] = ["meta", "project", "service"];
+/// The most segments of a path.
+const PATH_SEGMENTS_MAX: usize = 8;
 /// The longest env name, in bytes.
 pub const ENV_NAME_LEN_BYTES: usize = 255;
 
@@ -67,12 +75,12 @@ impl SecretPath {
             });
         }
         if segments.len() > 1 {
-            if !["meta", "project", "service"].contains(&segments[0]) {
+            if !SCOPES.contains(&segments[0]) {
                 return refuse(
                     "A path with folders starts with meta/, project/ or service/, as in project/shop/STRIPE_KEY.".into(),
                 );
             }
-            if !(3..=8).contains(&segments.len()) {
+            if !(3..=PATH_SEGMENTS_MAX).contains(&segments.len()) {
                 return refuse(format!(
                     "A path under {}/ has 3 to 8 segments, as in {}/shop/STRIPE_KEY.",
                     segments[0], segments[0]
@@ -103,34 +111,42 @@ impl SecretPath {
     }
 }
 
-/// The longest prefix, in bytes, without a slash at its end.
-pub const PREFIX_LEN_BYTES: usize = 250;
-/// The most segments of a prefix: a name follows them.
-const PREFIX_SEGMENTS_MAX: usize = 7;
+fn is_segment(segment: &str) -> bool {
+    let mut bytes = segment.bytes();
+    bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
 
-/// A folder of secrets: whole segments, such as `project/shop`, without the slash at its end.
+/// A folder of paths: `meta`, `project` or `service`, alone or with up to six segments below; no slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SecretPrefix(String);
-parsed_string!(SecretPrefix);
+pub struct Folder(String);
+parsed_string!(Folder);
 
-impl SecretPrefix {
-    /// With or without one slash at its end. Errors: `Invalid` at the field `prefix`.
+impl Folder {
+    /// Errors: `Invalid` at the field `under`.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
-        let prefix = raw.strip_suffix('/').unwrap_or(raw);
-        let segments: Vec<&str> = prefix.split('/').collect();
-        let well_formed = prefix.len() <= PREFIX_LEN_BYTES
-            && segments.len() <= PREFIX_SEGMENTS_MAX
-            && ["meta", "project", "service"].contains(&segments[0])
+        let raw = raw.strip_suffix('/').unwrap_or(raw);
+        let segments: Vec<&str> = raw.split('/').collect();
+        let is_one = SCOPES.contains(&segments[0])
+            && segments.len() <= PATH_SEGMENTS_MAX - 1
+            && raw.len() <= FOLDER_LEN_BYTES
             && segments.iter().all(|segment| is_segment(segment));
-        if well_formed {
-            Ok(SecretPrefix(prefix.to_owned()))
+        if is_one {
+            Ok(Folder(raw.to_owned()))
         } else {
             Err(Refusal::invalid(
-                "prefix",
-                "A folder starts with meta, project or service, as in project/shop. Secrets without a folder are shared one by one.",
+                "under",
+                "A folder begins with meta, project or service, as in project/shop.",
             ))
         }
+    }
+
+    /// The last segment.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
     /// Whether the path stands under it. Whole segments: `project/shop` is no part of `project/shopping/KEY`.
@@ -139,14 +155,57 @@ impl SecretPrefix {
             .strip_prefix(self.as_str())
             .is_some_and(|rest| rest.starts_with('/'))
     }
+
+    /// The folders around it, outermost first, then itself.
+    pub fn line(&self) -> Vec<Folder> {
+        let ends = self.0.match_indices('/').map(|(at, _)| at);
+        ends.chain([self.0.len()])
+            .map(|end| Folder(self.0[..end].to_owned()))
+            .collect()
+    }
 }
 
-fn is_segment(segment: &str) -> bool {
-    let mut bytes = segment.bytes();
-    bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+/// A word by which secrets are found again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tag(String);
+parsed_string!(Tag);
+
+impl Tag {
+    /// Errors: `Invalid` at the field `tags`.
+    pub fn parse(raw: &str) -> Result<Self, Refusal> {
+        let mut bytes = raw.bytes();
+        let first = bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let rest = bytes.all(|b| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
+        });
+        if first && rest && raw.len() <= HANDLE_LEN_BYTES {
+            Ok(Tag(raw.to_owned()))
+        } else {
+            Err(Refusal::invalid(
+                "tags",
+                "A tag has at most 39 small letters, digits, '.', '_' and '-', and starts with a letter or digit.",
+            ))
+        }
+    }
+
+    /// Several, apart by blanks or commas; each once, in their order. Errors: `Invalid` at `tags`.
+    pub fn parse_all(raw: &str) -> Result<Vec<Tag>, Refusal> {
+        let words = raw.split(|c: char| c == ',' || c.is_whitespace());
+        let tags: std::collections::BTreeSet<Tag> = words
+            .filter(|word| !word.is_empty())
+            .map(Tag::parse)
+            .collect::<Result<_, _>>()?;
+        if tags.len() > TAGS_MAX {
+            return Err(Refusal::invalid(
+                "tags",
+                format!("A secret has at most {TAGS_MAX} tags."),
+            ));
+        }
+        Ok(tags.into_iter().collect())
+    }
 }
 
 /// The permanent name of an owner: a user or a team.
@@ -279,5 +338,56 @@ impl EnvName {
     /// The last segment, upper-cased, `-` and `.` as `_`. Errors: as `parse`.
     pub fn default_for(path: &SecretPath) -> Result<Self, Refusal> {
         EnvName::parse(&path.name().to_ascii_uppercase().replace(['-', '.'], "_"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn folders_have_the_grammar_of_what_stands_in_them() {
+        for good in [
+            "meta",
+            "project/shop",
+            "service/a/b/c/d/e/f",
+            "project/shop/",
+        ] {
+            assert!(Folder::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "shop",
+            "Meta",
+            "project//x",
+            "project/..",
+            "project/%",
+            "service/a/b/c/d/e/f/g",
+        ] {
+            let refusal = Folder::parse(bad).unwrap_err();
+            assert_eq!(refusal.field.as_deref(), Some("under"), "{bad}");
+        }
+        let line = Folder::parse("project/shop/eu").unwrap().line();
+        let line: Vec<&str> = line.iter().map(Folder::as_str).collect();
+        assert_eq!(line, ["project", "project/shop", "project/shop/eu"]);
+    }
+
+    #[test]
+    fn tags_are_few_short_and_plain() {
+        let tags = Tag::parse_all(" prod, eu-1\n2026.q4 prod,, ").unwrap();
+        let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+        assert_eq!(tags, ["2026.q4", "eu-1", "prod"]);
+        assert!(Tag::parse_all("").unwrap().is_empty());
+        let many: Vec<String> = (0..=TAGS_MAX).map(|n| format!("t{n}")).collect();
+        for bad in ["Prod", "-x", "ä", "a/b", &"x".repeat(40), &many.join(" ")] {
+            let refusal = Tag::parse_all(bad).unwrap_err();
+            assert_eq!(refusal.field.as_deref(), Some("tags"), "{bad}");
+        }
+        assert_eq!(
+            Tag::parse_all(&many[1..].join(",")).unwrap().len(),
+            TAGS_MAX
+        );
     }
 }

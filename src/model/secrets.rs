@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::errors::Refusal;
 use super::levels::Level;
-use super::paths::{DeploymentName, SecretPath};
+use super::paths::{DeploymentName, Folder, Handle, SecretPath, Tag};
 
 /// The largest value, in bytes.
 pub const VALUE_LEN_BYTES: usize = 64 * 1024;
@@ -81,6 +82,7 @@ pub struct SecretSummary {
     pub path: SecretPath,
     pub kind: Kind,
     pub description: String,
+    pub tags: Vec<Tag>,
     pub version: i32,
     #[serde(with = "time::serde::rfc3339")]
     pub changed_at: OffsetDateTime,
@@ -106,10 +108,10 @@ impl SecretSummary {
 
     /// Why nobody can use it now, in a word.
     pub fn unusable(&self, now: OffsetDateTime) -> Option<&'static str> {
-        if !self.active {
-            Some("switched off")
-        } else if self.expires_at.is_some_and(|at| at <= now) {
+        if self.expires_at.is_some_and(|at| at <= now) {
             Some("expired")
+        } else if !self.active {
+            Some("switched off")
         } else {
             None
         }
@@ -122,6 +124,8 @@ pub struct SecretDetail {
     pub summary: SecretSummary,
     pub versions: Vec<VersionSummary>,
     pub runs: Vec<SecretRun>,
+    /// When its value has to be another, if anything says so.
+    pub rotation: Option<Rotation>,
     pub recent: Vec<super::audit::AuditRow>,
     /// For its admins: deployments that bind it though their owner may not use it any more.
     pub lost_by: Vec<BoundWithoutUse>,
@@ -156,6 +160,100 @@ pub struct VersionSummary {
     pub created_by: String,
     /// Made by Sealport rather than typed.
     pub generated: bool,
+    /// From where, for those who may write.
+    pub address: Option<String>,
+    pub agent: Option<String>,
+    /// The older version whose value it has again.
+    pub rolled_back_from: Option<i32>,
+    /// Nothing sealed is left of it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub destroyed_at: Option<OffsetDateTime>,
+    pub destroyed_by: Option<String>,
+}
+
+/// After how long a value has to be another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    pub rule: RotationRule,
+    /// The folder that it was set for; none for the secret itself.
+    pub folder: Option<Folder>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub due_at: OffsetDateTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationRule {
+    pub after_days: i32,
+    /// A value that Sealport generated is generated anew when it is due; others are only reminded of.
+    pub regenerate: bool,
+}
+
+/// The longest time after which a rotation can be asked for, in days.
+pub const ROTATION_DAYS_MAX: i32 = 3_650;
+
+impl RotationRule {
+    /// Errors: `Invalid` at `after_days`.
+    pub fn new(after_days: i32, regenerate: bool) -> Result<Self, Refusal> {
+        if (1..=ROTATION_DAYS_MAX).contains(&after_days) {
+            Ok(RotationRule {
+                after_days,
+                regenerate,
+            })
+        } else {
+            Err(Refusal::invalid(
+                "after_days",
+                format!("Give a number of days from 1 to {ROTATION_DAYS_MAX}."),
+            ))
+        }
+    }
+}
+
+/// What a list is narrowed to; an empty one narrows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretFilter {
+    /// A part of the path or the description.
+    pub text: String,
+    pub owner: Option<Handle>,
+    pub under: Option<Folder>,
+    pub scope: Option<Scope>,
+    pub kind: Option<Kind>,
+    pub tag: Option<Tag>,
+}
+
+/// Where a path begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// A name without a folder.
+    Bare,
+    Meta,
+    Project,
+    Service,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 4] = [Scope::Bare, Scope::Meta, Scope::Project, Scope::Service];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Bare => "bare",
+            Scope::Meta => "meta",
+            Scope::Project => "project",
+            Scope::Service => "service",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
+/// What can be chosen to narrow a list by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facets {
+    /// Handles of the owners of what is in sight.
+    pub owners: Vec<String>,
+    pub tags: Vec<Tag>,
 }
 
 /// How a list is ordered.
@@ -166,4 +264,34 @@ pub enum SecretSort {
     Path,
     Changed,
     Kind,
+}
+
+/// Which old versions of each secret an installation keeps; none of the two set keeps all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionsKept {
+    /// So many besides the newest.
+    pub count: Option<i32>,
+    /// So many days after another took their place.
+    pub days: Option<i32>,
+}
+
+impl VersionsKept {
+    pub const COUNT_MAX: i32 = 10_000;
+
+    /// Errors: `Invalid` at `keep_count` or `keep_days`.
+    pub fn new(count: Option<i32>, days: Option<i32>) -> Result<Self, Refusal> {
+        if count.is_some_and(|count| !(0..=Self::COUNT_MAX).contains(&count)) {
+            return Err(Refusal::invalid(
+                "keep_count",
+                "Give a number from 0 to 10,000, or leave it empty to keep all.",
+            ));
+        }
+        if days.is_some_and(|days| !(1..=ROTATION_DAYS_MAX).contains(&days)) {
+            return Err(Refusal::invalid(
+                "keep_days",
+                format!("Give a number of days from 1 to {ROTATION_DAYS_MAX}, or leave it empty."),
+            ));
+        }
+        Ok(VersionsKept { count, days })
+    }
 }

@@ -11,7 +11,7 @@ use crate::model::actors::{Actor, Caller, Job};
 use crate::model::audit::{Action, AuditRow};
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, SecretPath, SecretPrefix};
+use crate::model::paths::{DeploymentName, Folder, SecretPath};
 
 /// The longest user agent and request id on record, in characters.
 const AGENT_LEN_CHARS: usize = 200;
@@ -26,7 +26,7 @@ pub(super) struct Entry<'a> {
     pub owner_id: Option<Uuid>,
     pub secret: Option<(Uuid, &'a SecretPath)>,
     /// A folder, where it is about one; stands as a path that ends in a slash.
-    pub prefix: Option<&'a SecretPrefix>,
+    pub folder: Option<&'a Folder>,
     pub version: Option<i32>,
     pub deployment: Option<&'a str>,
     pub release: Option<i32>,
@@ -45,7 +45,7 @@ impl<'a> Entry<'a> {
             action,
             owner_id: None,
             secret: None,
-            prefix: None,
+            folder: None,
             version: None,
             deployment: None,
             release: None,
@@ -159,6 +159,16 @@ pub(super) fn name_of(caller: &Caller) -> &str {
     }
 }
 
+/// What comes from outside, without control characters, and not long.
+pub(super) fn plain(text: &Option<String>) -> Option<String> {
+    text.as_ref().map(|text| {
+        text.chars()
+            .filter(|c| !c.is_control())
+            .take(AGENT_LEN_CHARS)
+            .collect()
+    })
+}
+
 /// What is searched for, without what PostgreSQL's text cannot hold.
 pub(super) fn search_words(raw: &str) -> String {
     raw.trim().chars().filter(|c| !c.is_control()).collect()
@@ -177,14 +187,6 @@ async fn insert(
         Actor::Anonymous(_) => ("anonymous", None, None),
     };
     let user_id = user_id.filter(|_| !entry.owner_alone);
-    let plain = |text: &Option<String>| -> Option<String> {
-        text.as_ref().map(|text| {
-            text.chars()
-                .filter(|c| !c.is_control())
-                .take(AGENT_LEN_CHARS)
-                .collect()
-        })
-    };
     let reason = entry.reason.map(|reason| match outcome {
         Outcome::RefusedWithMore => format!("{reason}{AND_MORE}"),
         Outcome::Done | Outcome::Refused => reason.to_owned(),
@@ -193,9 +195,9 @@ async fn insert(
         Outcome::Done => "done",
         Outcome::Refused | Outcome::RefusedWithMore => "refused",
     };
-    let path = match (entry.secret, entry.prefix) {
+    let path = match (entry.secret, entry.folder) {
         (Some((_, path)), _) => Some(path.to_string()),
-        (None, prefix) => prefix.map(|prefix| format!("{prefix}/")),
+        (None, folder) => folder.map(|folder| format!("{folder}/")),
     };
     let written = sqlx::query!(
         "insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path, version,

@@ -318,17 +318,24 @@ const DAMAGED: Lack = Lack {
     says: "is damaged: it does not open with its key. Replace its value, or bring it back from a backup",
     reason: damage::REASON,
 };
+const DESTROYED: Lack = Lack {
+    kind: RefusalKind::Denied,
+    says: "was destroyed in the version that this release runs with. Redeploy to take the newest",
+    reason: "the version was destroyed",
+};
 
 impl BoundRow {
     fn lack(&self) -> Option<Lack> {
         if self.text.is_some() {
             None
-        } else if self.path.is_none() || self.sealed.is_none() {
+        } else if self.path.is_none() {
             Some(GONE)
-        } else if self.active != Some(true) {
-            Some(OFF)
         } else if self.expired {
             Some(EXPIRED)
+        } else if self.active != Some(true) {
+            Some(OFF)
+        } else if self.sealed.as_ref().is_none_or(Vec::is_empty) {
+            Some(DESTROYED)
         } else {
             None
         }

@@ -86,7 +86,7 @@ impl Db {
             let rows = sqlx::query!(
                 r#"select v.owner_id, v.secret_id, v.version, v.sealed, s.path, o.handle
                    from secret_versions v join secrets s on s.id = v.secret_id join owners o on o.id = v.owner_id
-                   where (v.owner_id, v.secret_id, v.version) > ($1, $2, $3)
+                   where v.destroyed_at is null and (v.owner_id, v.secret_id, v.version) > ($1, $2, $3)
                    order by v.owner_id, v.secret_id, v.version limit $4"#,
                 after.0,
                 after.1,

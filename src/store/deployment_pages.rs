@@ -220,6 +220,7 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
     let rows = sqlx::query!(
         r#"select b.env, b.text, case when b.secret_id is not null then coalesce(s.path, b.secret_path) end as "path?",
              s.version as "current_version?", rb.version as "running_version?",
+             s.active as "active?", coalesce(s.expires_at <= now(), false) as "expired!",
              coalesce(ran.value_id <> newest.value_id, false) as "is_older!"
            from bindings b
            left join secrets s on s.id = b.secret_id
@@ -243,6 +244,11 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
                 running_version: row.running_version,
                 current_version: row.current_version,
                 is_older: row.is_older,
+                unusable: match (row.expired, row.active) {
+                    (true, _) => Some("has expired".to_owned()),
+                    (false, Some(false)) => Some("is switched off".to_owned()),
+                    _ => None,
+                },
             })
         })
         .collect()

@@ -226,11 +226,12 @@ impl Db {
     }
 }
 
+/// A deployment that somebody may change, locked.
 pub(super) struct Reached {
-    pub(super) id: Uuid,
-    pub(super) owner_id: Uuid,
-    pub(super) wanted: bool,
-    pub(super) state: String,
+    pub id: Uuid,
+    pub owner_id: Uuid,
+    pub wanted: bool,
+    pub state: String,
 }
 
 /// A refusal that goes on record under a reason from a fixed list.
@@ -376,6 +377,11 @@ async fn check_secrets(
                 ),
                 "the owner has no right to a bound secret",
             ),
+            Some(row) if row.expired => (
+                RefusalKind::Invalid,
+                format!("{} has expired. Move its day, or choose another.", row.path),
+                "a bound secret has expired",
+            ),
             Some(row) if !row.active => (
                 RefusalKind::Invalid,
                 format!(
@@ -383,11 +389,6 @@ async fn check_secrets(
                     row.path
                 ),
                 "a bound secret is switched off",
-            ),
-            Some(row) if row.expired => (
-                RefusalKind::Invalid,
-                format!("{} has expired. Move its day, or choose another.", row.path),
-                "a bound secret has expired",
             ),
             Some(_) => continue,
         };
@@ -561,6 +562,7 @@ async fn supersede(tx: &mut Transaction<'_, Postgres>, id: Uuid, reason: &str) -
 /// anew; otherwise what is installed is used again.
 pub(super) async fn queue_release(
     tx: &mut Transaction<'_, Postgres>,
+    // As the record names them.
     asked_by: &str,
     found: &Reached,
     anew: bool,

@@ -16,7 +16,7 @@ use crate::model::grants::{
     Grant, Holder, HolderReach, LevelChange, Member, Reachers, Shareable, Shared,
 };
 use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, Handle, SecretPath, SecretPrefix};
+use crate::model::paths::{DeploymentName, Folder, Handle, SecretPath};
 
 /// Rows of one list.
 const LISTED: i64 = 2_000;
@@ -226,7 +226,7 @@ pub(super) fn shown(
             path: SecretPath::parse(&path)?,
         }),
         (_, _, Some(prefix), _) => Ok(Shared::Folder {
-            prefix: SecretPrefix::parse(&prefix)?,
+            prefix: Folder::parse(&prefix)?,
         }),
         (_, _, _, Some(name)) => Ok(Shared::Deployment {
             name: DeploymentName::parse(&name)?,

@@ -55,7 +55,7 @@ pub(super) fn entry_on(action: Action, owner_id: Uuid, on: &Shared) -> Entry<'_>
             ..entry
         },
         Shared::Folder { prefix } => Entry {
-            prefix: Some(prefix),
+            folder: Some(prefix),
             ..entry
         },
         Shared::Deployment { name } => Entry {

@@ -18,16 +18,21 @@ pub mod servers;
 mod wrapped_keys;
 
 pub mod audit;
+mod secret_checks;
 mod secret_pages;
+mod secret_tree;
 mod secret_values;
+mod secret_versions;
 pub mod secrets;
 
+pub mod due;
 pub mod env_files;
 mod grant_pages;
 pub mod grants;
 mod holders;
 pub mod imports;
 pub mod moves;
+pub mod settings;
 pub mod teams;
 
 mod limits;

@@ -150,7 +150,7 @@ impl Db {
         loop {
             let page = sqlx::query!(
                 "select secret_id, version, sealed from secret_versions
-                 where secret_id = any($1) and owner_id = $2 and (secret_id, version) > ($3, $4)
+                 where secret_id = any($1) and owner_id = $2 and destroyed_at is null and (secret_id, version) > ($3, $4)
                  order by secret_id, version limit $5",
                 ids,
                 from,

@@ -1,4 +1,5 @@
-//! What is past its age goes: drafts, imports that wait, sessions, links, attempts, known addresses, log lines, old releases.
+//! What is past its age goes: drafts, imports that wait, sessions, links, attempts, known addresses, log lines, old releases, old
+//! versions.
 
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
@@ -82,6 +83,8 @@ impl Db {
         .await?
         .rows_affected();
         tx.commit().await?;
+
+        gone += self.versions_retention().await?;
         Ok(gone)
     }
 }

@@ -204,9 +204,9 @@ impl Db {
         let mut tx = self.begin_as(&Caller::job(Job::Rotation)).await?;
         let waiting = sqlx::query_as!(
             Waiting,
-            "select secret_id, owner_id, version, data_key_id, sealed from secret_versions
+            r#"select secret_id, owner_id, version, data_key_id as "data_key_id!", sealed from secret_versions
              where data_key_id = $1 and (secret_id, version) > ($2, $3)
-             order by secret_id, version limit $4",
+             order by secret_id, version limit $4"#,
             data_key_id,
             after.0,
             after.1,

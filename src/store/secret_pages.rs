@@ -1,19 +1,20 @@
-//! Secrets as lists and pages show them: metadata alone. No statement here reads a sealed value.
+//! Secrets as lists and pages show them: metadata alone. No statement here reads a sealed value. Lists begin with what is in
+//! sight, so that they read nothing of what others have.
 
+use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Db, Result, audit, damage, drift};
+use super::{Db, Result, audit, damage, drift, due, secret_versions};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
-use crate::model::paths::{Handle, SecretPath};
-use crate::model::secrets::{Kind, SecretDetail, SecretSort, SecretSummary, VersionSummary};
+use crate::model::paths::{Folder, Handle, SecretPath, Tag};
+use crate::model::secrets::{Kind, Scope, SecretDetail, SecretFilter, SecretSort, SecretSummary};
 
 /// The most rows of one list.
 const LIST_MAX: i64 = 2_000;
-/// Versions and record rows on a secret's page.
-const VERSIONS_SHOWN: i64 = 50;
+/// Record rows on a secret's page.
 const RECENT_SHOWN: i64 = 20;
 
 struct Row {
@@ -22,6 +23,7 @@ struct Row {
     path: String,
     kind: String,
     description: String,
+    tags: Vec<String>,
     version: i32,
     changed_at: OffsetDateTime,
     expires_at: Option<OffsetDateTime>,
@@ -41,6 +43,11 @@ impl Row {
             path: damage::path_of(self.id, &self.path),
             kind: Kind::from_name(&self.kind).unwrap_or_default(),
             description: self.description,
+            tags: self
+                .tags
+                .iter()
+                .filter_map(|tag| Tag::parse(tag).ok())
+                .collect(),
             version: self.version,
             changed_at: self.changed_at,
             expires_at: self.expires_at,
@@ -63,38 +70,51 @@ impl Db {
         sort: SecretSort,
         limit: i64,
     ) -> Result<Vec<SecretSummary>> {
+        let filter = SecretFilter {
+            text: search.to_owned(),
+            ..SecretFilter::default()
+        };
+        self.secrets_find(caller, &filter, sort, limit).await
+    }
+
+    /// What the caller may see and the filter lets through, in the given order; at most `limit`.
+    pub async fn secrets_find(
+        &self,
+        caller: &Caller,
+        filter: &SecretFilter,
+        sort: SecretSort,
+        limit: i64,
+    ) -> Result<Vec<SecretSummary>> {
         let sort = match sort {
             SecretSort::Path => "path",
             SecretSort::Changed => "changed",
             SecretSort::Kind => "kind",
         };
         let mut tx = self.begin_as(caller).await?;
-        let rows = sqlx::query_as!(
-            Row,
-            r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.version, s.changed_at, s.expires_at, s.active,
-                      coalesce(used.by, '{}') as "used_by!: Vec<String>",
-                      array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
-                      coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
-               from secrets s
-               join owners o on o.id = s.owner_id
-               left join secret_versions v on v.secret_id = s.id and v.version = s.version
-               left join (
-                   select b.secret_id, array_agg(distinct d.name order by d.name) as by
-                   from bindings b join deployments d on d.id = b.deployment_id
-                   where b.secret_id is not null group by b.secret_id
-               ) used on used.secret_id = s.id
-               where s.id in (select secrets_in_sight())
-                 and ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
+        let ids = sqlx::query_scalar!(
+            r#"select s.id
+               from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
+               where ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
+                 and ($4::text is null or o.handle = $4)
+                 and ($5::text is null or starts_with(s.path, $5 || '/'))
+                 and ($6::text is null or case $6 when 'bare' then strpos(s.path, '/') = 0 else starts_with(s.path, $6 || '/') end)
+                 and ($7::text is null or s.kind = $7)
+                 and ($8::text is null or $8 = any (s.tags))
                order by case when $2 = 'changed' then s.changed_at end desc, case when $2 = 'kind' then s.kind end,
                         lower(s.path), o.handle
                limit $3"#,
-            audit::search_words(search),
+            audit::search_words(&filter.text),
             sort,
-            limit.clamp(0, LIST_MAX)
+            limit.clamp(0, LIST_MAX),
+            filter.owner.as_ref().map(Handle::as_str),
+            filter.under.as_ref().map(Folder::as_str),
+            filter.scope.map(Scope::as_str),
+            filter.kind.map(Kind::as_str),
+            filter.tag.as_ref().map(Tag::as_str)
         )
         .fetch_all(&mut *tx)
         .await?;
-        Ok(rows.into_iter().map(Row::shown).collect())
+        of_ids(&mut tx, &ids).await
     }
 
     /// A secret's page by its owner's handle and its path. Errors: `NotFound`.
@@ -107,7 +127,7 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let summary = sqlx::query_as!(
             Row,
-            r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.version, s.changed_at, s.expires_at, s.active,
+            r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.tags, s.version, s.changed_at, s.expires_at, s.active,
                       array(select distinct d.name from bindings b join deployments d on d.id = b.deployment_id
                             where b.secret_id = s.id order by d.name) as "used_by!: Vec<String>",
                       array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
@@ -124,15 +144,8 @@ impl Db {
         .await?
         .map(Row::shown)
         .ok_or_else(|| Refusal::not_found("secret"))?;
-        let versions = sqlx::query_as!(
-            VersionSummary,
-            "select version, created_at, created_by, generated from secret_versions
-             where secret_id = $1 order by version desc limit $2",
-            summary.id,
-            VERSIONS_SHOWN
-        )
-        .fetch_all(&mut *tx)
-        .await?;
+        let versions = secret_versions::history(&mut tx, summary.id).await?;
+        let rotation = due::rotation(&mut tx, summary.id).await?;
         let runs = drift::runs_of(&mut tx, summary.id).await?;
         let recent = audit::of_secret(&mut tx, summary.id, RECENT_SHOWN).await?;
         tx.rollback().await?;
@@ -145,8 +158,38 @@ impl Db {
             summary,
             versions,
             runs,
+            rotation,
             recent,
             lost_by,
         })
     }
+}
+
+/// The rows of these secrets, in this order; what is not in sight is left out.
+pub(super) async fn of_ids(
+    tx: &mut Transaction<'_, Postgres>,
+    ids: &[Uuid],
+) -> Result<Vec<SecretSummary>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.tags, s.version, s.changed_at, s.expires_at, s.active,
+                  used.by as "used_by!: Vec<String>", fetched.by as "fetched_by!: Vec<String>",
+                  coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
+           from unnest($1::uuid[]) with ordinality as asked (id, place)
+           join secrets s on s.id = asked.id
+           join owners o on o.id = s.owner_id
+           left join secret_versions v on v.secret_id = s.id and v.version = s.version
+           cross join lateral (
+               select array(select distinct d.name from bindings b join deployments d on d.id = b.deployment_id
+                            where b.secret_id = s.id order by d.name) as by
+           ) used
+           cross join lateral (
+               select array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as by
+           ) fetched
+           order by asked.place"#,
+        ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(Row::shown).collect())
 }

@@ -75,6 +75,11 @@ fn generate(bytes: usize) -> Result<SecretString> {
     ))
 }
 
+/// From how many random bytes a generated value of that length was made.
+pub(super) fn generated_len_bytes(value_len_bytes: usize) -> usize {
+    (value_len_bytes * 3 / 4).clamp(GENERATED_MIN_BYTES, GENERATED_MAX_BYTES)
+}
+
 /// Whether it is masked in what a server says. Servers trim what they read, so blanks around it do not count.
 pub(super) fn is_maskable(value: &SecretString) -> bool {
     value.expose_secret().trim().chars().count() >= SHORTEST_MASKED_CHARS
@@ -159,6 +164,10 @@ mod tests {
         assert_eq!(one.expose_secret().len(), 43);
         assert!(!same(&one, &other));
         assert!(same(&one, &one.clone()));
+        for bytes in [16, 31, 32, 33, 4_096] {
+            let value = generate(bytes).unwrap();
+            assert_eq!(generated_len_bytes(value.expose_secret().len()), bytes);
+        }
         assert!(generate(8).is_err() && generate(1 << 20).is_err());
     }
 }

@@ -9,21 +9,22 @@ use super::audit::{self, Entry};
 use super::error::OnConstraint;
 use super::keys::{Place, Sealed};
 use super::limits::Limit;
+use super::secret_checks::Checked;
 pub use super::secret_values::NewValue;
-use super::secret_values::{check_description, check_expiry, is_maskable, resolve, same};
+use super::secret_values::{check_description, check_expiry, resolve, same};
+use super::secret_versions::Made;
+pub use super::secret_versions::Renewed;
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
-use crate::model::paths::{Handle, SecretPath};
+use crate::model::paths::{Handle, SecretPath, Tag};
 use crate::model::secrets::Kind;
 
 /// Comparisons in an hour, of one secret by one actor, over all doors.
 const COMPARES: i64 = 20;
 const HOUR_SECS: i32 = 60 * 60;
-/// How many versions back a value is known again as the same.
-const COMPARED_VERSIONS: i64 = 10;
 
 /// What is asked when a secret is made.
 pub struct NewSecret {
@@ -33,7 +34,16 @@ pub struct NewSecret {
     pub value: NewValue,
     pub kind: Kind,
     pub description: String,
+    pub tags: Vec<Tag>,
+    /// None for a certificate: its own end.
     pub expires_at: Option<OffsetDateTime>,
+}
+
+/// What was made, and what a person may want to know of the value.
+pub struct Added {
+    pub id: Uuid,
+    /// Sentences that quote nothing.
+    pub notes: Vec<String>,
 }
 
 /// Metadata that can change without touching the value. `None` leaves a field as it is.
@@ -42,24 +52,32 @@ pub struct SecretEdit {
     pub path: Option<SecretPath>,
     pub kind: Option<Kind>,
     pub description: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    /// Moving the end of one that was switched off because its end had come switches it on again.
     pub expires_at: Option<Option<OffsetDateTime>>,
     pub active: Option<bool>,
 }
 
 /// A secret within reach.
-struct Found {
-    id: Uuid,
-    owner_id: Uuid,
-    path: SecretPath,
-    version: i32,
-    expires_at: Option<OffsetDateTime>,
+pub(super) struct Found {
+    pub id: Uuid,
+    pub owner_id: Uuid,
+    pub path: SecretPath,
+    pub kind: Kind,
+    pub version: i32,
+    pub expires_at: Option<OffsetDateTime>,
     level: i32,
 }
 
 impl Db {
-    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value`, or at `owner` for a team
-    /// on which the caller has no `write`.
+    /// As [`Db::secret_add`], for those who need no notes.
     pub async fn secret_create(&self, caller: &Caller, new: NewSecret) -> Result<Uuid> {
+        Ok(self.secret_add(caller, new).await?.id)
+    }
+
+    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value` and elsewhere, or at
+    /// `owner` for a team on which the caller has no `write`.
+    pub async fn secret_add(&self, caller: &Caller, new: NewSecret) -> Result<Added> {
         if caller.user().is_none() {
             return Err(
                 Refusal::new(RefusalKind::Unauthenticated, "Sign in to add a secret.").into(),
@@ -68,6 +86,8 @@ impl Db {
         check_description(&new.description)?;
         check_expiry(new.expires_at)?;
         let (value, generated) = resolve(new.value)?;
+        let checked = Checked::of(new.kind, &value)?;
+        let end = checked.end_beside(new.expires_at);
         let id = Uuid::now_v7();
         let mut tx = self.begin_as(caller).await?;
         let owner_id = self
@@ -80,14 +100,15 @@ impl Db {
             ..Entry::of(Action::SecretCreate)
         };
         let made = sqlx::query!(
-            "insert into secrets (id, owner_id, path, kind, description, expires_at, version)
-             values ($1, $2, $3, $4, $5, $6, 1)",
+            "insert into secrets (id, owner_id, path, kind, description, tags, expires_at, version)
+             values ($1, $2, $3, $4, $5, $6, $7, 1)",
             id,
             owner_id,
             new.path.as_str(),
             new.kind.as_str(),
             new.description,
-            new.expires_at
+            &texts(&new.tags),
+            end
         )
         .execute(&mut *tx)
         .await
@@ -111,84 +132,16 @@ impl Db {
             secret_id: id,
             version: 1,
         };
-        self.add_version(&mut tx, caller, place, &value, generated)
+        let made = Made {
+            generated,
+            ..Made::default()
+        };
+        self.add_version(&mut tx, caller, place, &value, made)
             .await?;
         audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
-        Ok(id)
-    }
-
-    /// Makes the next version, if the newest is still `expected`. Returns its number. Errors: `Conflict`, `NotFound`, `Invalid`.
-    pub async fn secret_replace(
-        &self,
-        caller: &Caller,
-        id: Uuid,
-        expected: i32,
-        value: NewValue,
-    ) -> Result<i32> {
-        self.secret_renew(caller, id, expected, value, None).await
-    }
-
-    /// As [`Db::secret_replace`], and moves or clears its end in the same step. Errors: also `Invalid` at `expires_at`.
-    pub async fn secret_renew(
-        &self,
-        caller: &Caller,
-        id: Uuid,
-        expected: i32,
-        value: NewValue,
-        expires_at: Option<Option<OffsetDateTime>>,
-    ) -> Result<i32> {
-        let (value, generated) = resolve(value)?;
-        let (mut tx, found) = self
-            .within_reach(caller, id, Level::Write, Action::SecretReplace)
-            .await?;
-        let moved = found.check_end(expires_at)?;
-        let version = sqlx::query_scalar!(
-            "update secrets set version = version + 1, changed_at = now(), \
-             expires_at = case when $3 then $4 else expires_at end \
-             where id = $1 and version = $2 returning version",
-            id,
-            expected,
-            moved,
-            expires_at.flatten()
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(version) = version else {
-            tx.rollback().await?;
-            let refusal = Refusal::new(
-                RefusalKind::Conflict,
-                format!(
-                    "Someone replaced this secret meanwhile: it is at version {} now. Look at it again, then decide.",
-                    found.version
-                ),
-            );
-            return self
-                .refuse_on_record(
-                    caller,
-                    found.entry(Action::SecretReplace),
-                    "newer version exists",
-                    refusal,
-                )
-                .await;
-        };
-        let place = Place {
-            owner_id: found.owner_id,
-            secret_id: id,
-            version,
-        };
-        self.add_version(&mut tx, caller, place, &value, generated)
-            .await?;
-        let entry = Entry {
-            version: Some(version),
-            ..found.entry(Action::SecretReplace)
-        };
-        audit::record(&mut tx, caller, entry).await?;
-        if moved {
-            audit::record(&mut tx, caller, found.entry(Action::SecretEdit)).await?;
-        }
-        tx.commit().await?;
-        Ok(version)
+        let notes = checked.notes(new.expires_at);
+        Ok(Added { id, notes })
     }
 
     /// Whether the newest value equals `guess`; on record, 20 an hour for a secret and an actor.
@@ -273,19 +226,35 @@ impl Db {
         let (mut tx, found) = self
             .within_reach(caller, id, needed, Action::SecretEdit)
             .await?;
-        found.check_end(edit.expires_at)?;
+        let moved = found.check_end(edit.expires_at)?;
+        if edit.active == Some(true) && !moved && found.has_expired() {
+            tx.rollback().await?;
+            let refusal = Refusal::new(
+                RefusalKind::Conflict,
+                "It has expired. Move its day under Edit details, or empty it: that switches it on again.",
+            );
+            let entry = found.entry(Action::SecretEdit);
+            return self
+                .refuse_on_record(caller, entry, "the secret has expired", refusal)
+                .await;
+        }
+        let tags = edit.tags.as_deref().map(texts);
         let changed = sqlx::query!(
             "update secrets set
                  path = coalesce($2, path), kind = coalesce($3, kind), description = coalesce($4, description),
-                 expires_at = case when $5 then $6 else expires_at end, active = coalesce($7, active), changed_at = now()
+                 expires_at = case when $5 then $6 else expires_at end,
+                 active = coalesce($7, active or ($5 and expired_at is not null)),
+                 expired_at = case when $5 or $7 is not null then null else expired_at end,
+                 tags = coalesce($8, tags), changed_at = now()
              where id = $1",
             id,
             edit.path.as_ref().map(SecretPath::as_str),
             edit.kind.map(Kind::as_str),
             edit.description,
-            edit.expires_at.is_some(),
+            moved,
             edit.expires_at.flatten(),
-            edit.active
+            edit.active,
+            tags.as_deref()
         )
         .execute(&mut *tx)
         .await
@@ -334,7 +303,7 @@ impl Db {
     }
 
     /// A transaction and the secret in it, if the caller reaches `needed` on it; otherwise the refusal, on record.
-    async fn within_reach(
+    pub(super) async fn within_reach(
         &self,
         caller: &Caller,
         id: Uuid,
@@ -343,7 +312,7 @@ impl Db {
     ) -> Result<(Transaction<'static, Postgres>, Found)> {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query!(
-            r#"select owner_id, path, version, expires_at, reach(owner_id, 'secret', id, path) as "level!" from secrets where id = $1"#,
+            r#"select owner_id, path, kind, version, expires_at, reach(owner_id, 'secret', id, path) as "level!" from secrets where id = $1"#,
             id
         )
         .fetch_optional(&mut *tx)
@@ -364,6 +333,7 @@ impl Db {
             id,
             owner_id: row.owner_id,
             path: damage::path_of(id, &row.path),
+            kind: Kind::from_name(&row.kind).unwrap_or_default(),
             version: row.version,
             expires_at: row.expires_at,
             level: row.level,
@@ -380,77 +350,26 @@ impl Db {
         }
         Ok((tx, found))
     }
-
-    pub(super) async fn add_version(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        caller: &Caller,
-        place: Place,
-        value: &SecretString,
-        generated: bool,
-    ) -> Result<()> {
-        let value_id = self.value_id(tx, place, value).await?;
-        let (data_key_id, sealed) = self.seal(tx, place, value).await?;
-        sqlx::query!(
-            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, maskable, created_by, value_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            place.secret_id,
-            place.owner_id,
-            place.version,
-            data_key_id,
-            sealed.0,
-            generated,
-            is_maskable(value),
-            audit::name_of(caller),
-            value_id
-        )
-        .execute(&mut **tx)
-        .await?;
-        Ok(())
-    }
-}
-
-impl Db {
-    /// The id of the value: that of a recent version with the same one, else a new one.
-    async fn value_id(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        place: Place,
-        value: &SecretString,
-    ) -> Result<Uuid> {
-        let recent = sqlx::query!(
-            "select version, sealed, value_id from secret_versions where secret_id = $1 order by version desc limit $2",
-            place.secret_id,
-            COMPARED_VERSIONS
-        )
-        .fetch_all(&mut **tx)
-        .await?;
-        for row in recent {
-            let before = Place {
-                version: row.version,
-                ..place
-            };
-            // One that is damaged or destroyed is like no other.
-            if let Ok(old) = self.unseal(tx, before, &Sealed(row.sealed)).await
-                && same(&old, value)
-            {
-                return Ok(row.value_id);
-            }
-        }
-        Ok(Uuid::now_v7())
-    }
 }
 
 impl Found {
     /// Whether this moves its end. One that stays may be past, so that the rest can be changed. Errors: `Invalid` at `expires_at`.
-    fn check_end(&self, expires_at: Option<Option<OffsetDateTime>>) -> Result<bool, Refusal> {
+    pub(super) fn check_end(
+        &self,
+        expires_at: Option<Option<OffsetDateTime>>,
+    ) -> Result<bool, Refusal> {
         match expires_at {
             Some(end) if end != self.expires_at => check_expiry(end).map(|()| true),
             _ => Ok(false),
         }
     }
 
-    fn entry(&self, action: Action) -> Entry<'_> {
+    fn has_expired(&self) -> bool {
+        self.expires_at
+            .is_some_and(|end| end <= OffsetDateTime::now_utc())
+    }
+
+    pub(super) fn entry(&self, action: Action) -> Entry<'_> {
         Entry {
             owner_id: Some(self.owner_id),
             secret: Some((self.id, &self.path)),
@@ -503,19 +422,23 @@ async fn record_edit(
 
 /// Why a secret is opened for nobody, for the record and for a person.
 fn closed(active: bool, expired: bool) -> Option<(&'static str, &'static str)> {
-    if !active {
-        Some((
-            "the secret is switched off",
-            "It is switched off, so it is opened for nobody. Switch it on to compare.",
-        ))
-    } else if expired {
+    if expired {
         Some((
             "the secret has expired",
             "It has expired, so it is opened for nobody. Move its day to compare.",
         ))
+    } else if !active {
+        Some((
+            "the secret is switched off",
+            "It is switched off, so it is opened for nobody. Switch it on to compare.",
+        ))
     } else {
         None
     }
+}
+
+fn texts(tags: &[Tag]) -> Vec<String> {
+    tags.iter().map(Tag::to_string).collect()
 }
 
 pub(super) fn path_taken() -> Refusal {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use sealport::model::actors::Caller;
 use sealport::model::drafts::DraftForm;
-use sealport::model::imports::Folder;
+use sealport::model::imports::Destination;
 use sealport::model::paths::{DeploymentName, Handle, SecretPath};
-use sealport::store::secrets::{NewSecret, NewValue};
+use sealport::store::secrets::{NewSecret, NewValue, SecretEdit};
 use secrecy::SecretString;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::table::{self, CALLERS, Row};
@@ -96,6 +97,7 @@ impl Installation {
         let name = format!("owners-server-{number}-x");
         let made = async |at: &str, value: &str| {
             let new = NewSecret {
+                tags: Vec::new(),
                 owner: team.cloned(),
                 path: SecretPath::parse(at).unwrap(),
                 value: NewValue::Typed(SecretString::from(value)),
@@ -107,6 +109,14 @@ impl Installation {
         };
         let secret = made(&path, "a value to keep").await;
         let free = made(&format!("{path}_FREE"), "another value").await;
+        // An older version, and one that ends soon.
+        let newer = NewValue::Generated { bytes: 32 };
+        db.secret_replace(maker, free, 1, newer).await.unwrap();
+        let soon = SecretEdit {
+            expires_at: Some(Some(OffsetDateTime::now_utc() + Duration::days(3))),
+            ..SecretEdit::default()
+        };
+        db.secret_edit(maker, secret, soon).await.unwrap();
         let binding = world::secret(&format!("OWNERS_ENV_{number}_X"), secret);
         let mut spec = world::spec(&name, vec![binding]);
         spec.owner = team.cloned();
@@ -126,7 +136,7 @@ impl Installation {
             .await
             .unwrap();
         let file = format!("{path}_WAITS=a value that waits");
-        db.import_keep(maker, &Folder::default(), file.as_bytes())
+        db.import_keep(maker, &Destination::default(), file.as_bytes())
             .await
             .unwrap();
         let import = db.import_waiting(maker).await.unwrap().unwrap().id;

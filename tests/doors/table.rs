@@ -63,8 +63,15 @@ POST /_fn/reset_make                  | id={secret} | r rrrr rrrr rr ii
 POST /_fn/reset_open                  | link=guess | o oooo oooo oo ii
 POST /_fn/account_ending              | handle={handle} | r rrrr rrrr rr ii
 POST /_fn/account_end                 | id={secret}&handle={handle}&confirm={handle} | r rrrr rrrr rr ii
+POST /_fn/secret_versions_kept        | | o oooo oooo oo ii
+POST /_fn/versions_keep               | keep_count=5 | r rrrr rrrr rr ii
 POST /_fn/activity_list               | | s oooo ooos oo ii
 POST /_fn/secrets_list                | | s ssss ssss oo ii
+POST /_fn/secrets_tree                | owner={handle} | s ssss ssss oo ii
+POST /_fn/secrets_facets              | | o oooo oooo oo ii
+POST /_fn/secrets_due                 | | s ssss ssss oo ii
+POST /_fn/folder_rule                 | owner={handle}&under={prefix} | o oooo oooo oo ii
+POST /_fn/folder_rotation             | owner={handle}&under={prefix}&after_days=30 | d rrdd rrdd nn ii
 POST /_fn/secret_open                 | handle={handle}&path={path} | s ssss ssss nn ii
 POST /_fn/secret_add                  | path={path}_NEW&value=a+new+value | d mmmm mmmm mm ii
 POST /_fn/secret_add                  | owner={handle}&path={path}_NEW&value=a+new+value | d rrrr rrdd rr ii
@@ -73,6 +80,9 @@ POST /_fn/secret_compare              | id={secret}&path={handle}:{path}&value=g
 POST /_fn/secret_edit                 | id={secret}&path={handle}:{path}&rename={path}&description=other | d rrdd rrdd nn ii
 POST /_fn/secret_edit                 | id={secret}&path={handle}:{path}&rename={path}_B | d rrrd rrrd nn ii
 POST /_fn/secret_switch               | id={secret}&path={handle}:{path}&on=false | d rrdd rrdd nn ii
+POST /_fn/secret_roll_back            | id={free}&path={handle}:{path}_FREE&expected=2&version=1 | d rrdd rrdd nn ii
+POST /_fn/secret_version_destroy      | id={free}&path={handle}:{path}_FREE&version=1&confirm=1 | d rrrd rrrd nn ii
+POST /_fn/secret_rotation             | id={secret}&path={handle}:{path}&after_days=30 | d rrdd rrdd nn ii
 POST /_fn/secret_delete               | id={free}&path={handle}:{path}_FREE&confirm={path}_FREE | d rrrd rrrd nn ii
 POST /_fn/secret_move_plan            | id={secret} | s nnnn nnns nn ii
 POST /_fn/secret_move                 | id={secret}&to={handle} | r nnnn nnnr nn ii

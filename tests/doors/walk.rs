@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where rows are somebody's. The record is not: it grows with every refusal.
-pub const TABLES_OF_AN_OWNER: [&str; 16] = [
+pub const TABLES_OF_AN_OWNER: [&str; 17] = [
     "grants",
     "team_members",
     "owners",
@@ -13,6 +13,7 @@ pub const TABLES_OF_AN_OWNER: [&str; 16] = [
     "data_keys",
     "secret_versions",
     "pending_imports",
+    "rotation_rules",
     "drafts",
     "deployment_names",
     "deployments",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sealport::model::actors::{Actor, Caller, Origin, Presented};
 use sealport::model::errors::RefusalKind;
-use sealport::model::imports::{Folder, Import, Imported, LineState, Note};
+use sealport::model::imports::{Destination, Import, Imported, LineState, Note};
 use sealport::model::secrets::{Kind, SecretSort};
 use sealport::store::Db;
 use sealport::store::secrets::{NewValue, SecretEdit};
@@ -15,8 +15,8 @@ use crate::opening::{as_admin, open};
 use crate::people::{add, caller, recorded, refusal, text};
 use crate::secrets::{new, own, path};
 
-fn folder(text: &str) -> Folder {
-    Folder::parse(text).unwrap()
+fn folder(text: &str) -> Destination {
+    Destination::parse(text).unwrap()
 }
 
 async fn keep(db: &Db, me: &Caller, under: &str, file: &str) -> Import {

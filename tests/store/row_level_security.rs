@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sealport::model::actors::{Actor, Caller, Origin, Presented};
+use sealport::model::actors::{Actor, Caller, Job, Origin, Presented};
 use sealport::store::Db;
 use sealport::store::db::begin_for_tests;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
@@ -114,6 +114,12 @@ const TABLES: &[Table] = &[
                  values ('{team}', gen_random_uuid(), '', '{}', '\\x00', now() + interval '1 hour')",
     },
     Table {
+        name: "rotation_rules",
+        row: "owner_id = '{ann}'",
+        owner_sees: true,
+        forged: "(id, owner_id, secret_id, after_days, set_by) values (gen_random_uuid(), '{ann}', '{secret}', 1, 'eve')",
+    },
+    Table {
         name: "audit",
         row: "owner_id = '{ann}' and action = 'secret.create'",
         owner_sees: true,
@@ -199,7 +205,8 @@ const ROWS: &str = "
     insert into team_members (team_id, user_id, level, added_by) values ('{team}', '{ann}', 4, 'ann');
     insert into grants (id, owner_id, secret_id, grantee_id, level, granted_by, granted_by_name)
         values ('{team}', '{ann}', '{secret}', '{team}', 2, '{ann}', 'ann');
-    insert into settings (key, value) values ('colour', '1');
+    insert into rotation_rules (id, owner_id, prefix, after_days, set_by) values ('{team}', '{ann}', 'project/shop', 30, 'ann');
+    insert into settings (key, value) values ('colour', '1'), ('secret_versions', '{}');
     insert into one_time_links (hash, purpose, expires_at) values ('aa', 'first-administrator', now() + interval '1 hour');
     insert into sessions (id_hash, user_id, data, expires_at) values ('aa', '{ann}', '{}', now() + interval '1 hour');
     insert into known_addresses (user_id, address) values ('{ann}', '192.0.2.1');
@@ -419,7 +426,7 @@ async fn settings_are_read_by_whoever_is_signed_in_and_changed_by_the_operator()
     let nobody = &house.strangers[1].1;
     assert_eq!(
         house.rows_as(&house.ann, "select 1 from settings").await,
-        Ok(1)
+        Ok(2)
     );
     assert_eq!(house.rows_as(nobody, "select 1 from settings").await, Ok(0));
     assert_eq!(
@@ -435,6 +442,78 @@ async fn settings_are_read_by_whoever_is_signed_in_and_changed_by_the_operator()
         )
         .await;
     assert_eq!(made, Err("42501".into()));
+    // An administrator decides on old versions, and on nothing else.
+    as_admin(
+        &house.database,
+        &house.filled(
+            "alter table users disable trigger users_guard; update users set is_admin = true where id = '{bob}'",
+        ),
+    )
+    .await;
+    let administrator = &house.strangers[0].1;
+    let changed = "update settings set value = '{\"count\": 5}'";
+    assert_eq!(house.rows_as(administrator, changed).await, Ok(1));
+    assert_eq!(house.rows_as(&house.ann, changed).await, Ok(0));
+}
+
+/// Jobs are bound too: each does its own, and nothing else of a secret.
+#[tokio::test]
+async fn the_jobs_that_look_after_secrets_do_their_own_alone() {
+    let house = house().await;
+    let second = "update secrets set version = 2 where id = '{secret}';
+        insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, maskable, created_by)
+        values ('{secret}', '{ann}', 2, '{data_key}', '\\x00', true, 'ann')";
+    as_admin(&house.database, &house.filled(second)).await;
+    let gone = |version: i32| {
+        format!(
+            "update secret_versions set sealed = '', data_key_id = null, destroyed_at = now() \
+             where secret_id = '{{secret}}' and version = {version}"
+        )
+    };
+    let own = |set: &str| format!("update secrets set {set} where id = '{{secret}}'");
+    let version = |generated: bool| {
+        format!(
+            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, maskable, created_by, generated)
+             values ('{{secret}}', '{{ann}}', 3, '{{data_key}}', '\\x00', true, 'caretaker', {generated})"
+        )
+    };
+    let no = || Err("42501".to_owned());
+    let (retention, caretaker) = (Caller::job(Job::Retention), Caller::job(Job::Caretaker));
+    for (who, sql, done) in [
+        (&retention, own("active = false"), Ok(0)),
+        (&retention, "delete from secrets".into(), Ok(0)),
+        (
+            &retention,
+            "update secret_versions set sealed = '\\x01' where version = 1".into(),
+            no(),
+        ),
+        // Never the newest, and what is destroyed stays so.
+        (&retention, gone(2), no()),
+        (&retention, gone(1), Ok(1)),
+        (&house.ann, gone(2), no()),
+        (
+            &house.ann,
+            "update secret_versions set sealed = '\\x01', data_key_id = '{data_key}', destroyed_at = null where version = 1"
+                .into(),
+            no(),
+        ),
+        (&caretaker, "select 1 from data_keys where active".into(), Ok(2)),
+        (&caretaker, gone(1), Ok(0)),
+        (&caretaker, own("path = 'X'"), no()),
+        (&caretaker, own("expires_at = null, description = 'x'"), no()),
+        (&caretaker, own("active = false"), Ok(1)),
+        (&caretaker, own("active = true"), no()),
+        (&caretaker, version(false), no()),
+        (&caretaker, version(true), Ok(1)),
+        (
+            &caretaker,
+            "update deployments set wanted = false where id = '{deployment}'".into(),
+            no(),
+        ),
+        (&caretaker, "delete from rotation_rules".into(), Ok(0)),
+    ] {
+        assert_eq!(house.rows_as(who, &sql).await, done, "{:?}: {sql}", who.actor);
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub fn new(at: &str, value: &str) -> NewSecret {
         value: NewValue::Typed(text(value)),
         kind: Kind::ApiKey,
         description: format!("for {at}"),
+        tags: Vec::new(),
         expires_at: None,
     }
 }
@@ -84,6 +85,7 @@ async fn the_life_of_a_secret() {
         SecretEdit {
             path: Some(path("STRIPE_KEY")),
             description: Some("the shop's".into()),
+            tags: None,
             kind: Some(Kind::Custom),
             expires_at: Some(Some(expiry)),
             active: Some(false),
@@ -303,7 +305,7 @@ async fn one_that_has_expired_is_opened_for_nobody_until_its_day_is_moved() {
     let still = refusal(db.secret_compare(&me, id, text("newer")).await);
     assert_eq!(still.kind, RefusalKind::Conflict);
     let renewed = db.secret_renew(&me, id, 2, value(), Some(None)).await;
-    assert_eq!(renewed.unwrap(), 3);
+    assert_eq!(renewed.unwrap().version, 3);
     assert!(is(&db, &me, id, "newer").await);
     assert_eq!(
         recorded(&database).await[1..],

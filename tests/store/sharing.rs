@@ -6,7 +6,7 @@ use sealport::model::actors::Caller;
 use sealport::model::errors::RefusalKind;
 use sealport::model::grants::{Shareable, Shared};
 use sealport::model::levels::Level;
-use sealport::model::paths::{DeploymentName, Handle, SecretPrefix};
+use sealport::model::paths::{DeploymentName, Folder, Handle};
 use sealport::model::secrets::SecretSort;
 use sealport::store::Db;
 use sealport::store::secrets::{NewSecret, NewValue, SecretEdit};
@@ -49,7 +49,7 @@ fn secret(id: Uuid) -> Shareable {
 fn folder(of: &Caller, prefix: &str) -> Shareable {
     Shareable::Folder {
         owner: own(of),
-        prefix: SecretPrefix::parse(prefix).unwrap(),
+        prefix: Folder::parse(prefix).unwrap(),
     }
 }
 
@@ -434,6 +434,7 @@ async fn a_team_reaches_by_the_levels_of_its_members() {
         );
     }
     let made = |who: &'static str| NewSecret {
+        tags: Vec::new(),
         owner: Some(handle("ops")),
         ..new(who, "value")
     };
@@ -560,6 +561,7 @@ async fn a_team_that_owns_nothing_is_dissolved_for_good() {
         .await
         .unwrap();
     let teams = NewSecret {
+        tags: Vec::new(),
         owner: Some(ops.clone()),
         ..new("TEAM_KEY", "value")
     };

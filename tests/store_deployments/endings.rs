@@ -260,6 +260,7 @@ async fn everything_goes_to_the_heir_in_one_step() {
         .secret_create(
             &house.ben,
             sealport::store::secrets::NewSecret {
+                tags: Vec::new(),
                 owner: None,
                 path: SecretPath::parse("LATE").unwrap(),
                 value: NewValue::Typed(guess("late")),

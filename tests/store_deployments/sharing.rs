@@ -233,6 +233,7 @@ async fn a_teams_deployment_binds_what_the_actor_and_the_team_may_use() {
         .await
         .unwrap();
     let teams = NewSecret {
+        tags: Vec::new(),
         owner: Some(ops.clone()),
         path: SecretPath::parse("TEAM_KEY").unwrap(),
         value: NewValue::Typed(SecretString::from("the team's value")),

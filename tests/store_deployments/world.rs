@@ -64,6 +64,7 @@ impl World {
             value: NewValue::Typed(SecretString::from(value)),
             kind: Kind::ApiKey,
             description: String::new(),
+            tags: Vec::new(),
             expires_at: None,
         };
         self.db.secret_create(caller, new).await.unwrap()

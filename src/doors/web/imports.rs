@@ -14,7 +14,7 @@ use crate::app::secret_import::FILE_FORM;
 use crate::app::wire::{FLASH_KEY, Flash};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
-use crate::model::imports::Folder;
+use crate::model::imports::Destination;
 use crate::model::paths::PATH_LEN_BYTES;
 use crate::store;
 
@@ -32,7 +32,7 @@ pub async fn import(
         Err(refusal) => return plain(&refusal),
     };
     let kept: Result<(), store::Error> = async {
-        let under = Folder::parse(&sent.under)?;
+        let under = Destination::parse(&sent.under)?;
         state.db.import_keep(&caller, &under, sent.file()?).await?;
         Ok(())
     }

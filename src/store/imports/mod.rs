@@ -14,12 +14,13 @@ use super::deployments::person;
 use super::error::OnConstraint;
 use super::keyring::ImportPlace;
 use super::keys::{Place, Sealed};
+use super::secret_versions::Made;
 use super::secrets::path_taken;
 use super::{Db, Error, Result, env_files};
 use crate::model::actors::{Caller, SignedInUser};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
-use crate::model::imports::{Folder, IMPORT_WAITS_MINUTES, Import, Imported};
+use crate::model::imports::{Destination, IMPORT_WAITS_MINUTES, Import, Imported};
 use crate::model::levels::Level;
 use crate::model::paths::SecretPath;
 use crate::model::secrets::Kind;
@@ -27,7 +28,12 @@ use crate::model::secrets::Kind;
 impl Db {
     /// Reads a file, plans it under the folder, and keeps its values sealed until the person decides. An older one of theirs goes.
     /// Errors: `Invalid` at `file`.
-    pub async fn import_keep(&self, caller: &Caller, under: &Folder, file: &[u8]) -> Result<()> {
+    pub async fn import_keep(
+        &self,
+        caller: &Caller,
+        under: &Destination,
+        file: &[u8],
+    ) -> Result<()> {
         let user = person(caller)?;
         let file = env_files::parse(file)?;
         let (plan, values) = self.import_plan(caller, user, under, file).await?;
@@ -73,7 +79,7 @@ impl Db {
         let plan = read(row.plan)?;
         Ok(Some(Import {
             id: row.id,
-            under: Folder::parse(&row.under)?,
+            under: Destination::parse(&row.under)?,
             format: plan.format,
             lines: plan.lines.into_iter().map(|planned| planned.line).collect(),
             expires_at: row.expires_at,
@@ -230,7 +236,8 @@ impl Db {
             secret_id: made.id,
             version: made.version,
         };
-        self.add_version(tx, caller, place, value, false).await?;
+        self.add_version(tx, caller, place, value, Made::default())
+            .await?;
         let entry = Entry {
             secret: Some((made.id, line.path)),
             version: Some(made.version),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::model::actors::{Caller, SignedInUser};
 use crate::model::audit::Action;
-use crate::model::imports::{FileFormat, Folder, ImportLine, LineState, Note};
+use crate::model::imports::{Destination, FileFormat, ImportLine, LineState, Note};
 use crate::model::levels::Level;
 use crate::model::paths::{EnvName, SecretPath};
 use crate::store::audit::{self, Entry};
@@ -54,7 +54,7 @@ impl Db {
         &self,
         caller: &Caller,
         user: &SignedInUser,
-        under: &Folder,
+        under: &Destination,
         file: EnvFile,
     ) -> Result<(Plan, Vec<SecretString>)> {
         let format = file.format;
@@ -224,7 +224,7 @@ fn invalid(reason: impl Into<String>) -> LineState {
 }
 
 /// A line by itself, and its value.
-fn read_line(under: &Folder, line: Line) -> (Planned, SecretString) {
+fn read_line(under: &Destination, line: Line) -> (Planned, SecretString) {
     let (path, state, notes, value) = match line.read {
         Err(unread) => {
             let path = unread.name.and_then(|name| under.join(&name).ok());

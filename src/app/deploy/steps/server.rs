@@ -158,6 +158,7 @@ pub async fn seal_new(
                 value: NewValue::Typed(value.into_value()),
                 kind: Kind::ApiKey,
                 description: String::new(),
+                tags: Vec::new(),
                 expires_at: None,
             };
             db.secret_create(caller, new)

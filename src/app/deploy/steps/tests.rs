@@ -8,6 +8,7 @@ use crate::model::secrets::{Kind, SecretSummary};
 
 fn secret(path: &str) -> SecretSummary {
     SecretSummary {
+        tags: Vec::new(),
         id: Uuid::now_v7(),
         owner: "ann".into(),
         path: SecretPath::parse(path).unwrap(),

@@ -1,0 +1,43 @@
+//! Where a secret is shown: the caller's own by its path, another's by `handle:path`.
+
+use super::super::secrets::address;
+use crate::model::actors::Caller;
+use crate::model::errors::Refusal;
+use crate::model::paths::{Handle, SecretPath};
+
+/// The secret's page; the list for what is no path.
+pub fn own(caller: &Caller, path: &str) -> String {
+    let handle = match path.split_once(':') {
+        Some((handle, _)) => Handle::parse(handle).map(String::from).ok(),
+        None => caller.user().map(|user| user.handle.clone()),
+    };
+    match (SecretPath::parse(bare(path)), handle) {
+        (Ok(path), Some(handle)) => address(&handle, path.as_str()),
+        _ => "/secrets".to_owned(),
+    }
+}
+
+/// A path without its owner.
+pub fn bare(path: &str) -> &str {
+    path.split_once(':').map_or(path, |(_, path)| path)
+}
+
+/// Another path of the same owner.
+pub fn beside(path: &str, other: &str) -> String {
+    match path.split_once(':') {
+        Some((handle, _)) => format!("{handle}:{other}"),
+        None => other.to_owned(),
+    }
+}
+
+/// Back to a form of the page, opened.
+pub async fn again(
+    caller: &Caller,
+    path: &str,
+    form: &'static str,
+    refusal: Refusal,
+    typed: &[(&str, &str)],
+) -> Result<(), Refusal> {
+    let to = format!("{}#{form}", own(caller, path));
+    super::super::wire::back(&to, form, refusal, typed).await
+}

@@ -1,0 +1,71 @@
+//! What administrators decide for the whole installation while it runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::audit::{self, Entry};
+use super::{Db, Result};
+use crate::model::actors::Caller;
+use crate::model::audit::Action;
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::secrets::VersionsKept;
+
+const VERSIONS_KEY: &str = "secret_versions";
+
+/// As it stands in the table.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stored {
+    count: Option<i32>,
+    days: Option<i32>,
+}
+
+impl Db {
+    /// Which old versions of secrets are kept.
+    pub async fn versions_kept(&self, caller: &Caller) -> Result<VersionsKept> {
+        let mut tx = self.begin_as(caller).await?;
+        let stored = sqlx::query_scalar!("select value from settings where key = $1", VERSIONS_KEY)
+            .fetch_optional(&mut *tx)
+            .await?;
+        // A row that does not read keeps everything.
+        let stored: Stored = stored
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default();
+        Ok(VersionsKept {
+            count: stored.count.filter(|count| *count >= 0),
+            days: stored.days.filter(|days| *days >= 1),
+        })
+    }
+
+    /// Decides which old versions of secrets are kept; the next round of the retention destroys the others.
+    /// Errors: `Denied` for whoever is no administrator.
+    pub async fn versions_keep(&self, caller: &Caller, kept: VersionsKept) -> Result<()> {
+        let entry = Entry::of(Action::SettingsChange);
+        let mut tx = self.begin_as(caller).await?;
+        let may = sqlx::query_scalar!(r#"select is_administrator() as "may!""#)
+            .fetch_one(&mut *tx)
+            .await?;
+        if !may {
+            tx.rollback().await?;
+            let refusal = Refusal::new(
+                RefusalKind::Denied,
+                "Only administrators change what the installation keeps.",
+            );
+            return self
+                .refuse_on_record(caller, entry, "no administrator", refusal)
+                .await;
+        }
+        let stored = serde_json::json!({ "count": kept.count, "days": kept.days });
+        sqlx::query!(
+            "insert into settings (key, value) values ($1, $2)
+             on conflict (key) do update set value = excluded.value, changed_at = now()",
+            VERSIONS_KEY,
+            stored
+        )
+        .execute(&mut *tx)
+        .await?;
+        let reason = Some("old versions of secrets that are kept");
+        audit::record(&mut tx, caller, Entry { reason, ..entry }).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
