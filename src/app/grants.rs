@@ -206,11 +206,16 @@ fn Given(grant: Grant, people: Vec<String>, is_secret: bool, from: String) -> im
         )),
         _ => None,
     };
+    let label = if is_secret && by_folder.is_some() {
+        "Take back for the whole folder"
+    } else {
+        "Take back"
+    };
     view! {
         <li class="flex flex-wrap items-center gap-x-4 gap-y-1 py-2">
             <Named holder=grant.grantee.clone() />
             <span class="badge badge-sm">{grant.level.as_str()}</span>
-            <span class="min-w-0 flex-1 text-sm text-dim">
+            <span class="min-w-0 flex-1 basis-72 text-sm text-dim">
                 {by_folder
                     .filter(|(prefix, _)| is_secret || !from.ends_with(prefix))
                     .map(|(prefix, href)| {
@@ -220,7 +225,7 @@ fn Given(grant: Grant, people: Vec<String>, is_secret: bool, from: String) -> im
                 <Only only=grant.only.clone() />
                 {(!people.is_empty()).then(|| format!(". In the team: {}", people.join(", ")))}
             </span>
-            {grant.endable.then(|| view! { <TakeBack grant=grant.clone() from label="Take back" /> })}
+            {grant.endable.then(|| view! { <TakeBack grant=grant.clone() from label /> })}
         </li>
     }
 }

@@ -96,7 +96,7 @@ fn Row(grant: Grant, of: String, is_self: bool) -> impl IntoView {
         <li class="flex flex-wrap items-center gap-x-4 gap-y-1 py-2">
             <a class="link min-h-6 break-all font-mono" href=href>{what}</a>
             <span class="badge badge-sm">{grant.level.as_str()}</span>
-            <span class="min-w-0 flex-1 text-sm text-dim">
+            <span class="min-w-0 flex-1 basis-72 text-sm text-dim">
                 {by_team.map(|team| format!("through the team {team}, "))}
                 "given by " {grant.given_by.clone()} " " <When at=grant.given_at />
                 <Only only=grant.only.clone() />

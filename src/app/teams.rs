@@ -273,7 +273,7 @@ fn MemberRow(member: Member, team: String, me: String, is_admin: bool) -> impl I
         <li class="flex flex-wrap items-center gap-x-4 gap-y-2 py-2">
             <a class="link min-h-6 font-mono" href=format!("/people/{}", member.handle)>{member.handle.clone()}</a>
             <span class="badge badge-sm">{member.level.as_str()}</span>
-            <span class="min-w-0 flex-1 text-sm text-dim">
+            <span class="min-w-0 flex-1 basis-72 text-sm text-dim">
                 "added by " {member.added_by.clone()} " " <When at=member.added_at />
             </span>
             {is_admin
