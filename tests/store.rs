@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "store/audit_chain.rs"]
+mod audit_chain;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 use leptos_router::hooks::{use_params_map, use_query_map};
 use uuid::Uuid;
 
+use super::activity_parts::ActivityOf;
 use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentView, GatewayTokenNew, StateBadge, deployment,
     token_shown_once,
@@ -78,6 +79,7 @@ pub fn DeploymentPage() -> impl IntoView {
                                     {connect(&found, token, &token_flash)}
                                     {bindings(&found.detail.bindings)}
                                     {older(&found.detail.releases)}
+                                    <ActivityOf deployment=name.to_string() />
                                     {danger(&name, &destroy_flash)}
                                 </div>
                             </Page>

@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod value_field;
 
 pub mod activity;
+pub mod activity_parts;
 pub mod people;
 pub mod settings;
 pub mod tokens;

@@ -5,7 +5,7 @@ use leptos_router::hooks::{use_params_map, use_query_map};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::activity::Told;
+use super::activity_parts::ActivityOf;
 use super::fields::{SelectField, TextField};
 use super::frame::{Folding, Here, Page, Section, page};
 use super::icons::Icon;
@@ -236,11 +236,7 @@ pub fn SecretPage() -> impl IntoView {
         };
         let words = opened.clone();
         let flash = move |form: &str| words.flash_of(form);
-        let SecretDetail {
-            summary,
-            versions,
-            recent,
-        } = secret;
+        let SecretDetail { summary, versions } = secret;
         let now = OffsetDateTime::now_utc();
         let form = FormOf {
             id: summary.id,
@@ -276,23 +272,7 @@ pub fn SecretPage() -> impl IntoView {
                     <div class="flex min-w-0 flex-col gap-5">
                         <UsedBy secret=summary.clone() />
                         <Versions versions newest=summary.version />
-                        <Section title="Recent activity" id="recent">
-                            <ul class="flex flex-col gap-2.5 text-sm">
-                                {recent
-                                    .into_iter()
-                                    .map(|row| {
-                                        view! {
-                                            <li>
-                                                <Told row=row.clone() here=true />
-                                                <div class="text-dim">
-                                                    <When at=row.at />
-                                                </div>
-                                            </li>
-                                        }
-                                    })
-                                    .collect_view()}
-                            </ul>
-                        </Section>
+                        <ActivityOf secret=summary.id />
                     </div>
                 </div>
             </Page>

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod serve;
 
+pub mod audit;
 pub mod key;
 pub mod user;
 
@@ -31,6 +32,9 @@ enum Command {
     /// The master key.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The record of every access: whether it is whole, and what becomes of its oldest part.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 #[derive(Subcommand)]
@@ -79,6 +83,7 @@ pub fn main() -> ExitCode {
                 ..
             }) => user::add(&email, admin, database).await,
             Command::Key(KeyCommand::New) => key::new(),
+            Command::Audit(command) => audit::run(command).await,
         }
     });
     match done {

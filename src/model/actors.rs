@@ -35,6 +35,8 @@ pub enum Job {
     Limits,
     /// Removes what is past its age: drafts, sessions, log lines, attempts.
     Retention,
+    /// Numbers and seals the record.
+    Sealer,
     /// A person at the host's command line.
     Operator,
 }
@@ -45,6 +47,7 @@ impl Job {
             Job::Supervisor => "supervisor",
             Job::Limits => "limits",
             Job::Retention => "retention",
+            Job::Sealer => "sealer",
             Job::Operator => "operator",
         }
     }

@@ -118,7 +118,6 @@ impl SecretSummary {
 pub struct SecretDetail {
     pub summary: SecretSummary,
     pub versions: Vec<VersionSummary>,
-    pub recent: Vec<super::audit::AuditRow>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,7 +39,8 @@ impl Keys {
             .await?;
         let known = sqlx::query!(
             r#"select fingerprint, canary, active,
-                      (active or exists (select 1 from data_keys where master_key = fingerprint)) as "needed!"
+                      (active or exists (select 1 from data_keys where master_key = fingerprint)
+                              or exists (select 1 from chain_keys where master_key = fingerprint)) as "needed!"
                from master_keys order by created_at"#
         )
         .fetch_all(&mut *conn)
@@ -91,7 +92,7 @@ impl Keys {
         &self.active
     }
 
-    fn master(&self, fingerprint: &str) -> Result<&MasterKey> {
+    pub(super) fn master(&self, fingerprint: &str) -> Result<&MasterKey> {
         self.masters
             .iter()
             .find(|key| key.fingerprint() == fingerprint)
@@ -224,7 +225,7 @@ impl Db {
     }
 }
 
-fn seal_failed(error: SealError) -> Error {
+pub(super) fn seal_failed(error: SealError) -> Error {
     Error::caused("a value could not be sealed or opened", error)
 }
 

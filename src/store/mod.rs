@@ -10,7 +10,14 @@ mod keyring;
 pub mod keys;
 mod roles;
 
+pub mod activity;
 pub mod audit;
+pub mod chain;
+pub mod chain_check;
+mod chain_file;
+mod chain_keys;
+mod sealer;
+
 mod secret_pages;
 mod secret_values;
 pub mod secrets;
@@ -34,5 +41,5 @@ pub mod tokens;
 
 pub mod retention;
 
-pub use db::{DatabaseConfig, Db, KeySource, Mode, new_key};
+pub use db::{DatabaseConfig, Db, KeySource, Mode, OwnerLogin, new_key};
 pub use error::{Error, Result};

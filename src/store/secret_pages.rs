@@ -11,9 +11,8 @@ use crate::model::secrets::{Kind, SecretDetail, SecretSort, SecretSummary, Versi
 
 /// The most rows of one list.
 const LIST_MAX: i64 = 2_000;
-/// Versions and record rows on a secret's page.
+/// Versions on a secret's page.
 const VERSIONS_SHOWN: i64 = 50;
-const RECENT_SHOWN: i64 = 20;
 
 struct Row {
     id: Uuid,
@@ -123,11 +122,6 @@ impl Db {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let recent = audit::of_secret(&mut tx, summary.id, RECENT_SHOWN).await?;
-        Ok(SecretDetail {
-            summary,
-            versions,
-            recent,
-        })
+        Ok(SecretDetail { summary, versions })
     }
 }

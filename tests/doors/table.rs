@@ -31,6 +31,8 @@ POST /_fn/preferences_set             | theme=dark | done | done | done | sign-i
 POST /_fn/confinement                 | | own | own | own | sign-in
 POST /_fn/installation                | | own | own | own | sign-in
 POST /_fn/activity_list               | | shown | own | own | sign-in
+POST /_fn/activity_days               | | own | own | own | sign-in
+POST /_fn/activity_of                 | secret={secret} | shown | own | own | sign-in
 POST /_fn/secrets_list                | | shown | own | own | sign-in
 POST /_fn/secret_open                 | handle={handle}&path={path} | shown | not-found | not-found | sign-in
 POST /_fn/secret_add                  | path={path}_NEW&value=a+new+value | done | done | done | sign-in
@@ -61,6 +63,7 @@ POST /welcome/{link}                  | email=no@example.org&password=long+enoug
 POST /settings/password               | current=wrong+wrong+wrong&new=long+enough+password | refused | refused | refused | sign-in
 POST /sign-out                        | | done | done | done | sign-in
 GET  /deployments/{name}/events       | | shown | not-found | not-found | sign-in
+GET  /activity/export                 | | shown | own | own | sign-in
 GET  /healthz                         | | own | own | own | own
 GET  /readyz                          | | own | own | own | own
 GET  /pkg                             | | not-found | not-found | not-found | not-found
