@@ -36,7 +36,7 @@ export default defineConfig({
     {
       name: "without JavaScript",
       use: { javaScriptEnabled: false },
-      testMatch: ["activity.spec.ts", "main-job.spec.ts", "secrets.spec.ts", "wizard.spec.ts"],
+      testMatch: ["activity.spec.ts", "import.spec.ts", "main-job.spec.ts", "secrets.spec.ts", "wizard.spec.ts"],
     },
   ],
 });

@@ -301,6 +301,7 @@ create table tokens (
     constraint tokens_gateway_has_deployment check ((audience = 'gateway') = (deployment_id is not null))
 );
 create index tokens_maker on tokens (maker_id, created_at desc);
+create index tokens_deployment on tokens (deployment_id);
 alter table tokens enable row level security;
 alter table tokens force row level security;
 create policy tokens_presented on tokens for select using (hash = presented());

@@ -215,6 +215,9 @@ fn documents_name_targets_and_files_that_exist() {
         "SECURITY.md",
         "CHANGELOG.md",
         "docs/guide.md",
+        "docs/keys.md",
+        "docs/backup.md",
+        "docs/troubleshooting.md",
     ] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for target in make_targets(&text) {

@@ -46,9 +46,13 @@ fn key() -> String {
 
 /// `sealport serve` on a free port, with these variables and no others of ours.
 fn serve(data: &Path, variables: &[(&str, &str)]) -> Command {
+    sealport(&["serve"], data, variables)
+}
+
+fn sealport(arguments: &[&str], data: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sealport"));
     command
-        .arg("serve")
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
@@ -313,8 +317,31 @@ async fn the_guides_two_logins_serve_also_from_two_servers_that_start_at_once() 
         assert!(!server.said.contains(&key), "{}", server.said);
         assert_eq!(server.status("/readyz").await, "200");
     }
+    // Each says which keys it was given; so the key is not changed to one that they lack, and they are named.
+    let place = home();
+    let both = format!("{key},{}", "77".repeat(32));
+    let rotate = || {
+        let variables = [variables[0], variables[1], ("SEALPORT_MASTER_KEY", &both)];
+        sealport(&["key", "rotate"], &place.path().join("data"), &variables)
+    };
+    let refused = ended(rotate()).await;
+    let told = words(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    for server in [&one, &other] {
+        let process = format!("process {},", server.child.id().unwrap());
+        assert!(told.contains(&process), "{told}");
+    }
     one.stop().await;
     other.stop().await;
+    // A server that stopped is gone at once.
+    let changed = ended(rotate()).await;
+    assert!(changed.status.success(), "{}", words(&changed.stderr));
+    let lacking = ended(serve(&place.path().join("data"), &variables)).await;
+    assert!(
+        words(&lacking.stderr).contains("missing or wrong"),
+        "{}",
+        words(&lacking.stderr)
+    );
 }
 
 #[tokio::test]
@@ -394,7 +421,7 @@ async fn a_lost_key_file_is_missed_and_a_copy_of_everything_opens_elsewhere() {
         expires_at: None,
     };
     let secret = db.secret_create(&ann, new).await.unwrap();
-    let fingerprint = db.key_fingerprint().to_owned();
+    let fingerprint = db.key_fingerprint();
     db.close().await;
     embedded.stop().await.unwrap();
     drop(data);

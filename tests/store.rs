@@ -1,11 +1,21 @@
 //! The store against a real PostgreSQL, connected as the bound role.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 
 #[path = "store/audit_chain.rs"]
 mod audit_chain;
+#[path = "store/imports.rs"]
+mod imports;
+#[path = "store/key_rotation.rs"]
+mod key_rotation;
+#[path = "store/keys.rs"]
+mod keys;
+#[path = "store/links.rs"]
+mod links;
+#[path = "store/moves.rs"]
+mod moves;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/people.rs"]
@@ -14,3 +24,5 @@ mod people;
 mod row_level_security;
 #[path = "store/secrets.rs"]
 mod secrets;
+#[path = "store/sessions.rs"]
+mod sessions;

@@ -11,8 +11,16 @@ mod world;
 mod binding;
 #[path = "store_deployments/creating.rs"]
 mod creating;
+#[path = "store_deployments/damage.rs"]
+mod damage;
 #[path = "store_deployments/drafts.rs"]
 mod drafts;
+#[path = "store_deployments/drift.rs"]
+mod drift;
+#[path = "store_deployments/endings.rs"]
+mod endings;
+#[path = "store_deployments/key_backup.rs"]
+mod key_backup;
 #[path = "store_deployments/logs.rs"]
 mod logs;
 #[path = "store_deployments/running.rs"]

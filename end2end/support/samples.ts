@@ -58,6 +58,8 @@ export function samplePages(sealport: Sealport): SamplePage[] {
   const inside: [string, string, ((page: Page) => Promise<void>)?][] = [
     ["secrets", "/secrets"],
     ["secret-new", "/secrets/new"],
+    ["secret-import", "/secrets/import", startOver],
+    ["secret-import-decide", "/secrets/import", decide],
     ["secret", "/secrets/ada/OPENAI_API_KEY"],
     ["secret-replace", "/secrets/ada/OPENAI_API_KEY", open("Replace the value")],
     ["secret-delete", "/secrets/ada/OPENAI_API_KEY", open("Delete")],
@@ -80,6 +82,31 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     { name: "welcome", path: new URL(sealport.welcome).pathname, signedIn: false },
     ...inside.map(([name, path, prepare]) => ({ name, path, signedIn: true, prepare })),
   ];
+}
+
+/** Where a file waits since an earlier visit, its form does not show. */
+async function startOver(page: Page): Promise<void> {
+  const button = page.getByRole("button", { name: "Start over" });
+  if (await button.isVisible()) await button.click();
+  await expect(page.getByLabel(/^Paste the variables/)).toBeVisible();
+}
+
+/** A line of each sort. */
+async function decide(page: Page): Promise<void> {
+  await startOver(page);
+  await page.getByLabel(/^Under/).fill("project/shop/");
+  const lines = [
+    "STRIPE_KEY=a sample value for project/shop/STRIPE_KEY",
+    "SESSION_KEY=another sample value",
+    "SEARCH_KEY='a sample value of ${REGION}'",
+    "SEARCH_URL=https://search.example.org/#main",
+    "CACHE_KEY=the first of two",
+    "CACHE_KEY=the second of two",
+    "a line without a name",
+  ];
+  await page.getByLabel(/^Paste the variables/).fill(lines.join("\n"));
+  await page.getByRole("button", { name: "Look at it" }).click();
+  await expect(page.getByRole("button", { name: "Import what is ticked" })).toBeVisible();
 }
 
 export const SHOTS = join(ROOT, "docs/screenshots");

@@ -66,6 +66,10 @@ test("nothing that is written holds 8 characters of a value", async ({ page }) =
     tooLong: random(),
     stale: random(),
     crossSite: random(),
+    imported: random(),
+    importConflict: random(),
+    importNoName: random(),
+    importBroken: random(),
     byGet: random(),
     notAForm: random(),
     unknownId: random(),
@@ -167,7 +171,7 @@ test("nothing that is written holds 8 characters of a value", async ({ page }) =
 
 type Values = Record<
   | "stored" | "replaced" | "comparedWrong" | "lineOfMany" | "taken" | "badPath" | "badDay" | "tooLong" | "stale" | "crossSite"
-  | "byGet" | "notAForm" | "unknownId" | "signedOut" | "refusedPlain" | "onTheSpot" | "onTheSpotBadPath" | "fetchKey"
+  | "imported" | "importConflict" | "importNoName" | "importBroken" | "byGet" | "notAForm" | "unknownId" | "signedOut" | "refusedPlain" | "onTheSpot" | "onTheSpotBadPath" | "fetchKey"
   | "givenAway" | "lastWords" | "neverStarted",
   string
 >;
@@ -213,6 +217,23 @@ async function storeAndFail(page: Page, sealport: Sealport, answers: Answers, va
     await expect(page.getByLabel("Value")).toHaveAttribute("aria-invalid", "true");
     await add({ path: "FAR_TOO_LONG", value: value.tooLong + "x".repeat(400_000) });
     await page.waitForLoadState();
+  });
+  await test.step("imported, decided and taken back", async () => {
+    const look = async (file: string) => {
+      await page.goto(`${sealport.url}/secrets/import`);
+      await page.getByLabel(/^Paste the variables/).fill(file);
+      await page.getByRole("button", { name: "Look at it" }).click();
+    };
+    await look(`{"BROKEN": "${value.importBroken}"`);
+    await expect(page.getByText("This is no JSON")).toBeVisible();
+    const file = `IMPORTED=${value.imported}\n${CONTROL}=${value.importConflict}\n${value.importNoName}\nOPEN="${value.importNoName}`;
+    await look(file);
+    await expect(page.getByRole("main")).toContainText("replace another value");
+    await page.getByRole("button", { name: "Import what is ticked" }).click();
+    await expect(page.getByRole("status")).toContainText("1 added, 0 replaced.");
+    // One that waits, and stays so to the end.
+    await look(file);
+    await expect(page.getByRole("main")).toContainText("the same value is stored");
   });
   await test.step("sent in ways that no form of ours sends", async () => {
     const cookies = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");

@@ -241,6 +241,8 @@ fn action_options() -> Vec<(String, String)> {
             let all = match kind {
                 "audit" => "the record".to_owned(),
                 "gateway" => "calls".to_owned(),
+                "store" => "the store".to_owned(),
+                "data-key" => "data keys".to_owned(),
                 kind => format!("{kind}s"),
             };
             options.push((kind.to_owned(), format!("All of {all}")));
@@ -353,7 +355,7 @@ fn actor(row: &AuditRow) -> String {
 }
 
 /// A browser's name and system, or the beginning of what a program calls itself.
-fn program(agent: &str) -> String {
+pub fn program(agent: &str) -> String {
     let first = |names: &[(&str, &'static str)]| {
         names
             .iter()
@@ -388,11 +390,30 @@ fn verb(action: &str, refused: bool) -> String {
         "sign-out" => ("signed out", "sign out"),
         "password.change" => ("changed the password", "change the password"),
         "user.add" => ("made an account", "make an account"),
+        "invitation.make" => ("invited somebody", "invite somebody"),
+        "invitation.withdraw" => ("withdrew an invitation", "withdraw an invitation"),
+        "reset.make" => (
+            "made a link that sets a password",
+            "make a link that sets a password",
+        ),
+        "password.reset" => ("set the password by a link", "set a password by a link"),
+        "password.confirm" => ("gave the password again", "give the password again"),
+        "session.end" => ("ended a session", "end a session"),
+        "administrator.make" => (
+            "made somebody an administrator",
+            "make somebody an administrator",
+        ),
+        "administrator.unmake" => (
+            "took the administrator’s role away",
+            "take an administrator’s role away",
+        ),
+        "account.end" => ("ended an account", "end an account"),
         "secret.create" => ("added", "add"),
         "secret.replace" => ("replaced", "replace"),
         "secret.edit" => ("changed the details of", "change the details of"),
         "secret.compare" => ("compared a value with", "compare a value with"),
         "secret.delete" => ("deleted", "delete"),
+        "secret.move" => ("moved", "move"),
         "secret.bind" => ("used", "use"),
         "deployment.create" => ("deployed", "deploy"),
         "deployment.change" => ("changed", "change"),
@@ -401,6 +422,7 @@ fn verb(action: &str, refused: bool) -> String {
         "deployment.show" => ("looked at", "look at"),
         "deployment.stop" => ("stopped", "stop"),
         "deployment.destroy" => ("destroyed", "destroy"),
+        "deployment.move" => ("handed over", "hand over"),
         "release.end" => ("ended a release", "end a release"),
         "token.create" => ("made a token", "make a token"),
         "token.revoke" => ("revoked a token", "revoke a token"),
@@ -411,6 +433,19 @@ fn verb(action: &str, refused: bool) -> String {
             "dropped exported rows of the record",
             "drop rows of the record",
         ),
+        "key.rotate" => ("changed the master key", "change the master key"),
+        "key.split" => (
+            "made recovery shares of the master key",
+            "make recovery shares of the master key",
+        ),
+        "data-key.rotate" => ("changed a data key", "change a data key"),
+        "key.backed-up" => (
+            "said that the master key is backed up",
+            "say that the master key is backed up",
+        ),
+        "store.backup" => ("made a backup", "make a backup"),
+        "store.restore" => ("restored a backup", "restore a backup"),
+        "store.check" => ("checked every value", "check every value"),
         other => (other, other),
     };
     if refused {

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::activity_parts::ActivityOf;
 use super::deployments::{
-    DeploymentAct, DeploymentDestroy, DeploymentView, GatewayTokenNew, StateBadge, deployment,
-    token_shown_once,
+    DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
+    StateBadge, deployment, token_shown_once,
 };
 use super::fields::{SelectField, TextField};
 use super::frame::{Folding, Here, Page, Section, page};
@@ -77,7 +77,7 @@ pub fn DeploymentPage() -> impl IntoView {
                                     {release(&found)}
                                     {log(found.log.clone())}
                                     {connect(&found, token, &token_flash)}
-                                    {bindings(&found.detail.bindings)}
+                                    {bindings(&found)}
                                     {older(&found.detail.releases)}
                                     <ActivityOf deployment=name.to_string() />
                                     {danger(&name, &destroy_flash)}
@@ -148,12 +148,29 @@ fn head(found: &DeploymentView) -> impl IntoView + use<> {
                     let class = if summary.state == DeploymentState::Failed { "text-error" } else { "text-amber" };
                     view! { <p class=format!("whitespace-pre-wrap break-words {class}")>{reason}</p> }
                 })}
+            {older_values(&found.detail.bindings)}
             {weak
                 .into_iter()
                 .map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })
                 .collect_view()}
         </section>
     }
+}
+
+/// What runs is not what is newest: Redeploy, above, brings it.
+fn older_values(bindings: &[BindingSummary]) -> Option<impl IntoView + use<>> {
+    let names: Vec<String> = bindings
+        .iter()
+        .filter(|binding| binding.is_older)
+        .map(|binding| binding.env.to_string())
+        .collect();
+    (!names.is_empty()).then(|| {
+        view! {
+            <p class="text-amber">
+                "Runs an older value of " <span class="font-mono">{names.join(", ")}</span> ". Redeploy to use the newest."
+            </p>
+        }
+    })
 }
 
 /// The newest release's steps, with how long each took.
@@ -379,8 +396,12 @@ fn configurations(name: &str, url: &str, token: &str) -> Vec<(&'static str, &'st
 }
 
 /// Names, what they are bound to, and which version runs.
-fn bindings(bindings: &[BindingSummary]) -> impl IntoView + use<> {
-    let rows = bindings.to_vec();
+fn bindings(found: &DeploymentView) -> impl IntoView + use<> {
+    let rows = found.detail.bindings.clone();
+    let follow = rows
+        .iter()
+        .any(|binding| binding.text.is_none())
+        .then(|| follow(&found.detail.summary.name, found.detail.follows_changes));
     view! {
         <Section title="Bindings" id="bindings">
             {if rows.is_empty() {
@@ -402,7 +423,34 @@ fn bindings(bindings: &[BindingSummary]) -> impl IntoView + use<> {
                 }
                     .into_any()
             }}
+            {follow}
         </Section>
+    }
+}
+
+/// Whether a changed value redeploys it, and the button that changes this.
+fn follow(name: &DeploymentName, follows: bool) -> impl IntoView + use<> {
+    let action = ServerAction::<DeploymentFollow>::new();
+    let name = name.to_string();
+    let (says, label) = if follows {
+        (
+            "It redeploys by itself when the value of a bound secret changes.",
+            "Keep values until I redeploy",
+        )
+    } else {
+        (
+            "It keeps the values it started with until you redeploy it.",
+            "Redeploy by itself on a change",
+        )
+    };
+    view! {
+        <ActionForm action attr:class="flex flex-wrap items-center gap-3">
+            <input type="hidden" name="name" value=name />
+            <span class="text-sm text-dim">{says}</span>
+            <button class="btn btn-sm" name="on" value=(!follows).to_string()>
+                {label}
+            </button>
+        </ActionForm>
     }
 }
 
@@ -413,8 +461,11 @@ fn binding_row(binding: BindingSummary) -> impl IntoView {
         (None, None) => "a secret that is gone".to_owned(),
     };
     let version = match (binding.running_version, binding.current_version) {
-        (Some(running), Some(current)) if running < current => {
+        (Some(running), Some(current)) if binding.is_older => {
             format!("runs {running}, newest is {current}: redeploy to use it")
+        }
+        (Some(running), Some(current)) if running < current => {
+            format!("runs {running}, the same value as {current}")
         }
         (Some(running), _) => running.to_string(),
         (None, Some(current)) => format!("newest is {current}"),

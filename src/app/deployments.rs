@@ -90,6 +90,28 @@ pub async fn deployment_act(name: DeploymentName, act: Act) -> Result<(), Refusa
     }
 }
 
+/// Whether a changed value redeploys it by itself.
+#[server(prefix = "/_fn", endpoint = "deployment_follow")]
+pub async fn deployment_follow(
+    name: DeploymentName,
+    #[server(default)] on: bool,
+) -> Result<(), Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let here = format!("/deployments/{name}#bindings");
+    match db.deployment_follow(&caller, &name, on).await {
+        Ok(()) => {
+            let notice = if on {
+                "It redeploys by itself when a bound secret changes."
+            } else {
+                "It keeps the values that it runs until you redeploy it."
+            };
+            done(&here, notice).await
+        }
+        Err(error) => back(&here, "follow", error.into_refusal(), &[]).await,
+    }
+}
+
 #[server(prefix = "/_fn", endpoint = "deployment_destroy")]
 pub async fn deployment_destroy(
     name: DeploymentName,

@@ -1,6 +1,10 @@
 //! What arrives in forms, parsed: the part of the pages that is on the server alone.
 
+use leptos::prelude::expect_context;
+use secrecy::{ExposeSecret, SecretString};
+
 use super::wire::Typed;
+use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::store::secrets::NewValue;
 
@@ -38,6 +42,18 @@ pub fn expiry(day: &str) -> Result<Option<time::OffsetDateTime>, Refusal> {
                 "Write the day as in 2027-03-31, or leave it empty.",
             )
         })
+}
+
+/// Leads a link's maker to where it is shown, once.
+pub async fn show_link(caller: &Caller, kind: &str, link: SecretString) -> Result<(), Refusal> {
+    let user_id = caller.user().map(|user| user.id).unwrap_or_default();
+    let url = expect_context::<url::Url>()
+        .join(&format!("/{kind}/{}", link.expose_secret()))
+        .map_err(|_| Refusal::internal())?;
+    let once = expect_context::<super::once::ShownOnce>();
+    let shown = once.keep(user_id, SecretString::from(String::from(url)));
+    leptos_axum::redirect(&format!("/people?shown={shown}#link"));
+    Ok(())
 }
 
 /// What was typed, without the spaces around it and with one kind of line end.

@@ -10,16 +10,25 @@ pub mod islands;
 pub mod times;
 pub mod wire;
 
+pub mod confirm;
+pub mod links;
 pub mod sign_in;
 
 pub mod secret;
+pub mod secret_import;
+pub mod secret_move;
 pub mod secret_new;
+pub mod secret_runs;
 pub mod secrets;
 pub mod value_field;
 
 pub mod activity;
 pub mod activity_parts;
 pub mod people;
+pub mod people_end;
+pub mod people_links;
+pub mod people_list;
+pub mod sessions;
 pub mod settings;
 pub mod tokens;
 
@@ -69,12 +78,18 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/") view=secrets::SecretsPage ssr=SsrMode::Async />
                 <Route path=path!("/sign-in") view=sign_in::SignInPage ssr=SsrMode::Async />
                 <Route path=path!("/welcome/:link") view=sign_in::WelcomePage ssr=SsrMode::Async />
+                <Route path=path!("/invitation/:link") view=links::InvitationPage ssr=SsrMode::Async />
+                <Route path=path!("/reset/:link") view=links::ResetPage ssr=SsrMode::Async />
+                <Route path=path!("/confirm") view=confirm::ConfirmPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets") view=secrets::SecretsPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets/new") view=secret_new::SecretNewPage ssr=SsrMode::Async />
+                <Route path=path!("/secrets/import") view=secret_import::SecretImportPage ssr=SsrMode::Async />
                 <Route path=path!("/secrets/:handle/*path") view=secret::SecretPage ssr=SsrMode::Async />
+                <Route path=path!("/move/secret/:id") view=secret_move::SecretMovePage ssr=SsrMode::Async />
                 <Route path=path!("/activity") view=activity::ActivityPage ssr=SsrMode::Async />
                 <Route path=path!("/tokens") view=tokens::TokensPage ssr=SsrMode::Async />
                 <Route path=path!("/people") view=people::PeoplePage ssr=SsrMode::Async />
+                <Route path=path!("/people/:handle/end") view=people_end::AccountEndPage ssr=SsrMode::Async />
                 <Route path=path!("/settings") view=settings::SettingsPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments") view=deployments::DeploymentsPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments/:name") view=deployment::DeploymentPage ssr=SsrMode::Async />

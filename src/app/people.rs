@@ -1,17 +1,40 @@
-//! Who has an account. Invitations come later; the operator adds people for now.
+//! Who has an account. Administrators look after everybody; others see themselves.
 
 use leptos::prelude::*;
+use leptos_router::hooks::use_query_map;
+use uuid::Uuid;
 
+use super::deployments::token_shown_once;
 use super::frame::{Here, Page, Section, page};
-use super::islands::copy::Copy;
+use super::people_links::{Invite, Links, NewLink, invitations};
+use super::people_list::{Everyone, people_list};
 use super::wire::page_open;
 
 #[component]
 pub fn PeoplePage() -> impl IntoView {
-    page(Here::People, async {
+    let query = use_query_map().get_untracked();
+    let search = query.get("q").unwrap_or_default();
+    let shown = query.get("shown").and_then(|id| Uuid::parse_str(&id).ok());
+    page(Here::People, async move {
         let opened = page_open().await?;
         let is_admin = opened.is_admin;
         let (email, handle) = (opened.email.clone(), opened.handle.clone());
+        let me = opened.email.clone();
+        let administered = match is_admin {
+            true => {
+                let link = match shown {
+                    Some(id) => token_shown_once(id).await?,
+                    None => None,
+                };
+                Some((
+                    people_list(search.clone()).await?,
+                    invitations().await?,
+                    link,
+                ))
+            }
+            false => None,
+        };
+        let flash = opened.flash_of("invite");
         Ok(view! {
             <Page opened here=Here::People title="People">
                 <Section title="You" id="you">
@@ -24,33 +47,24 @@ pub fn PeoplePage() -> impl IntoView {
                         <dd>{if is_admin { "Administrator" } else { "User" }}</dd>
                     </dl>
                 </Section>
-                {if is_admin {
-                    view! {
-                        <Section title="Add someone" id="add">
-                            <p class="max-w-prose">
-                                "On the machine that Sealport runs on, as the user that it runs as and with its configuration. The command asks for \
-                                 the password, or reads it from a pipe; the person changes it in Settings."
-                            </p>
-                            <div data-copy="" class="flex flex-wrap items-center gap-2">
-                                <code data-copy-from="" class="break-all rounded-field bg-base-200 px-3 py-1.5 font-mono">
-                                    "sealport user add name@example.org --password-stdin"
-                                </code>
-                                <Copy />
-                            </div>
-                            <p class="max-w-prose text-dim">
-                                "Everyone has secrets and deployments of their own; nobody sees another’s. Add " <code>"--admin"</code>
-                                " for someone who may deploy from directories of this machine."
-                            </p>
-                        </Section>
+                {match administered {
+                    Some((people, open, link)) => {
+                        view! {
+                            <NewLink link />
+                            <Everyone people search me />
+                            <Invite flash />
+                            <Links open />
+                        }
+                            .into_any()
                     }
-                        .into_any()
-                } else {
-                    view! {
-                        <Section title="Add someone" id="add">
-                            <p>"An administrator adds people. Ask the person who runs this Sealport."</p>
-                        </Section>
+                    None => {
+                        view! {
+                            <Section title="Add someone" id="add">
+                                <p>"An administrator adds people. Ask the person who runs this Sealport."</p>
+                            </Section>
+                        }
+                            .into_any()
                     }
-                        .into_any()
                 }}
             </Page>
         })

@@ -10,6 +10,7 @@ use super::fields::{SelectField, TextField};
 use super::frame::{Folding, Here, Page, Section, page};
 use super::icons::Icon;
 use super::secret_new::kind_options;
+use super::secret_runs::RunsNow;
 use super::secrets::{Chips, address, kind_icon};
 use super::times::{When, day};
 use super::value_field::{GenerateUnseen, ValueField};
@@ -236,7 +237,11 @@ pub fn SecretPage() -> impl IntoView {
         };
         let words = opened.clone();
         let flash = move |form: &str| words.flash_of(form);
-        let SecretDetail { summary, versions } = secret;
+        let SecretDetail {
+            summary,
+            versions,
+            runs,
+        } = secret;
         let now = OffsetDateTime::now_utc();
         let form = FormOf {
             id: summary.id,
@@ -267,10 +272,12 @@ pub fn SecretPage() -> impl IntoView {
                         <Replace form=form.clone() flash=flash("replace") secret=summary.clone() now open=open == "replace" />
                         <Compare form=form.clone() flash=flash("compare") unusable=summary.unusable(now) open=open == "compare" />
                         <Details form=form.clone() flash=flash("details") secret=summary.clone() open=open == "details" />
+                        <Move id=summary.id />
                         <Delete form=form.clone() flash=flash("delete") secret=summary.clone() open=open == "delete" />
                     </div>
                     <div class="flex min-w-0 flex-col gap-5">
                         <UsedBy secret=summary.clone() />
+                        <RunsNow runs />
                         <Versions versions newest=summary.version />
                         <ActivityOf secret=summary.id />
                     </div>
@@ -340,6 +347,18 @@ fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
                     {if secret.active { "Switch off" } else { "Switch on" }}
                 </button>
             </form>
+            {secret
+                .path
+                .stands_for()
+                .map(|_| {
+                    view! {
+                        <p class="flex w-full items-start gap-2 text-error">
+                            <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                            "The path of this secret is damaged in the database, and this name stands in for it. \
+                             Give it its path again under Edit details; the value and who uses it stay."
+                        </p>
+                    }
+                })}
             {(!secret.description.is_empty())
                 .then(|| view! { <p class="w-full whitespace-pre-line break-words">{secret.description.clone()}</p> })}
             {(!secret.maskable)
@@ -549,6 +568,16 @@ fn Delete(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) -> impl
                 </div>
             </form>
         </Folding>
+    }
+}
+
+#[component]
+fn Move(id: Uuid) -> impl IntoView {
+    view! {
+        <a class="flex items-center gap-2 rounded-box border border-base-300 bg-base-100 px-4 py-2.5 font-semibold" href=format!("/move/secret/{id}")>
+            <Icon name="people" />
+            "Move to another owner"
+        </a>
     }
 }
 

@@ -139,7 +139,14 @@ pub fn SecretNewPage() -> impl IntoView {
                         placeholder="OPENAI_API_KEY"
                         hint="A name, or a folder and a name, as in project/shop/STRIPE_KEY. Folders start with meta/, project/ or service/. The last part becomes the variable's name."
                     />
-                    <ValueField error=flash.error("value") generate=true />
+                    <div class="flex flex-col gap-1">
+                        <ValueField error=flash.error("value") generate=true />
+                        <p class="text-sm text-dim">
+                            "Several variables, as in a .env file? "
+                            <a class="link" href="/secrets/import">"Import them"</a>
+                            ", each as a secret of its own."
+                        </p>
+                    </div>
                     <div class="grid gap-5 sm:grid-cols-2">
                         <SelectField
                             name="kind"

@@ -29,6 +29,20 @@ pub async fn secrets_list(
         .map_err(crate::store::Error::into_refusal)
 }
 
+/// For administrators: whether nobody has said yet that the master key is backed up.
+#[server(prefix = "/_fn", endpoint = "key_backup_missing")]
+pub async fn key_backup_missing() -> Result<bool, Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = super::wire::caller().await?;
+    if !caller.user().is_some_and(|user| user.is_admin) {
+        return Ok(false);
+    }
+    let confirmed = db.key_backup_confirmed(&caller).await;
+    confirmed
+        .map(|confirmed| !confirmed)
+        .map_err(crate::store::Error::into_refusal)
+}
+
 #[component]
 pub fn SecretsPage() -> impl IntoView {
     let query = use_query_map().get_untracked();
@@ -41,14 +55,23 @@ pub fn SecretsPage() -> impl IntoView {
     page(Here::Secrets, async move {
         let opened = page_open().await?;
         let rows = secrets_list(search.clone(), sort).await?;
+        let reminder = key_backup_missing().await?;
         let is_new = rows.is_empty() && search.trim().is_empty();
         Ok(view! {
             <Page
                 opened
                 here=Here::Secrets
                 title="Secrets"
-                action=|| primary("/secrets/new", "plus", "Add secret")
+                action=|| {
+                    view! {
+                        <div class="flex flex-wrap gap-2">
+                            <a class="btn" href="/secrets/import">"Import"</a>
+                            {primary("/secrets/new", "plus", "Add secret")}
+                        </div>
+                    }
+                }
             >
+                {reminder.then(|| view! { <KeyBackupReminder /> })}
                 {if is_new {
                     view! { <FirstSecret /> }.into_any()
                 } else {
@@ -80,6 +103,20 @@ pub fn kind_icon(kind: Kind) -> &'static str {
     }
 }
 
+/// Until an administrator says that it is done.
+#[component]
+fn KeyBackupReminder() -> impl IntoView {
+    view! {
+        <section aria-label="The master key" class="alert alert-warning alert-soft">
+            <Icon name="alert" />
+            <p>
+                "Back up the master key, apart from this machine: without it no secret opens again. "
+                <a class="link" href="/settings#keys">"How, and say that it is done"</a>
+            </p>
+        </section>
+    }
+}
+
 #[component]
 fn FirstSecret() -> impl IntoView {
     view! {
@@ -92,6 +129,9 @@ fn FirstSecret() -> impl IntoView {
                         <a class="btn btn-primary" href="/secrets/new">
                             <Icon name="plus" />
                             "Add the first secret"
+                        </a>
+                        <a class="btn" href="/secrets/import">
+                            "Import a .env file"
                         </a>
                         <a class="btn" href="/deploy">
                             "Deploy a server"
@@ -192,7 +232,9 @@ fn Row(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
     let users: Vec<String> = row.deployments().into_iter().map(str::to_owned).collect();
     let menu = format!("Actions for {}", row.path);
     let part = |what: &str| format!("{to}?open={what}#{what}");
-    let has_more = !row.description.is_empty() || !row.active || is_near(&row, now);
+    // Its page mends or deletes it: the address names it by its id.
+    let is_damaged = row.path.stands_for().is_some();
+    let has_more = is_damaged || !row.description.is_empty() || !row.active || is_near(&row, now);
     view! {
         <tr>
             <td class="w-full max-w-0">
@@ -261,6 +303,7 @@ fn is_near(row: &SecretSummary, now: OffsetDateTime) -> bool {
 /// What needs a look: switched off, expired or near its end.
 #[component]
 pub fn Chips(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
+    let is_damaged = row.path.stands_for().is_some();
     let expiry = row.expires_at.and_then(|at| {
         if at <= now {
             Some(view! { <span class="badge badge-error badge-sm">"Expired"</span> }.into_any())
@@ -278,6 +321,7 @@ pub fn Chips(row: SecretSummary, now: OffsetDateTime) -> impl IntoView {
         }
     });
     view! {
+        {is_damaged.then(|| view! { <span class="badge badge-error badge-sm whitespace-nowrap">"Damaged path"</span> })}
         {(!row.active).then(|| view! { <span class="badge badge-sm whitespace-nowrap">"Switched off"</span> })}
         {expiry}
     }

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use super::fields::TextField;
 use super::frame::{Here, Page, Section, page};
 use super::icons::Icon;
+use super::sessions::{OpenSessions, sessions_list};
 use super::wire::{Flash, page_open, preferences};
 use crate::model::errors::Refusal;
 use crate::model::users::PASSWORD_MIN_CHARS;
@@ -28,9 +29,45 @@ pub async fn installation() -> Result<Option<(bool, String, String)>, Refusal> {
         (
             mode == Mode::TwoLogins,
             mode.sentence().to_owned(),
-            db.key_fingerprint().to_owned(),
+            db.key_fingerprint(),
         )
     }))
+}
+
+/// Whether an administrator said that the master key in use is backed up; none for anyone else.
+#[server(prefix = "/_fn", endpoint = "key_backup_said")]
+pub async fn key_backup_said() -> Result<Option<bool>, Refusal> {
+    let caller = super::wire::caller().await?;
+    if !caller.user().is_some_and(|user| user.is_admin) {
+        return Ok(None);
+    }
+    let db = expect_context::<crate::store::Db>();
+    let said = db.key_backup_confirmed(&caller).await;
+    said.map(Some).map_err(crate::store::Error::into_refusal)
+}
+
+/// An administrator says that the key with this fingerprint is backed up.
+#[server(prefix = "/_fn", endpoint = "key_backup_confirm")]
+pub async fn key_backup_confirm(
+    #[server(default)] fingerprint: String,
+    #[server(default)] done: bool,
+) -> Result<(), Refusal> {
+    use super::wire::{back, caller, done as go_on};
+    let db = expect_context::<crate::store::Db>();
+    let caller = caller().await?;
+    let confirmed = if done {
+        let confirmed = db.key_backup_confirm(&caller, &fingerprint).await;
+        confirmed.map_err(crate::store::Error::into_refusal)
+    } else {
+        Err(Refusal::invalid(
+            "done",
+            "Back it up first, then tick that it is done.",
+        ))
+    };
+    match confirmed {
+        Ok(()) => go_on("/settings#keys", "Noted: the master key is backed up.").await,
+        Err(refusal) => back("/settings#keys", "keys", refusal, &[]).await,
+    }
 }
 
 /// Kept in cookies: they are the browser's, not the account's.
@@ -68,6 +105,9 @@ pub fn SettingsPage() -> impl IntoView {
         let opened = page_open().await?;
         let confinement = confinement().await?;
         let installation = installation().await?;
+        let backed_up = key_backup_said().await?.unwrap_or_default();
+        let keys = opened.flash_of("keys");
+        let sessions = sessions_list().await?;
         let flash = opened.flash_of("password");
         let email = opened.email.clone();
         let theme = preferences.theme.unwrap_or("system");
@@ -75,6 +115,7 @@ pub fn SettingsPage() -> impl IntoView {
             <Page opened here=Here::Settings title="Settings">
                 <div class="flex max-w-2xl flex-col gap-5">
                     <Password email flash />
+                    <OpenSessions sessions />
                     <Section title="This browser" id="browser">
                         <form method="post" action="/_fn/preferences_set" class="flex flex-col gap-4">
                             <fieldset class="flex flex-wrap gap-x-6 gap-y-2">
@@ -105,7 +146,7 @@ pub fn SettingsPage() -> impl IntoView {
                         .map(|(sound, database, fingerprint)| {
                             view! {
                                 <Database sound sentence=database />
-                                <Keys fingerprint />
+                                <Keys fingerprint backed_up flash=keys.clone() />
                             }
                         })}
                 </div>
@@ -191,7 +232,9 @@ fn Database(sound: bool, sentence: String) -> impl IntoView {
 }
 
 #[component]
-fn Keys(fingerprint: String) -> impl IntoView {
+fn Keys(fingerprint: String, backed_up: bool, flash: Flash) -> impl IntoView {
+    let sent = fingerprint.clone();
+    let error = flash.error("done");
     view! {
         <Section title="The master key" id="keys">
             <p>
@@ -209,7 +252,44 @@ fn Keys(fingerprint: String) -> impl IntoView {
                     "If Sealport made the key, it is the file " <code>"master.key"</code>
                     " in the data directory. If you gave it, it is in SEALPORT_MASTER_KEY or in the file that SEALPORT_MASTER_KEY_FILE names."
                 </li>
+                <li>
+                    "Then try the copy: on another machine, " <code>"sealport restore"</code>
+                    " brings a backup of the database back with it."
+                </li>
             </ul>
+            {if backed_up {
+                view! { <Found sound=true sentence="An administrator has said that this key is backed up.".to_owned() /> }.into_any()
+            } else {
+                view! {
+                    <form method="post" action="/_fn/key_backup_confirm" class="flex flex-col gap-3">
+                        <input type="hidden" name="fingerprint" value=sent />
+                        <label class="flex min-h-6 items-start gap-2">
+                            <input
+                                type="checkbox"
+                                class="checkbox"
+                                name="done"
+                                value="true"
+                                required
+                                aria-invalid=error.is_some().then_some("true")
+                                aria-describedby=error.is_some().then_some("done-error")
+                            />
+                            "A copy of this key is kept apart from this machine and from the database’s backups"
+                        </label>
+                        {error
+                            .map(|error| {
+                                view! {
+                                    <p class="text-sm text-error" id="done-error">
+                                        {error}
+                                    </p>
+                                }
+                            })}
+                        <div>
+                            <button class="btn btn-primary">"It is backed up"</button>
+                        </div>
+                    </form>
+                }
+                    .into_any()
+            }}
         </Section>
     }
 }

@@ -83,6 +83,9 @@ impl Serialize for Typed {
 /// Where in the session the flash waits.
 pub const FLASH_KEY: &str = "flash";
 
+/// Where in the session waits what was typed into a form whose button asked for the password first.
+pub const WAITING_KEY: &str = "waiting";
+
 #[cfg(feature = "ssr")]
 mod server {
     use axum::Extension;
@@ -107,6 +110,63 @@ mod server {
             ));
         }
         Ok(caller)
+    }
+
+    /// Who calls, for what gives power away: a signed-in user who typed the password within the last ten minutes. Anybody else is led to
+    /// type it, then back to the page that the form stands on. Errors: `Unauthenticated`.
+    pub async fn confirmed() -> Result<Caller, Refusal> {
+        confirmed_with("", &[]).await
+    }
+
+    /// As [`confirmed`]; keeps what was typed into this form (never a value) until the person is back.
+    pub async fn confirmed_with(form: &str, typed: &[(&str, &str)]) -> Result<Caller, Refusal> {
+        let caller = caller().await?;
+        let session = session().await?;
+        let db = expect_context::<crate::store::Db>();
+        let id = session.id().ok_or_else(Refusal::internal)?;
+        if db
+            .is_confirmed(&caller, &id)
+            .await
+            .map_err(crate::store::Error::into_refusal)?
+        {
+            return Ok(caller);
+        }
+        let mut waiting = Flash {
+            form: form.to_owned(),
+            ..Flash::default()
+        };
+        for (field, text) in typed {
+            waiting
+                .typed
+                .insert((*field).to_owned(), (*text).chars().take(4_000).collect());
+        }
+        session
+            .insert(WAITING_KEY, waiting)
+            .await
+            .map_err(|_| Refusal::internal())?;
+        let next: String = url::form_urlencoded::byte_serialize(form_page().as_bytes()).collect();
+        leptos_axum::redirect(&format!("/confirm?next={next}"));
+        Err(Refusal::new(
+            RefusalKind::Unauthenticated,
+            "Type your password again first.",
+        ))
+    }
+
+    /// The page that the form stands on. Of the referrer only path and query are taken: it leads nowhere but to ourselves.
+    fn form_page() -> String {
+        let referrer = use_context::<Parts>()
+            .and_then(|parts| {
+                let referrer = parts.headers.get(header::REFERER)?.to_str().ok()?;
+                url::Url::parse(referrer).ok()
+            })
+            .filter(|page| !page.path().starts_with("/confirm"));
+        match referrer {
+            Some(page) => match page.query() {
+                Some(query) => format!("{}?{query}", page.path()),
+                None => page.path().to_owned(),
+            },
+            None => "/secrets".to_owned(),
+        }
     }
 
     impl Drop for Typed {
@@ -233,7 +293,9 @@ mod server {
     }
 }
 #[cfg(feature = "ssr")]
-pub use server::{answer_with, back, caller, done, go, preferences, session};
+pub use server::{
+    answer_with, back, caller, confirmed, confirmed_with, done, go, preferences, session,
+};
 
 #[cfg(not(feature = "ssr"))]
 mod browser {

@@ -61,18 +61,26 @@ impl DatabaseArgs {
         places
     }
 
-    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
-    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
-        use secrecy::ExposeSecret;
-        let keys = match (master_key()?, &self.master_key_file) {
+    /// Where the master keys are.
+    pub fn keys(&self, data: &DataDir) -> anyhow::Result<KeySource> {
+        Ok(match (master_key()?, &self.master_key_file) {
             (Some(_), Some(_)) => {
                 bail!("Set either SEALPORT_MASTER_KEY or SEALPORT_MASTER_KEY_FILE, not both.")
             }
             (Some(text), None) => KeySource::Variable(text),
             (None, Some(path)) => KeySource::File(path.clone()),
             (None, None) => KeySource::FileOrNew(data.key_file()),
-        };
-        let (config, embedded) = match &self.database_url {
+        })
+    }
+
+    /// Where the database is; the embedded one is started. `serving` as in [`DatabaseArgs::open`].
+    pub async fn place(
+        &self,
+        data: &DataDir,
+        serving: bool,
+    ) -> anyhow::Result<(DatabaseConfig, Option<Embedded>)> {
+        use secrecy::ExposeSecret;
+        Ok(match &self.database_url {
             Some(url) => {
                 let owner = self.database_owner_url.as_ref();
                 let config = DatabaseConfig::from_urls(
@@ -97,7 +105,13 @@ impl DatabaseArgs {
                     DatabaseConfig::new(embedded.app_options(), Some(embedded.owner_options()));
                 (config, Some(embedded))
             }
-        };
+        })
+    }
+
+    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
+    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
+        let keys = self.keys(data)?;
+        let (config, embedded) = self.place(data, serving).await?;
         let owner = config.owner_login();
         match Db::open(config, keys).await {
             Ok(db) => Ok(Opened {
@@ -128,6 +142,30 @@ fn master_key() -> anyhow::Result<Option<SecretString>> {
     }
 }
 
+/// The passphrase of a backup. Never a flag: a command line is read by everybody on the machine.
+#[derive(Args)]
+pub struct PassphraseArgs {
+    /// The passphrase is the first line of standard input. Without this and the file below it is asked for.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub passphrase_stdin: bool,
+
+    /// A file whose first line is the passphrase.
+    #[arg(long, env = "SEALPORT_BACKUP_PASSPHRASE_FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// What guests may do, for the server and for a look at it.
+#[derive(Args)]
+pub struct GuestArgs {
+    /// Hosts, or networks, that sources and servers may reach although they are private; loopback included.
+    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',', value_parser = source_host)]
+    pub source_hosts: Vec<String>,
+
+    /// Run servers without a sandbox where the host has none. Their code then runs as Sealport's own user.
+    #[arg(long, env = "SEALPORT_ALLOW_UNSANDBOXED")]
+    pub allow_unsandboxed: bool,
+}
+
 /// How the server runs.
 #[derive(Args)]
 pub struct ServeArgs {
@@ -154,13 +192,8 @@ pub struct ServeArgs {
     #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',', value_parser = directory)]
     pub dir_roots: Vec<PathBuf>,
 
-    /// Hosts, or networks, that sources and servers may reach although they are private; loopback included.
-    #[arg(long, env = "SEALPORT_SOURCE_HOSTS", value_delimiter = ',', value_parser = source_host)]
-    pub source_hosts: Vec<String>,
-
-    /// Run servers without a sandbox where the host has none. Their code then runs as Sealport's own user.
-    #[arg(long, env = "SEALPORT_ALLOW_UNSANDBOXED")]
-    pub allow_unsandboxed: bool,
+    #[command(flatten)]
+    pub guests: GuestArgs,
 
     /// What is logged, as in `info` or `sealport=debug`.
     #[arg(long, env = "SEALPORT_LOG", default_value = "info")]

@@ -4,6 +4,8 @@ pub mod config;
 pub mod serve;
 
 pub mod audit;
+pub mod backup;
+pub mod doctor;
 pub mod key;
 pub mod user;
 
@@ -12,7 +14,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use backup::{BackupArgs, RestoreArgs};
 use config::{DatabaseArgs, ServeArgs};
+use doctor::DoctorArgs;
 
 /// Seal your secrets, ship your servers.
 #[derive(Parser)]
@@ -29,12 +33,18 @@ enum Command {
     /// People with an account.
     #[command(subcommand)]
     User(UserCommand),
-    /// The master key.
+    /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
     /// The record of every access: whether it is whole, and what becomes of its oldest part.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Writes all that is stored into one encrypted file, while the server runs. The master key is not in it.
+    Backup(Box<BackupArgs>),
+    /// Brings a backup back into an empty database.
+    Restore(Box<RestoreArgs>),
+    /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
+    Doctor(Box<DoctorArgs>),
 }
 
 #[derive(Subcommand)]
@@ -55,8 +65,43 @@ enum UserCommand {
 
 #[derive(Subcommand)]
 enum KeyCommand {
+    /// Says which keys there are, what hangs on each, and which servers know them.
+    Status {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
     /// Prints a new master key on standard output. Nothing is stored.
     New,
+    /// Changes to the new master key that was given beside the active one, while servers run. Done again, it goes on where it stopped.
+    Rotate {
+        /// Change the data keys rather than the master key: each gets a successor, and every version is sealed anew.
+        #[arg(long)]
+        data_keys: bool,
+        /// Set the age in days at which a data key gets a successor by itself (0: never), and change nothing now.
+        #[arg(long, value_name = "DAYS", conflicts_with = "data_keys")]
+        data_keys_after: Option<i32>,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Prints recovery shares of the active master key on standard output.
+    Split {
+        /// How many shares there are.
+        #[arg(long, default_value_t = 5)]
+        shares: u8,
+        /// How many of them give the key back.
+        #[arg(long, default_value_t = 3)]
+        threshold: u8,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Reads recovery shares from standard input, one a line, and prints the master key on standard output.
+    Join {
+        /// Print no key: prove that it opens this store, and change nothing.
+        #[arg(long)]
+        rehearse: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
 }
 
 /// Reads the command line and runs the command. The exit status is 0 when it was done, 1 when it was refused or failed,
@@ -75,6 +120,9 @@ pub fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
+            Command::Doctor(args) => return doctor::run(*args).await,
+            Command::Backup(args) => backup::take(*args).await,
+            Command::Restore(args) => backup::restore(*args).await,
             Command::Serve(args) => serve::run(*args).await,
             Command::User(UserCommand::Add {
                 email,
@@ -82,13 +130,36 @@ pub fn main() -> ExitCode {
                 database,
                 ..
             }) => user::add(&email, admin, database).await,
-            Command::Key(KeyCommand::New) => key::new(),
+            Command::Key(command) => run_key(command).await,
             Command::Audit(command) => audit::run(command).await,
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => refused(&error),
+    }
+}
+
+async fn run_key(command: KeyCommand) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Status { database } => key::status(database).await,
+        KeyCommand::New => key::new(),
+        KeyCommand::Rotate {
+            data_keys,
+            data_keys_after,
+            database,
+        } => match data_keys_after {
+            Some(days) => key::data_keys_after(database, days).await,
+            None if data_keys => key::rotate_data_keys(database).await,
+            None => key::rotate(database).await,
+        },
+        KeyCommand::Split {
+            shares,
+            threshold,
+            database,
+        } => key::split(database, shares, threshold).await,
+        KeyCommand::Join { rehearse, database } => key::join(database, rehearse).await,
     }
 }
 

@@ -31,6 +31,10 @@ const RETENTION_EVERY_SECS: u64 = 600;
 /// How often it is looked whether rows of the record wait to be sealed; and after a failure.
 const SEALING_EVERY: Duration = Duration::from_millis(300);
 const SEALING_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// How often this server says that it is there and which keys it knows: several times before it would be taken to be gone.
+const SEEN_EVERY_SECS: u64 = 5;
+/// How often it is looked whether data keys are due for successors.
+const ROTATION_EVERY_SECS: u64 = 60;
 /// How often opened data keys past their age are forgotten.
 const FORGETTING_EVERY_SECS: u64 = 60;
 
@@ -55,10 +59,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let opened = args.database.open(&data, true).await?;
     let db = opened.db.clone();
     announce_key(&db)?;
+    let name = server_name(listening);
+    if let Err(error) = db.server_step(&name).await {
+        db.server_leave().await?;
+        return Err(error.into());
+    }
 
-    let source_hosts = SourceHosts::new(args.source_hosts.iter().cloned());
+    let source_hosts = SourceHosts::new(args.guests.source_hosts.iter().cloned());
     let sandbox = Sandbox::probe(SandboxConfig {
-        allow_unsandboxed: args.allow_unsandboxed,
+        allow_unsandboxed: args.guests.allow_unsandboxed,
         private_networks: source_hosts.private_networks().await,
         runtime_dir: data.runtime_dir()?,
         guests_dir: data.guests_dir(),
@@ -88,6 +97,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     jobs.spawn(retention(db.clone(), cancel.clone()));
     jobs.spawn(forgetting(db.clone(), cancel.clone()));
     jobs.spawn(sealing(db.clone(), cancel.clone()));
+    jobs.spawn(seen(db.clone(), name, cancel.clone()));
+    jobs.spawn(rotation(db.clone(), cancel.clone()));
     jobs.close();
 
     check_assets()?;
@@ -121,11 +132,24 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     // Streams that are followed for ever do not hold up the stop.
     let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS), serving).await;
     let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS * 2), jobs.wait()).await;
+    if let Err(error) = db.server_leave().await {
+        error.into_refusal();
+    }
     db.close().await;
     if let Some(embedded) = opened.embedded {
         embedded.stop().await?;
     }
     Ok(())
+}
+
+/// What other servers and commands call this one.
+fn server_name(listening: SocketAddr) -> String {
+    let machine = rustix::system::uname();
+    format!(
+        "{}, process {}, at {listening}",
+        machine.nodename().to_string_lossy(),
+        std::process::id()
+    )
 }
 
 /// The names of the browser side's files, which pages need, stand beside this program once it was built with them.
@@ -183,9 +207,8 @@ async fn retention(db: Db, cancel: CancellationToken) {
 
 /// Seals the record as it grows; at the stop what came last, as far as others are done.
 async fn sealing(db: Db, cancel: CancellationToken) {
-    let holder = uuid::Uuid::now_v7();
     loop {
-        let rest = match db.seal_step(holder).await {
+        let rest = match db.seal_step().await {
             Ok(true) => continue,
             Ok(false) => SEALING_EVERY,
             Err(error) => {
@@ -199,6 +222,34 @@ async fn sealing(db: Db, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(rest) => {}
+        }
+    }
+}
+
+async fn seen(db: Db, name: String, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(SEEN_EVERY_SECS)) => {}
+        }
+        if let Err(error) = db.server_step(&name).await {
+            error.into_refusal();
+        }
+    }
+}
+
+async fn rotation(db: Db, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            // What it leaves half way, the next round finds.
+            () = cancel.cancelled() => return,
+            rotated = db.rotation_step() => if let Err(error) = rotated {
+                error.into_refusal();
+            },
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(ROTATION_EVERY_SECS)) => {}
         }
     }
 }

@@ -27,12 +27,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn open(
-        deployer: &Deployer,
-        deployment_id: Uuid,
-        owner_id: Uuid,
-        release: i32,
-    ) -> Log {
+    pub(super) fn open(deployer: &Deployer, deployment_id: Uuid, release: i32) -> Log {
         let (lines, mut waiting) = mpsc::channel::<NewLine>(WAITING_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let log = Log {
@@ -50,7 +45,7 @@ impl Log {
                         line: format!("{lost} lines were dropped: the server wrote faster than they could be kept."),
                     });
                 }
-                let kept = writer.0.db.log_append(deployment_id, owner_id, release, &batch).await;
+                let kept = writer.0.db.log_append(deployment_id, release, &batch).await;
                 if let Err(error) = kept {
                     // A destroyed deployment has no log any more; anything else is logged there.
                     error.into_refusal();

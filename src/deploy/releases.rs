@@ -58,7 +58,7 @@ impl Deployer {
     }
 
     async fn release(&self, task: ReleaseTask) {
-        let log = Log::open(self, task.deployment_id, task.owner_id, task.number);
+        let log = Log::open(self, task.deployment_id, task.number);
         log.say(format!("Release {} begins.", task.number));
         let outcome = tokio::select! {
             outcome = self.bring_up(&task, &log) => outcome,

@@ -28,6 +28,8 @@ const HOLD_LOST_AFTER: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_secs(2);
 /// How often files of what was destroyed are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How soon a changed value is noticed by a deployment that follows changes.
+const FOLLOW_EVERY: Duration = Duration::from_secs(3);
 /// Starts in a row that may fail before someone must act.
 const STARTS_MAX: u32 = 6;
 /// Each wait is twice the one before, up to this many times.
@@ -82,6 +84,7 @@ impl Deployer {
             self.keep_hold(&cancel, held),
             self.rounds(&cancel, fresh),
             self.sweeps(&cancel),
+            self.follow_changes(&cancel),
         );
         self.stop_all().await;
         if let Err(error) = self.0.db.deployments_release_holds(self.0.holder).await {
@@ -282,7 +285,7 @@ impl Deployer {
         backoff: Backoff,
         given_up: &CancellationToken,
     ) {
-        let log = Log::open(self, held.id, held.owner_id, release);
+        let log = Log::open(self, held.id, release);
         let Some(standing) = self.standing(held.id, release).await else {
             let why = "What was installed is not on this machine any more. Redeploy it.";
             self.set_state(held, release, DeploymentState::Failed, Some(why))
@@ -393,6 +396,23 @@ impl Deployer {
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+        }
+    }
+
+    /// Redeploys what follows changes and runs an older value.
+    async fn follow_changes(&self, cancel: &CancellationToken) {
+        while !cancel.is_cancelled() {
+            match self.0.db.follow_step(self.0.holder).await {
+                Ok(0) => {}
+                Ok(_) => self.wake(),
+                Err(error) => {
+                    error.into_refusal();
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
         }
     }

@@ -37,8 +37,14 @@ pub enum Job {
     Retention,
     /// Numbers and seals the record.
     Sealer,
+    /// Gives data keys successors and seals anew what the former ones sealed; says which servers are there.
+    Rotation,
+    /// Reads what a backup holds.
+    Backup,
     /// A person at the host's command line.
     Operator,
+    /// Ends an account and gives what it owned to another.
+    Handover,
 }
 
 impl Job {
@@ -48,7 +54,10 @@ impl Job {
             Job::Limits => "limits",
             Job::Retention => "retention",
             Job::Sealer => "sealer",
+            Job::Rotation => "rotation",
+            Job::Backup => "backup",
             Job::Operator => "operator",
+            Job::Handover => "handover",
         }
     }
 }

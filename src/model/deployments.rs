@@ -205,6 +205,8 @@ pub struct DeploymentDetail {
     pub start: StartPlan,
     pub target: Target,
     pub bindings: Vec<BindingSummary>,
+    /// A changed value redeploys it by itself.
+    pub follows_changes: bool,
     /// Newest first, at most 20.
     pub releases: Vec<ReleaseSummary>,
 }
@@ -218,6 +220,8 @@ pub struct BindingSummary {
     /// The version that the running release uses, and the newest.
     pub running_version: Option<i32>,
     pub current_version: Option<i32>,
+    /// The running release has another value than the newest.
+    pub is_older: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,8 @@ pub mod levels;
 pub mod paths;
 
 pub mod actors;
+pub mod imports;
+pub mod moves;
 pub mod secrets;
 
 pub mod deployments;
@@ -11,6 +13,7 @@ pub mod drafts;
 pub mod sources;
 
 pub mod audit;
+pub mod findings;
 pub mod tokens;
 pub mod users;
 

@@ -8,6 +8,8 @@ use super::errors::Refusal;
 
 /// The longest path, in bytes.
 pub const PATH_LEN_BYTES: usize = 255;
+/// How the name of a secret with a damaged path begins.
+const STAND_IN: &str = "damaged-";
 /// The longest handle or deployment name, in bytes.
 pub const HANDLE_LEN_BYTES: usize = 39;
 /// The longest env name, in bytes.
@@ -78,6 +80,16 @@ impl SecretPath {
             }
         }
         Ok(SecretPath(raw.to_owned()))
+    }
+
+    /// Stands where a stored path is damaged: names the secret by its id.
+    pub fn stand_in(id: uuid::Uuid) -> Self {
+        SecretPath(format!("{STAND_IN}{id}"))
+    }
+
+    /// The secret that it stands in for, when it does.
+    pub fn stands_for(&self) -> Option<uuid::Uuid> {
+        self.0.strip_prefix(STAND_IN)?.parse().ok()
     }
 
     /// The last segment.

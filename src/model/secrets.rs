@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::paths::SecretPath;
+use super::paths::{DeploymentName, SecretPath};
 
 /// The largest value, in bytes.
 pub const VALUE_LEN_BYTES: usize = 64 * 1024;
@@ -118,6 +118,17 @@ impl SecretSummary {
 pub struct SecretDetail {
     pub summary: SecretSummary,
     pub versions: Vec<VersionSummary>,
+    pub runs: Vec<SecretRun>,
+}
+
+/// A deployment that runs a secret now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRun {
+    pub deployment: DeploymentName,
+    pub release: i32,
+    pub version: i32,
+    /// Whether its value is the newest one, also under an older version's number.
+    pub is_current: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use time::OffsetDateTime;
+use uuid::Uuid;
+
 use super::errors::Refusal;
 
 /// The shortest password, in characters. Length is what resists guessing (NIST SP 800-63B).
 pub const PASSWORD_MIN_CHARS: usize = 12;
 /// The longest password, in bytes: enough for any passphrase, and a bound on hashing work.
 pub const PASSWORD_MAX_BYTES: usize = 1_024;
+/// How long a password that was typed counts for what asks for it again, in minutes.
+pub const CONFIRMED_MINUTES: i32 = 10;
 
 /// An e-mail address in the one form under which it is stored, compared and counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,4 +43,70 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Somebody with an account, as administrators see them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    pub id: Uuid,
+    pub email: String,
+    pub handle: String,
+    pub is_admin: bool,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub signed_in_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// An invitation that can still be used. The link itself is shown once, when it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    pub id: Uuid,
+    pub email: String,
+    pub as_administrator: bool,
+    /// As named then.
+    pub made_by: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+/// What a one-time link says to whoever holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSays {
+    pub email: String,
+    pub as_administrator: bool,
+}
+
+/// A browser that is signed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    pub id: Uuid,
+    /// From where it was begun.
+    pub address: Option<String>,
+    pub agent: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// To the minute.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_seen: OffsetDateTime,
+    /// The one that asks.
+    pub here: bool,
+}
+
+/// What ends with an account, before it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub id: Uuid,
+    pub handle: String,
+    pub email: String,
+    pub secrets: i64,
+    pub deployments: i64,
+    /// Teams that nobody else administers.
+    pub last_admin_of: Vec<String>,
+    /// Nobody else looks after the accounts.
+    pub last_administrator: bool,
 }

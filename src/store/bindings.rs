@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::audit::{self, Entry};
 use super::deployments::{VALUES_TOO_LONG, check_values_len, value_len_bytes};
 use super::keys::{Place, Sealed};
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
@@ -52,7 +52,10 @@ impl Db {
         .await?
         .ok_or_else(|| Refusal::not_found("release"))?;
         let rows = bound(&mut tx, deployment_id, number).await?;
-        let lacking: Vec<&BoundRow> = rows.iter().filter(|row| row.lack().is_some()).collect();
+        let lacking: Vec<(&BoundRow, Lack)> = rows
+            .iter()
+            .filter_map(|row| Some((row, row.lack()?)))
+            .collect();
         if !lacking.is_empty() {
             tx.rollback().await?;
             return Err(self
@@ -83,7 +86,17 @@ impl Db {
                 None => {
                     let value = self
                         .open_bound(&mut tx, &caller, &name, deployment_id, number, &row)
-                        .await?;
+                        .await;
+                    let value = match value {
+                        Err(error) if error.is_damage() => {
+                            tx.rollback().await?;
+                            let lacking = [(&row, DAMAGED)];
+                            return Err(self
+                                .refuse_bindings(&caller, owner_id, &name, number, &lacking)
+                                .await?);
+                        }
+                        value => value?,
+                    };
                     opened.secrets.push(value.clone());
                     value
                 }
@@ -156,11 +169,24 @@ impl Db {
             .into());
         };
         let (place, path, sealed) = row.place()?;
-        let value = self.unseal(&mut tx, place, &sealed).await?;
         let entry = Entry {
             owner_id: Some(place.owner_id),
             secret: Some((place.secret_id, &path)),
             version: Some(place.version),
+            ..entry
+        };
+        let value = match self.unseal(&mut tx, place, &sealed).await {
+            Ok(value) => value,
+            Err(error) if error.is_damage() => {
+                tx.rollback().await?;
+                let refusal = damage::refusal(place.secret_id, place.version).at("fetch_key");
+                return self
+                    .refuse_on_record(&caller, entry, damage::REASON, refusal)
+                    .await;
+            }
+            Err(error) => return Err(error),
+        };
+        let entry = Entry {
             reason: Some("to fetch the source"),
             ..entry
         };
@@ -214,16 +240,16 @@ impl Db {
         owner_id: Uuid,
         name: &str,
         number: i32,
-        lacking: &[&BoundRow],
+        lacking: &[(&BoundRow, Lack)],
     ) -> Result<Error> {
         let mut says = Vec::new();
         let mut kind = RefusalKind::Denied;
-        for row in lacking {
-            let lack = row.lack().unwrap_or(GONE);
+        for (row, lack) in lacking {
             let path = SecretPath::parse(row.secret_path.as_deref().unwrap_or_default()).ok();
             let entry = Entry {
                 owner_id: Some(row.secret_owner_id.unwrap_or(owner_id)),
                 secret: row.secret_id.zip(path.as_ref()),
+                version: row.version,
                 deployment: Some(name),
                 release: Some(number),
                 reason: Some(lack.reason),
@@ -287,6 +313,12 @@ const EXPIRED: Lack = Lack {
     reason: "the secret has expired",
 };
 
+const DAMAGED: Lack = Lack {
+    kind: RefusalKind::Conflict,
+    says: "is damaged: it does not open with its key. Replace its value, or bring it back from a backup",
+    reason: damage::REASON,
+};
+
 impl BoundRow {
     fn lack(&self) -> Option<Lack> {
         if self.text.is_some() {
@@ -324,7 +356,7 @@ impl BoundRow {
                     secret_id,
                     version,
                 },
-                SecretPath::parse(path)?,
+                damage::path_of(secret_id, path),
                 Sealed(sealed.clone()),
             )),
             _ => Err(Error::broken("a binding leads to no secret")),

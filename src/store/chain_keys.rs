@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::keyring::{KEY_LEN_BYTES, random_key};
 use super::keys::seal_failed;
-use super::{Db, Result};
+use super::{Db, Error, Result};
 
 /// A key, opened.
 pub(super) struct ChainKey {
@@ -38,21 +38,28 @@ impl Db {
             id: Uuid::now_v7(),
             key: random_key().map_err(seal_failed)?,
         };
-        let fingerprint = self.keys().active_fingerprint();
+        let fingerprint = sqlx::query_scalar!("select active_master_key()")
+            .fetch_one(&mut **tx)
+            .await?
+            .ok_or_else(|| Error::broken("the database names no active master key"))?;
         let wrapped = self
             .keys()
-            .master(fingerprint)?
+            .master(&fingerprint)?
             .wrap_chain_key(made.id, &made.key)
             .map_err(seal_failed)?;
-        sqlx::query!(
-            "insert into chain_keys (id, master_key, wrapped) values ($1, $2, $3)",
+        let kept = sqlx::query!(
+            "insert into chain_keys (id, master_key, wrapped) select $1, $2, $3 where active_master_key() = $2",
             made.id,
             fingerprint,
             wrapped
         )
         .execute(&mut **tx)
         .await?;
-        Ok(made)
+        match kept.rows_affected() {
+            1 => Ok(made),
+            // The next step wraps with the new one.
+            _ => Err(Error::broken("the master key was changed meanwhile")),
+        }
     }
 
     /// All keys that open here, by id. One that does not is as one that is missing: what it sealed cannot be checked.

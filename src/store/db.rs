@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
+use uuid::Uuid;
 
 use super::audit::{self, Entry};
 pub use super::key_source::{KeySource, new_key};
@@ -23,6 +24,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 10;
 
 /// Where the database is, and who logs in.
+#[derive(Clone)]
 pub struct DatabaseConfig {
     /// The login of requests; it becomes the role sealport_server.
     pub app: PgConnectOptions,
@@ -102,6 +104,8 @@ struct Inner {
     floods: Floods,
     mode: Mode,
     new_key_file: Option<PathBuf>,
+    /// New with each opening: names this server, or this command, to the others.
+    id: Uuid,
 }
 
 impl fmt::Debug for Db {
@@ -120,7 +124,7 @@ impl Db {
         let mut conn = roles::connect(owner).await?;
         let prepared = async {
             roles::prepare(&mut conn, config.app.get_username()).await?;
-            migrate(&mut conn).await
+            migrate_to(&mut conn, None).await
         }
         .await;
         roles::close(conn).await;
@@ -142,7 +146,25 @@ impl Db {
             audit::record(&mut tx, &operator, Entry::of(Action::KeyCreate)).await?;
         }
         tx.commit().await?;
-        Ok(Db {
+        Ok(Db::of(pool, keys, mode, new_key_file))
+    }
+
+    /// For looking without changing anything: the keys come from `keys`, in a transaction of the operator.
+    pub(super) async fn look_at<F>(
+        config: &DatabaseConfig,
+        mode: Mode,
+        keys: impl FnOnce(Transaction<'static, Postgres>) -> F,
+    ) -> Result<Db>
+    where
+        F: Future<Output = Result<Keys>>,
+    {
+        let pool = pool(config).await?;
+        let tx = begin(&pool, &Caller::job(Job::Operator)).await?;
+        Ok(Db::of(pool, keys(tx).await?, mode, None))
+    }
+
+    fn of(pool: PgPool, keys: Keys, mode: Mode, new_key_file: Option<PathBuf>) -> Db {
+        Db {
             inner: Arc::new(Inner {
                 pool,
                 keys,
@@ -150,8 +172,9 @@ impl Db {
                 floods: Floods::default(),
                 mode,
                 new_key_file,
+                id: Uuid::now_v7(),
             }),
-        })
+        }
     }
 
     pub fn mode(&self) -> Mode {
@@ -164,11 +187,11 @@ impl Db {
     }
 
     /// The fingerprint of the master key in use: names it, says nothing of it.
-    pub fn key_fingerprint(&self) -> &str {
+    pub fn key_fingerprint(&self) -> String {
         self.inner.keys.active_fingerprint()
     }
 
-    /// Whether the database answers the bound role now.
+    /// Whether the database answers the bound role now, and the active master key is here.
     pub async fn ready(&self) -> Result<()> {
         let mut tx = self
             .begin_as(&Caller {
@@ -179,11 +202,10 @@ impl Db {
         let role = sqlx::query_scalar!(r#"select current_user::text as "role!""#)
             .fetch_one(&mut *tx)
             .await?;
-        if role == "sealport_server" {
-            Ok(())
-        } else {
-            Err(Error::broken("the database role is not sealport_server"))
+        if role != "sealport_server" {
+            return Err(Error::broken("the database role is not sealport_server"));
         }
+        self.inner.keys.check_active()
     }
 
     /// Waits for running statements and closes all connections, at a normal stop.
@@ -194,6 +216,10 @@ impl Db {
     /// For functions that check a credential and set the actor within their one statement; nothing else goes past `begin_as`.
     pub(super) fn pool(&self) -> &PgPool {
         &self.inner.pool
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.inner.id
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -260,6 +286,21 @@ async fn begin_on_a_live_connection(
     }
 }
 
+/// For proving something without changing anything: no migrations, no keys, and a transaction that can only read. With its pool,
+/// to be closed after it.
+pub(super) async fn begin_to_read(
+    config: &DatabaseConfig,
+    caller: &Caller,
+) -> Result<(PgPool, Transaction<'static, Postgres>)> {
+    roles::close(roles::connect(&config.app).await?).await;
+    let pool = pool(config).await?;
+    let mut tx = begin(&pool, caller).await?;
+    sqlx::query!("set transaction read only")
+        .execute(&mut *tx)
+        .await?;
+    Ok((pool, tx))
+}
+
 pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => true,
@@ -271,11 +312,15 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-async fn migrate(owner: &mut sqlx::PgConnection) -> Result<()> {
+/// What the tables went through, oldest first.
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Brings the tables to a step, or to the newest.
+pub(super) async fn migrate_to(owner: &mut sqlx::PgConnection, step: Option<i64>) -> Result<()> {
     use sqlx::migrate::MigrateError;
     // sqlx takes an advisory lock, so a second server waits and then finds nothing to do.
-    sqlx::migrate!("./migrations")
-        .run_direct(None, owner, false)
+    MIGRATIONS
+        .run_direct(step, owner, false)
         .await
         .map_err(|error| match error {
             MigrateError::VersionMissing(version) => Error::broken(format!(

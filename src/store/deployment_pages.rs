@@ -31,6 +31,7 @@ impl Db {
             SummaryRow,
             r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release
                from deployments d left join owners o on o.id = d.owner_id
+               where d.id in (select deployments_in_sight())
                order by d.name limit $1"#,
             DEPLOYMENTS_LISTED,
         )
@@ -66,18 +67,22 @@ impl Db {
             return Err(Refusal::not_found("deployment").into());
         };
         let id = row.id;
-        let start = sqlx::query_scalar!("select start from deployments where id = $1", id)
-            .fetch_one(&mut *tx)
-            .await?;
+        let wanted_so = sqlx::query!(
+            "select start, follows_changes from deployments where id = $1",
+            id
+        )
+        .fetch_one(&mut *tx)
+        .await?;
         let bindings = bindings(&mut tx, id).await?;
         let releases = releases(&mut tx, id).await?;
         tx.commit().await?;
         let unreadable = || Error::broken("a deployment's row does not read");
         Ok(DeploymentDetail {
             summary: row.into_summary().ok_or_else(unreadable)?,
-            start: serde_json::from_value(start).map_err(|_| unreadable())?,
+            start: serde_json::from_value(wanted_so.start).map_err(|_| unreadable())?,
             target: Target::Local,
             bindings,
+            follows_changes: wanted_so.follows_changes,
             releases,
         })
     }
@@ -118,12 +123,15 @@ impl SummaryRow {
 
 async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<BindingSummary>> {
     let rows = sqlx::query!(
-        r#"select b.env, b.text, s.path as "path?", s.version as "current_version?", rb.version as "running_version?"
+        r#"select b.env, b.text, s.path as "path?", s.version as "current_version?", rb.version as "running_version?",
+             coalesce(ran.value_id <> newest.value_id, false) as "is_older!"
            from bindings b
            left join secrets s on s.id = b.secret_id
            left join release_bindings rb on rb.deployment_id = b.deployment_id and rb.env = b.env
              and rb.secret_id = b.secret_id
              and rb.number = (select max(r.number) from releases r where r.deployment_id = $1 and r.state = 'live')
+           left join secret_versions ran on ran.secret_id = rb.secret_id and ran.version = rb.version
+           left join secret_versions newest on newest.secret_id = s.id and newest.version = s.version
            where b.deployment_id = $1 order by b.env"#,
         id,
     )
@@ -137,6 +145,7 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
                 text: row.text,
                 running_version: row.running_version,
                 current_version: row.current_version,
+                is_older: row.is_older,
             })
         })
         .collect()

@@ -88,7 +88,7 @@ impl Db {
     pub async fn deployment_redeploy(&self, caller: &Caller, name: &DeploymentName) -> Result<i32> {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
-        let number = queue_release(&mut tx, person(caller)?, &found, true).await?;
+        let number = queue_release(&mut tx, &person(caller)?.handle, &found, true).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -107,7 +107,7 @@ impl Db {
             tx.rollback().await?;
             return Ok(());
         }
-        let number = queue_release(&mut tx, person(caller)?, &found, false).await?;
+        let number = queue_release(&mut tx, &person(caller)?.handle, &found, false).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -175,7 +175,7 @@ impl Db {
 
     /// The deployment of that name, locked, if the caller reaches it at `level`; otherwise the refusal goes on record.
     /// Roll back rather than drop: the lock then ends at once, and a claim does not skip the deployment.
-    async fn reached(
+    pub(super) async fn reached(
         &self,
         caller: &Caller,
         name: &DeploymentName,
@@ -223,11 +223,11 @@ impl Db {
     }
 }
 
-struct Reached {
-    id: Uuid,
-    owner_id: Uuid,
-    wanted: bool,
-    state: String,
+pub(super) struct Reached {
+    pub(super) id: Uuid,
+    pub(super) owner_id: Uuid,
+    pub(super) wanted: bool,
+    pub(super) state: String,
 }
 
 /// A refusal that goes on record under a reason from a fixed list.
@@ -488,7 +488,7 @@ async fn insert_deployment(
         wanted: true,
         state: "deploying".into(),
     };
-    queue_release(tx, user, &found, true).await?;
+    queue_release(tx, &user.handle, &found, true).await?;
     if let Some(draft_id) = draft_id {
         sqlx::query!(
             "update drafts set deployed_as = $2 where id = $1",
@@ -544,9 +544,9 @@ async fn supersede(tx: &mut Transaction<'_, Postgres>, id: Uuid, reason: &str) -
 
 /// Makes the next release with four waiting steps; the deployment is wanted and deploying. `anew`: a directory is copied
 /// anew; otherwise what is installed is used again.
-async fn queue_release(
+pub(super) async fn queue_release(
     tx: &mut Transaction<'_, Postgres>,
-    user: &SignedInUser,
+    asked_by: &str,
     found: &Reached,
     anew: bool,
 ) -> Result<i32> {
@@ -565,7 +565,7 @@ async fn queue_release(
         found.id,
         found.owner_id,
         number,
-        user.handle,
+        asked_by,
         anew,
     )
     .execute(&mut **tx)

@@ -1,5 +1,6 @@
 //! What a store function can end with.
 
+use super::keyring::SealError;
 use crate::model::errors::{Refusal, RefusalKind};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -27,6 +28,17 @@ impl Error {
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Error::Broken(what.into(), Some(cause.into()))
+    }
+
+    /// Whether a sealed value did not open: it, its place or its key was changed.
+    pub(super) fn is_damage(&self) -> bool {
+        let Error::Broken(_, Some(cause)) = self else {
+            return false;
+        };
+        matches!(
+            cause.downcast_ref(),
+            Some(SealError::DoesNotOpen | SealError::NoText)
+        )
     }
 
     /// What may go out: a refusal as it is, anything else without its cause, which goes to the log here.

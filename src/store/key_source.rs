@@ -18,6 +18,7 @@ use super::{Error, Result};
 const KEY_FILE_LEN_BYTES: u64 = 64 * 1024;
 
 /// Where the master keys are.
+#[derive(Clone)]
 pub enum KeySource {
     /// The text of `SEALPORT_MASTER_KEY`.
     Variable(SecretString),

@@ -26,6 +26,7 @@ const FINGERPRINT_LABEL: &[u8] = b"sealport/1/fingerprint";
 const CANARY_LABEL: &[u8] = b"sealport/1/canary";
 const DATA_KEY_LABEL: &[u8] = b"sealport/1/data-key";
 const CHAIN_KEY_LABEL: &[u8] = b"sealport/1/chain-key";
+const IMPORT_LABEL: &[u8] = b"sealport/1/import";
 const CANARY_TEXT: &[u8] = b"sealport opens with this key";
 
 /// Where a value is sealed to: a ciphertext moved to another owner, secret, version or key does not open.
@@ -34,6 +35,13 @@ pub struct Place {
     pub owner_id: Uuid,
     pub secret_id: Uuid,
     pub version: i32,
+}
+
+/// Where the values of an import that waits are sealed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ImportPlace {
+    pub(super) owner_id: Uuid,
+    pub(super) import_id: Uuid,
 }
 
 /// A sealed value, as it stands in the database: format byte, data key id, nonce, ciphertext and tag.
@@ -81,6 +89,11 @@ impl MasterKey {
         // The buffer is as long as the digits, so this cannot fail.
         let _ = hex::encode_to_slice(self.key.as_slice(), &mut text);
         SecretString::from(String::from_utf8(text).unwrap_or_default())
+    }
+
+    /// The key itself, for splitting it.
+    pub(super) fn bytes(&self) -> &[u8; KEY_LEN_BYTES] {
+        &self.key
     }
 
     /// A known text, sealed under a key derived from this one.
@@ -209,26 +222,42 @@ impl DataKey {
     }
 
     pub(super) fn seal(&self, place: Place, value: &SecretString) -> Result<Sealed, SealError> {
-        let mut sealed = vec![FORMAT];
-        sealed.extend_from_slice(self.id.as_bytes());
-        encrypt_onto(
-            &mut sealed,
-            &self.key,
-            &self.value_place(place),
-            value.expose_secret().as_bytes(),
-        )?;
-        Ok(Sealed(sealed))
+        self.seal_to(&self.value_place(place), value)
     }
 
     pub(super) fn open(&self, place: Place, sealed: &Sealed) -> Result<SecretString, SealError> {
+        self.open_at(&self.value_place(place), sealed)
+    }
+
+    pub(super) fn seal_import(
+        &self,
+        place: ImportPlace,
+        values: &SecretString,
+    ) -> Result<Sealed, SealError> {
+        self.seal_to(&self.import_place(place), values)
+    }
+
+    pub(super) fn open_import(
+        &self,
+        place: ImportPlace,
+        sealed: &Sealed,
+    ) -> Result<SecretString, SealError> {
+        self.open_at(&self.import_place(place), sealed)
+    }
+
+    fn seal_to(&self, place: &[u8], value: &SecretString) -> Result<Sealed, SealError> {
+        let mut sealed = vec![FORMAT];
+        sealed.extend_from_slice(self.id.as_bytes());
+        let text = value.expose_secret().as_bytes();
+        encrypt_onto(&mut sealed, &self.key, place, text)?;
+        Ok(Sealed(sealed))
+    }
+
+    fn open_at(&self, place: &[u8], sealed: &Sealed) -> Result<SecretString, SealError> {
         if sealed.data_key_id() != Some(self.id) {
             return Err(SealError::DoesNotOpen);
         }
-        let mut opened = decrypt(
-            &self.key,
-            &self.value_place(place),
-            &sealed.0[1 + ID_LEN_BYTES..],
-        )?;
+        let mut opened = decrypt(&self.key, place, &sealed.0[1 + ID_LEN_BYTES..])?;
         // The buffer is exactly as long as its text, so it moves into the secret without a copy left behind.
         match String::from_utf8(std::mem::take(&mut *opened)) {
             Ok(text) => Ok(SecretString::from(text)),
@@ -247,6 +276,17 @@ impl DataKey {
         bytes.extend_from_slice(place.owner_id.as_bytes());
         bytes.extend_from_slice(place.secret_id.as_bytes());
         bytes.extend_from_slice(&place.version.to_be_bytes());
+        bytes
+    }
+
+    /// Label, format, data key, owner, import: longer than any value's place, so that no one passes for the other.
+    fn import_place(&self, place: ImportPlace) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(IMPORT_LABEL.len() + 1 + 3 * ID_LEN_BYTES);
+        bytes.extend_from_slice(IMPORT_LABEL);
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(self.id.as_bytes());
+        bytes.extend_from_slice(place.owner_id.as_bytes());
+        bytes.extend_from_slice(place.import_id.as_bytes());
         bytes
     }
 }
@@ -451,6 +491,36 @@ mod tests {
             key: key.key.clone(),
         };
         assert!(same_bytes.open(here, &sealed).is_err());
+    }
+
+    #[test]
+    fn an_import_opens_as_itself_alone_and_never_as_a_version() {
+        let key = DataKey::generate(Uuid::now_v7()).unwrap();
+        let here = place();
+        let import = ImportPlace {
+            owner_id: here.owner_id,
+            import_id: here.secret_id,
+        };
+        let sealed = key.seal_import(import, &value("[]")).unwrap();
+        assert_eq!(
+            key.open_import(import, &sealed).unwrap().expose_secret(),
+            "[]"
+        );
+        let version = key.seal(here, &value("[]")).unwrap();
+        assert!(key.open(here, &sealed).is_err());
+        assert!(key.open_import(import, &version).is_err());
+        for elsewhere in [
+            ImportPlace {
+                owner_id: Uuid::now_v7(),
+                ..import
+            },
+            ImportPlace {
+                import_id: Uuid::now_v7(),
+                ..import
+            },
+        ] {
+            assert!(key.open_import(elsewhere, &sealed).is_err());
+        }
     }
 
     #[test]

@@ -32,7 +32,6 @@ impl Db {
     pub async fn log_append(
         &self,
         deployment_id: Uuid,
-        owner_id: Uuid,
         release: i32,
         lines: &[NewLine],
     ) -> Result<()> {
@@ -51,11 +50,10 @@ impl Db {
         .await?;
         let seqs = sqlx::query_scalar!(
             "insert into log_lines (deployment_id, owner_id, number, stream, line) \
-             select $1, $2, $3, new.stream, new.line \
-             from unnest($4::text[], $5::text[]) with ordinality as new (stream, line, place) \
-             order by new.place returning seq",
+             select d.id, d.owner_id, $2, new.stream, new.line \
+             from deployments d, unnest($3::text[], $4::text[]) with ordinality as new (stream, line, place) \
+             where d.id = $1 order by new.place returning seq",
             deployment_id,
-            owner_id,
             release,
             &streams,
             &texts,
@@ -63,12 +61,15 @@ impl Db {
         .fetch_all(&mut *tx)
         .await;
         let seqs = match seqs {
-            // Destroyed while its last lines were on their way.
+            // Destroyed, or given to another owner, while its last lines were on their way.
             Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
                 return Err(held_elsewhere());
             }
             other => other?,
         };
+        if seqs.is_empty() {
+            return Err(held_elsewhere());
+        }
         if let (Some(first), Some(last)) = (seqs.iter().min(), seqs.iter().max())
             && (first - 1) / TRIM_EVERY_LINES != last / TRIM_EVERY_LINES
         {

@@ -6,9 +6,16 @@ pub mod embedded;
 pub mod db;
 pub mod error;
 mod key_source;
+pub mod key_status;
 mod keyring;
 pub mod keys;
+mod leases;
+pub mod master_keys;
+pub mod recovery;
 mod roles;
+pub mod rotation;
+pub mod servers;
+mod wrapped_keys;
 
 pub mod activity;
 pub mod audit;
@@ -22,17 +29,27 @@ mod secret_pages;
 mod secret_values;
 pub mod secrets;
 
+pub mod env_files;
+pub mod imports;
+pub mod moves;
+
 mod limits;
 mod passwords;
 pub mod sessions;
 pub mod sign_in;
 pub mod users;
 
+pub mod administrators;
+pub mod confirmations;
+pub mod endings;
+pub mod links;
+
 pub mod drafts;
 
 pub mod bindings;
 pub mod deployment_pages;
 pub mod deployments;
+pub mod drift;
 pub mod holds;
 pub mod logs;
 pub mod releases;
@@ -41,5 +58,11 @@ pub mod tokens;
 
 pub mod retention;
 
+pub mod backup;
+mod damage;
+pub mod doctor;
+mod key_backup;
+
+pub use damage::Damage;
 pub use db::{DatabaseConfig, Db, KeySource, Mode, OwnerLogin, new_key};
 pub use error::{Error, Result};

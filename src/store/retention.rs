@@ -1,4 +1,4 @@
-//! What is past its age goes: drafts, sessions, links, attempts, known addresses, log lines, old releases.
+//! What is past its age goes: drafts, imports that wait, sessions, links, attempts, known addresses, log lines, old releases.
 
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
@@ -22,6 +22,10 @@ impl Db {
         .execute(&mut *tx)
         .await?
         .rows_affected();
+        gone += sqlx::query!("delete from pending_imports where expires_at < now()")
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
         tx.commit().await?;
 
         let mut tx = self.begin_as(&caller).await?;

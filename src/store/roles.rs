@@ -52,6 +52,23 @@ pub(super) async fn prepare(owner: &mut PgConnection, login: &str) -> Result<()>
     }
 }
 
+/// Whether all that [`prepare`] makes is there. Errors: a sentence for an administrator of the database.
+pub(super) async fn ready(owner: &mut PgConnection, login: &str) -> Result<()> {
+    let version = server_version(owner).await?;
+    let is_there = sqlx::query_scalar!(
+        r#"select exists (select 1 from pg_roles where rolname = 'sealport_server') as "there!""#
+    )
+    .fetch_one(&mut *owner)
+    .await?;
+    if is_there && may_become(owner, login, version).await? {
+        return Ok(());
+    }
+    Err(Error::broken(format!(
+        "The login {login} may not become the role sealport_server. An administrator of the database runs: {};",
+        grant_sql(login, version)
+    )))
+}
+
 async fn prepare_once(
     owner: &mut PgConnection,
     login: &str,

@@ -12,7 +12,7 @@ use crate::model::actors::{Caller, Job};
 /// The lease that gives the work to one server at a time.
 const LEASE: &str = "sealer";
 /// For how long another server leaves it to this one. A server that was killed holds up the seals no longer than this.
-const LEASE_SECS: f64 = 2.0;
+const LEASE_SECS: i32 = 2;
 
 /// Where the chain ends, and where the next batch begins to look.
 struct End {
@@ -30,8 +30,8 @@ struct End {
 }
 
 impl Db {
-    /// Seals what waits, one batch at most. Returns whether more may wait. `holder` names this server.
-    pub async fn seal_step(&self, holder: Uuid) -> Result<bool> {
+    /// Seals what waits, one batch at most. Returns whether more may wait.
+    pub async fn seal_step(&self) -> Result<bool> {
         let mut tx = self.begin_as(&Caller::job(Job::Sealer)).await?;
         // Reads the beginning of an index alone, and writes nothing while there is nothing to seal.
         let waits = sqlx::query_scalar!(
@@ -54,7 +54,12 @@ impl Db {
         )
         .fetch_one(&mut *tx)
         .await?;
-        if !waits || !lease(&mut tx, holder).await? {
+        if !waits
+            || self
+                .lease_hold_in(&mut tx, LEASE, LEASE_SECS)
+                .await?
+                .is_none()
+        {
             tx.commit().await?;
             return Ok(false);
         }
@@ -137,24 +142,6 @@ impl Db {
         .await?;
         Ok(())
     }
-}
-
-/// Takes or keeps the lease. Its row stays locked until the transaction ends, so two batches are never made from one end.
-async fn lease(tx: &mut Transaction<'_, Postgres>, holder: Uuid) -> Result<bool> {
-    let held = sqlx::query_scalar!(
-        "insert into leases as l (name, holder, held_until) values ($1, $2, now() + make_interval(secs => $3))
-         on conflict (name) do update
-         set fence = l.fence + case when l.holder = excluded.holder then 0 else 1 end,
-             holder = excluded.holder, held_until = excluded.held_until
-         where l.holder = excluded.holder or l.held_until < now()
-         returning fence",
-        LEASE,
-        holder,
-        LEASE_SECS
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(held.is_some())
 }
 
 async fn end(tx: &mut Transaction<'_, Postgres>) -> Result<End> {

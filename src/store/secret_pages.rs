@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Db, Result, audit};
+use super::{Db, Result, audit, damage, drift};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::paths::SecretPath;
@@ -30,15 +30,12 @@ struct Row {
 }
 
 impl Row {
-    /// None for a path that breaks the grammar: one bad row does not take the list down.
-    fn shown(self) -> Option<SecretSummary> {
-        let path = SecretPath::parse(&self.path)
-            .inspect_err(|_| tracing::error!(secret = %self.id, "a secret's path is malformed"))
-            .ok()?;
-        Some(SecretSummary {
+    /// A path that breaks the grammar shows as damaged, where it stands.
+    fn shown(self) -> SecretSummary {
+        SecretSummary {
             id: self.id,
             owner: self.owner,
-            path,
+            path: damage::path_of(self.id, &self.path),
             kind: Kind::from_name(&self.kind).unwrap_or_default(),
             description: self.description,
             version: self.version,
@@ -48,7 +45,7 @@ impl Row {
             used_by: self.used_by,
             fetched_by: self.fetched_by,
             maskable: self.maskable,
-        })
+        }
     }
 }
 
@@ -91,7 +88,7 @@ impl Db {
         )
         .fetch_all(&mut *tx)
         .await?;
-        Ok(rows.into_iter().filter_map(Row::shown).collect())
+        Ok(rows.into_iter().map(Row::shown).collect())
     }
 
     /// A secret's page by path, the caller's own. Errors: `NotFound`.
@@ -106,12 +103,14 @@ impl Db {
                       coalesce(v.maskable, true) as "maskable!"
                from secrets s join owners o on o.id = s.owner_id
                left join secret_versions v on v.secret_id = s.id and v.version = s.version
-               where s.owner_id = current_actor() and s.path = $1"#,
-            path.as_str()
+               where s.owner_id = current_actor() and (s.path = $1 or s.id = $2)
+               order by s.path = $1 desc limit 1"#,
+            path.as_str(),
+            path.stands_for()
         )
         .fetch_optional(&mut *tx)
         .await?
-        .and_then(Row::shown)
+        .map(Row::shown)
         .ok_or_else(|| Refusal::not_found("secret"))?;
         let versions = sqlx::query_as!(
             VersionSummary,
@@ -122,6 +121,11 @@ impl Db {
         )
         .fetch_all(&mut *tx)
         .await?;
-        Ok(SecretDetail { summary, versions })
+        let runs = drift::runs_of(&mut tx, summary.id).await?;
+        Ok(SecretDetail {
+            summary,
+            versions,
+            runs,
+        })
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn resolve(value: NewValue) -> Result<(SecretString, bool), Error> {
     }
 }
 
-fn check_value(value: &SecretString) -> Result<(), Refusal> {
+pub(super) fn check_value(value: &SecretString) -> Result<(), Refusal> {
     let text = value.expose_secret();
     if text.is_empty() {
         return Err(Refusal::invalid("value", "Give the secret a value."));

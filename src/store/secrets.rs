@@ -11,7 +11,7 @@ use super::keys::{Place, Sealed};
 use super::limits::Limit;
 pub use super::secret_values::NewValue;
 use super::secret_values::{check_description, check_expiry, is_maskable, resolve, same};
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
@@ -22,6 +22,8 @@ use crate::model::secrets::Kind;
 /// Comparisons in an hour, of one secret by one actor, over all doors.
 const COMPARES: i64 = 20;
 const HOUR_SECS: i32 = 60 * 60;
+/// How many versions back a value is known again as the same.
+const COMPARED_VERSIONS: i64 = 10;
 
 /// What is asked when a secret is made.
 pub struct NewSecret {
@@ -195,14 +197,7 @@ impl Db {
             .await?;
         // Counting takes a transaction of its own, and nobody holds two connections.
         drop(tx);
-        let actor = match &caller.actor {
-            Actor::User(user) => user.id.to_string(),
-            Actor::Deployment { id, .. } => id.to_string(),
-            Actor::Job(job) => job.as_str().to_owned(),
-            Actor::Anonymous(_) => String::from("anonymous"),
-        };
-        let limit = Limit::new("compare", &[&id.to_string(), &actor], HOUR_SECS, COMPARES);
-        if let Err(full) = self.limits_take(&[limit]).await? {
+        if let Err(full) = self.limits_take(&[compares(caller, id)]).await? {
             if full.on_record {
                 let reason = Some("too many comparisons");
                 let entry = found.entry(Action::SecretCompare);
@@ -237,10 +232,20 @@ impl Db {
             secret_id: id,
             version: newest.version,
         };
-        let value = self.unseal(&mut tx, place, &Sealed(newest.sealed)).await?;
         let entry = Entry {
             version: Some(newest.version),
             ..found.entry(Action::SecretCompare)
+        };
+        let value = match self.unseal(&mut tx, place, &Sealed(newest.sealed)).await {
+            Ok(value) => value,
+            Err(error) if error.is_damage() => {
+                tx.rollback().await?;
+                let refusal = damage::refusal(id, newest.version);
+                return self
+                    .refuse_on_record(caller, entry, damage::REASON, refusal)
+                    .await;
+            }
+            Err(error) => return Err(error),
         };
         audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
@@ -351,7 +356,7 @@ impl Db {
         let found = Found {
             id,
             owner_id: row.owner_id,
-            path: SecretPath::parse(&row.path)?,
+            path: damage::path_of(id, &row.path),
             version: row.version,
             expires_at: row.expires_at,
             level: row.level,
@@ -369,7 +374,7 @@ impl Db {
         Ok((tx, found))
     }
 
-    async fn add_version(
+    pub(super) async fn add_version(
         &self,
         tx: &mut Transaction<'_, Postgres>,
         caller: &Caller,
@@ -377,10 +382,11 @@ impl Db {
         value: &SecretString,
         generated: bool,
     ) -> Result<()> {
+        let value_id = self.value_id(tx, place, value).await?;
         let (data_key_id, sealed) = self.seal(tx, place, value).await?;
         sqlx::query!(
-            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, maskable, created_by)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "insert into secret_versions (secret_id, owner_id, version, data_key_id, sealed, generated, maskable, created_by, value_id)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             place.secret_id,
             place.owner_id,
             place.version,
@@ -388,11 +394,43 @@ impl Db {
             sealed.0,
             generated,
             is_maskable(value),
-            audit::name_of(caller)
+            audit::name_of(caller),
+            value_id
         )
         .execute(&mut **tx)
         .await?;
         Ok(())
+    }
+}
+
+impl Db {
+    /// The id of the value: that of a recent version with the same one, else a new one.
+    async fn value_id(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        place: Place,
+        value: &SecretString,
+    ) -> Result<Uuid> {
+        let recent = sqlx::query!(
+            "select version, sealed, value_id from secret_versions where secret_id = $1 order by version desc limit $2",
+            place.secret_id,
+            COMPARED_VERSIONS
+        )
+        .fetch_all(&mut **tx)
+        .await?;
+        for row in recent {
+            let before = Place {
+                version: row.version,
+                ..place
+            };
+            // One that is damaged or destroyed is like no other.
+            if let Ok(old) = self.unseal(tx, before, &Sealed(row.sealed)).await
+                && same(&old, value)
+            {
+                return Ok(row.value_id);
+            }
+        }
+        Ok(Uuid::now_v7())
     }
 }
 
@@ -412,6 +450,17 @@ impl Found {
             ..Entry::of(action)
         }
     }
+}
+
+/// Comparisons of one secret by one actor, over all doors.
+pub(super) fn compares(caller: &Caller, id: Uuid) -> Limit {
+    let actor = match &caller.actor {
+        Actor::User(user) => user.id.to_string(),
+        Actor::Deployment { id, .. } => id.to_string(),
+        Actor::Job(job) => job.as_str().to_owned(),
+        Actor::Anonymous(_) => String::from("anonymous"),
+    };
+    Limit::new("compare", &[&id.to_string(), &actor], HOUR_SECS, COMPARES)
 }
 
 /// A rename stands in the record under both names.
@@ -462,7 +511,7 @@ fn closed(active: bool, expired: bool) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn path_taken() -> Refusal {
+pub(super) fn path_taken() -> Refusal {
     Refusal::new(
         RefusalKind::Taken,
         "There is a secret with this path already, perhaps in another case. Replace its value, or take another path.",

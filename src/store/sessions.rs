@@ -6,16 +6,22 @@ use async_trait::async_trait;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
+use sqlx::{Postgres, Transaction};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store;
 use uuid::Uuid;
 
+use super::audit::{self, Entry};
+use super::deployments::person;
 use super::limits::Noted;
 use super::sign_in::place_name;
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
+use crate::model::audit::Action;
+use crate::model::errors::Refusal;
+use crate::model::users::OpenSession;
 
 /// A session that nobody used for so long is over.
 pub const SESSION_IDLE_DAYS: i64 = 14;
@@ -26,6 +32,10 @@ const ANONYMOUS_IDLE_MINUTES: i64 = 15;
 const SIGNED_IN_KEY: &str = "axum-login.data";
 /// How often another id is drawn when one is in use: with 128 random bits, never.
 const ID_TRIES: usize = 3;
+/// Where a session keeps where it was begun: `address` and `agent`.
+pub const BEGUN_KEY: &str = "begun";
+/// The most sessions of one list.
+const SESSIONS_LISTED: i64 = 200;
 
 /// What tower-sessions keeps its sessions in.
 #[derive(Clone, Debug)]
@@ -55,6 +65,71 @@ impl Db {
         .fetch_one(&mut *tx)
         .await?;
         Ok(lasts)
+    }
+}
+
+impl Db {
+    /// The caller's own sessions, the one used last first. `here` is the one that asks.
+    pub async fn sessions_list(&self, caller: &Caller, here: &Id) -> Result<Vec<OpenSession>> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let open = sqlx::query_as!(
+            OpenSession,
+            r#"select id, data #>> '{begun,address}' as address, data #>> '{begun,agent}' as agent, created_at, last_seen,
+                      id_hash = $1 as "here!"
+               from sessions where user_id = current_actor() and expires_at > now()
+               order by id_hash = $1 desc, last_seen desc, id limit $2"#,
+            id_hash(here),
+            SESSIONS_LISTED
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        Ok(open)
+    }
+
+    /// Ends one of the caller's sessions. Errors: `NotFound`.
+    pub async fn session_end(&self, caller: &Caller, id: Uuid) -> Result<()> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let ended = sqlx::query!(
+            "delete from sessions where id = $1 and user_id = current_actor()",
+            id
+        )
+        .execute(&mut *tx)
+        .await?;
+        if ended.rows_affected() != 1 {
+            return Err(Refusal::not_found("session").into());
+        }
+        self.sessions_ended(tx, caller, "one session").await
+    }
+
+    /// Ends all of the caller's sessions but the one that asks.
+    pub async fn sessions_end_others(&self, caller: &Caller, here: &Id) -> Result<()> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        sqlx::query!(
+            "delete from sessions where user_id = current_actor() and id_hash <> $1",
+            id_hash(here)
+        )
+        .execute(&mut *tx)
+        .await?;
+        self.sessions_ended(tx, caller, "all other sessions").await
+    }
+
+    async fn sessions_ended(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        caller: &Caller,
+        which: &'static str,
+    ) -> Result<()> {
+        let entry = Entry {
+            owner_id: caller.user().map(|user| user.id),
+            reason: Some(which),
+            ..Entry::of(Action::SessionEnd)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(())
     }
 }
 
@@ -124,12 +199,23 @@ impl Sessions {
         let hash = id_hash(id);
         let mut tx = self.0.begin_as(&presenting(&hash)).await?;
         let row = sqlx::query!(
-            r#"select data as "data: Json<HashMap<String, Value>>", expires_at
+            r#"select data as "data: Json<HashMap<String, Value>>", expires_at,
+                      user_id is not null and last_seen < now() - interval '1 minute' as "unseen!"
                from sessions where id_hash = $1 and expires_at > now()"#,
             hash
         )
         .fetch_optional(&mut *tx)
         .await?;
+        // Once a minute is often enough to tell whether a session is in use.
+        if row.as_ref().is_some_and(|row| row.unseen) {
+            sqlx::query!(
+                "update sessions set last_seen = now() where id_hash = $1",
+                hash
+            )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+        }
         Ok(row.map(|row| Record {
             id: *id,
             data: row.data.0,

@@ -39,12 +39,12 @@ pub struct Account {
     pub session_stamp: Vec<u8>,
 }
 
-struct Found {
+pub(super) struct Found {
     id: Uuid,
     email: String,
-    password_hash: String,
+    pub(super) password_hash: String,
     is_admin: bool,
-    known_address: bool,
+    pub(super) known_address: bool,
 }
 
 impl Db {
@@ -135,7 +135,7 @@ impl Db {
         self.passwords().runs()
     }
 
-    async fn account_by_email(
+    pub(super) async fn account_by_email(
         &self,
         email: &str,
         place: Option<IpNet>,
@@ -171,6 +171,12 @@ impl Db {
             is_admin: found.is_admin,
         };
         know_address(&mut tx, user.id, place).await?;
+        sqlx::query!(
+            "update users set signed_in_at = now() where id = $1",
+            user.id
+        )
+        .execute(&mut *tx)
+        .await?;
         let caller = Caller {
             actor: Actor::User(user.clone()),
             origin: origin.clone(),
@@ -234,7 +240,7 @@ pub(super) fn place_name(origin: &Origin) -> String {
     )
 }
 
-fn limits(email: &str, place: Option<IpNet>, known_address: bool) -> Vec<Limit> {
+pub(super) fn limits(email: &str, place: Option<IpNet>, known_address: bool) -> Vec<Limit> {
     let place = place.map_or_else(|| "none".to_owned(), |place| place.to_string());
     if known_address {
         return vec![Limit::new(

@@ -204,6 +204,7 @@ impl Db {
                from tokens t
                left join deployments d on d.id = t.deployment_id
                left join owners o on o.id = t.maker_id
+               where t.maker_id = current_actor() or t.deployment_id in (select deployments_in_sight())
                order by t.created_at desc, t.id desc limit $1"#,
             TOKENS_LISTED,
         )

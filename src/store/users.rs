@@ -39,10 +39,7 @@ impl Db {
             return Ok(None);
         }
         end_links(&mut tx).await?;
-        let mut bytes = Zeroizing::new([0; LINK_LEN_BYTES]);
-        keyring::random_bytes(bytes.as_mut_slice())
-            .map_err(|error| Error::caused("no link could be made", error))?;
-        let link = SecretString::from(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
+        let link = new_link()?;
         sqlx::query!(
             "insert into one_time_links (hash, purpose, expires_at)
              values ($1, 'first-administrator', now() + interval '1 hour')",
@@ -252,6 +249,14 @@ impl Db {
     }
 }
 
+/// The secret part of a new one-time link.
+pub(super) fn new_link() -> Result<SecretString> {
+    let mut bytes = Zeroizing::new([0; LINK_LEN_BYTES]);
+    keyring::random_bytes(bytes.as_mut_slice())
+        .map_err(|error| Error::caused("no link could be made", error))?;
+    Ok(SecretString::from(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+}
+
 async fn end_links(tx: &mut Transaction<'_, Postgres>) -> Result<()> {
     sqlx::query!("delete from one_time_links where purpose = 'first-administrator'")
         .execute(&mut **tx)
@@ -260,7 +265,7 @@ async fn end_links(tx: &mut Transaction<'_, Postgres>) -> Result<()> {
 }
 
 /// Makes owner and user, with a handle like the address.
-async fn make_user(
+pub(super) async fn make_user(
     tx: &mut Transaction<'_, Postgres>,
     email: &Email,
     password_hash: &str,
@@ -326,11 +331,11 @@ async fn make_owner(tx: &mut Transaction<'_, Postgres>, id: Uuid, email: &Email)
 }
 
 /// Of the link without white space around it, so that one link has one hash.
-fn link_hash(link: &SecretString) -> String {
+pub(super) fn link_hash(link: &SecretString) -> String {
     hex::encode(Sha256::digest(link.expose_secret().trim()))
 }
 
-fn presenting(hash: &str, origin: &Origin) -> Caller {
+pub(super) fn presenting(hash: &str, origin: &Origin) -> Caller {
     Caller {
         actor: Actor::Anonymous(Presented::Hash(hash.to_owned())),
         origin: origin.clone(),

@@ -206,7 +206,7 @@ async fn administrators_see_how_the_store_is_kept_and_nobody_else_does() {
     let house = Installation::new().await;
     let owner = house.person("owner").await;
     let mut browser = house.signed_in(&owner).await;
-    let fingerprint = house.world.db.key_fingerprint().to_owned();
+    let fingerprint = house.world.db.key_fingerprint();
     let settings = house.send(&mut browser, "GET", "/settings", "", &[]).await;
     assert!(!settings.text.contains(&fingerprint));
     assert!(!settings.text.contains("two logins"));

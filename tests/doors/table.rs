@@ -10,12 +10,18 @@ pub const TABLE: &str = "
 GET  /                                | | shown | own | own | sign-in
 GET  /sign-in                         | | own | own | own | own
 GET  /welcome/{link}                  | | own | own | own | own
+GET  /invitation/{link}               | | own | own | own | own
+GET  /reset/{link}                    | | own | own | own | own
+GET  /confirm                         | | own | own | own | sign-in
 GET  /secrets                         | | shown | own | own | sign-in
 GET  /secrets/new                     | | own | own | own | sign-in
+GET  /secrets/import                  | | shown | own | own | sign-in
 GET  /secrets/{handle}/{*path}        | | shown | not-found | not-found | sign-in
+GET  /move/secret/{id}                | | not-found | not-found | not-found | sign-in
 GET  /activity                        | | shown | own | own | sign-in
 GET  /tokens                          | | shown | own | own | sign-in
 GET  /people                          | | own | own | own | sign-in
+GET  /people/{handle}/end             | | refused | refused | refused | sign-in
 GET  /settings                        | | own | own | own | sign-in
 GET  /deployments                     | | shown | own | own | sign-in
 GET  /deployments/{name}              | | shown | not-found | not-found | sign-in
@@ -30,6 +36,22 @@ POST /_fn/flash_take                  | | own | own | own | sign-in
 POST /_fn/preferences_set             | theme=dark | done | done | done | sign-in
 POST /_fn/confinement                 | | own | own | own | sign-in
 POST /_fn/installation                | | own | own | own | sign-in
+POST /_fn/key_backup_missing          | | own | own | own | sign-in
+POST /_fn/key_backup_said             | | own | own | own | sign-in
+POST /_fn/key_backup_confirm          | fingerprint=00&done=true | refused | refused | refused | sign-in
+POST /_fn/sessions_list               | | own | own | own | sign-in
+POST /_fn/session_end                 | id={secret} | not-found | not-found | not-found | sign-in
+POST /_fn/sessions_end_others         | | done | done | done | sign-in
+POST /_fn/people_list                 | | refused | refused | refused | sign-in
+POST /_fn/administrator_set           | id={secret}&is=true | refused | refused | refused | sign-in
+POST /_fn/invitations                 | | refused | refused | refused | sign-in
+POST /_fn/invitation_make             | email=no@example.org | refused | refused | refused | sign-in
+POST /_fn/invitation_withdraw         | id={secret} | refused | refused | refused | sign-in
+POST /_fn/invitation_open             | link=guess | own | own | own | sign-in
+POST /_fn/reset_make                  | id={secret} | refused | refused | refused | sign-in
+POST /_fn/reset_open                  | link=guess | own | own | own | sign-in
+POST /_fn/account_ending              | handle={handle} | refused | refused | refused | sign-in
+POST /_fn/account_end                 | id={secret}&handle={handle}&confirm={handle} | refused | refused | refused | sign-in
 POST /_fn/activity_list               | | shown | own | own | sign-in
 POST /_fn/activity_days               | | own | own | own | sign-in
 POST /_fn/activity_of                 | secret={secret} | shown | own | own | sign-in
@@ -41,9 +63,15 @@ POST /_fn/secret_compare              | id={secret}&path={path}&value=guess | do
 POST /_fn/secret_edit                 | id={secret}&path={path}&rename={path}_B&kind=api-key | done | not-found | not-found | sign-in
 POST /_fn/secret_switch               | id={secret}&path={path}&on=false | done | not-found | not-found | sign-in
 POST /_fn/secret_delete               | id={free}&path={path}_FREE&confirm={path}_FREE | done | not-found | not-found | sign-in
+POST /_fn/secret_move_plan            | id={secret} | shown | not-found | not-found | sign-in
+POST /_fn/secret_move                 | id={secret}&to={handle} | refused | not-found | not-found | sign-in
+POST /_fn/import_open                 | | shown | own | own | sign-in
+POST /_fn/import_apply                | id={import}&take[1]=on | done | not-found | not-found | sign-in
+POST /_fn/import_drop                 | id={import} | done | not-found | not-found | sign-in
 POST /_fn/deployments                 | | shown | own | own | sign-in
 POST /_fn/deployment                  | name={name} | shown | not-found | not-found | sign-in
 POST /_fn/deployment_act              | name={name}&act=stop | done | not-found | not-found | sign-in
+POST /_fn/deployment_follow           | name={name}&on=true | done | not-found | not-found | sign-in
 POST /_fn/deployment_destroy          | name={name}&typed={name} | done | not-found | not-found | sign-in
 POST /_fn/gateway_token_new           | name={name}&label=mine&days=7 | done | not-found | not-found | sign-in
 POST /_fn/token_shown_once            | id={token} | own | own | own | sign-in
@@ -58,8 +86,12 @@ POST /_fn/draft_target                | id={id}&target=local&name={name}-t | don
 POST /_fn/draft_deploy                | id={id} | done | not-found | not-found | sign-in
 POST /_fn/draft_delete                | id={id} | done | not-found | not-found | sign-in
 
+POST /secrets/import                  | under=&text={path}_SENT%3Da+new+value | done | done | done | sign-in
 POST /sign-in                         | email=no@example.org&password=wrong+wrong+wrong | sign-in | sign-in | sign-in | sign-in
 POST /welcome/{link}                  | email=no@example.org&password=long+enough+password | refused | refused | refused | refused
+POST /invitation/{link}               | password=long+enough+password | refused | refused | refused | refused
+POST /reset/{link}                    | password=long+enough+password | refused | refused | refused | refused
+POST /confirm                         | password=wrong+wrong+wrong | refused | refused | refused | sign-in
 POST /settings/password               | current=wrong+wrong+wrong&new=long+enough+password | refused | refused | refused | sign-in
 POST /sign-out                        | | done | done | done | sign-in
 GET  /deployments/{name}/events       | | shown | not-found | not-found | sign-in

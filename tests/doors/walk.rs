@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where rows are somebody's. The record is not: it grows with every refusal.
-pub const TABLES_OF_AN_OWNER: [&str; 13] = [
+pub const TABLES_OF_AN_OWNER: [&str; 14] = [
     "owners",
     "users",
     "secrets",
     "data_keys",
     "secret_versions",
+    "pending_imports",
     "drafts",
     "deployment_names",
     "deployments",

@@ -13,6 +13,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::common::{self, TestDatabase};
+use crate::keys::{both_keys, next_key, open_with};
 use crate::opening::{as_admin, config, key, open};
 use crate::people::{add, caller, refusal};
 use crate::secrets::new;
@@ -62,9 +63,8 @@ async fn finished(database: &TestDatabase) {
 /// Seals all that waits.
 async fn seal(database: &TestDatabase, db: &Db) {
     finished(database).await;
-    let holder = Uuid::now_v7();
     for _ in 0..1_000 {
-        if !db.seal_step(holder).await.unwrap() {
+        if !db.seal_step().await.unwrap() {
             return lapse(db).await;
         }
     }
@@ -167,7 +167,7 @@ async fn only_finished_transactions_are_sealed_and_none_is_passed_over() {
     sqlx::query(line).execute(&mut *undone).await.unwrap();
     undone.rollback().await.unwrap();
     let before = count(&house.database, "audit_seals").await;
-    assert!(!house.db.seal_step(Uuid::now_v7()).await.unwrap());
+    assert!(!house.db.seal_step().await.unwrap());
     assert_eq!(count(&house.database, "audit_seals").await, before);
     slow.commit().await.unwrap();
     seal(&house.database, &house.db).await;
@@ -194,20 +194,20 @@ async fn a_backlog_is_sealed_in_batches_also_within_one_transaction() {
 #[tokio::test]
 async fn one_server_seals_at_a_time_and_another_follows_when_it_is_gone() {
     let house = house().await;
-    let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let (one, other) = (open(&house.database).await, open(&house.database).await);
     let more = async |path: &str| {
         let made = house.db.secret_create(&house.ann, new(path, "v")).await;
         made.unwrap();
         finished(&house.database).await;
     };
     more("A").await;
-    house.db.seal_step(one).await.unwrap();
+    one.seal_step().await.unwrap();
     more("B").await;
-    house.db.seal_step(other).await.unwrap();
+    other.seal_step().await.unwrap();
     assert_eq!(house.db.audit_verify(None).await.unwrap().unsealed, 1);
     lapse(&house.db).await;
     // Both at once: one batch is made.
-    let (a, b) = tokio::join!(house.db.seal_step(one), house.db.seal_step(other));
+    let (a, b) = tokio::join!(one.seal_step(), other.seal_step());
     (a.unwrap(), b.unwrap());
     let report = house.db.audit_verify(None).await.unwrap();
     assert_eq!((report.batches, report.unsealed), (5, 0));
@@ -336,7 +336,7 @@ async fn every_change_to_what_is_sealed_is_named() {
         let made = house.db.secret_create(&house.ann, new("LATER", "v")).await;
         made.unwrap();
         finished(&house.database).await;
-        if house.db.seal_step(Uuid::now_v7()).await.is_ok() {
+        if house.db.seal_step().await.is_ok() {
             let told = damage(&house.db, None).await;
             assert!(told.contains(&named), "{what}, later: {told:?}");
         }
@@ -443,7 +443,7 @@ async fn a_master_key_that_wraps_a_key_of_the_chain_is_missed() {
     let other = sealport::store::new_key().unwrap();
     as_admin(
         &house.database,
-        "delete from secret_versions; delete from data_keys; update master_keys set active = false",
+        "delete from secret_versions; delete from data_keys; update master_keys set state = 'retiring'",
     )
     .await;
     let told = Db::open(config(&house.database), KeySource::Variable(other))
@@ -451,6 +451,21 @@ async fn a_master_key_that_wraps_a_key_of_the_chain_is_missed() {
         .unwrap_err()
         .to_string();
     assert!(told.contains("missing or wrong"), "{told}");
+}
+
+#[tokio::test]
+async fn a_new_master_key_takes_the_chain_along() {
+    let house = house().await;
+    let link = house.db.audit_verify(None).await.unwrap().link;
+    let both = open_with(&house.database, both_keys()).await;
+    both.master_key_rotate(|_| ()).await.unwrap();
+    // With the new one alone, what was sealed before is checked and sealed on.
+    let next = open_with(&house.database, next_key()).await;
+    assert_eq!(damage(&next, link).await, "");
+    seal(&house.database, &next).await;
+    let report = next.audit_verify(link).await.unwrap();
+    assert_eq!((report.unsealed, report.damage), (0, None));
+    assert_eq!(count(&house.database, "chain_keys").await, 1);
 }
 
 #[tokio::test]
@@ -697,7 +712,7 @@ async fn a_list_reads_nothing_of_what_others_have_on_record() {
     db.close().await;
     let read = rows_read(&database, async |db| {
         for _ in 0..8 {
-            assert!(!db.seal_step(Uuid::now_v7()).await.unwrap());
+            assert!(!db.seal_step().await.unwrap());
         }
     })
     .await;
@@ -705,14 +720,13 @@ async fn a_list_reads_nothing_of_what_others_have_on_record() {
     // And sealed so.
     let sealed = count(&database, "audit_seals").await;
     let read = rows_read(&database, async |db| {
-        let holder = Uuid::now_v7();
         for path in ["FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN"] {
             db.secret_create(&ann, new(path, "a value")).await.unwrap();
             // Until it is: other transactions of the cluster hold it up.
             let batches = "audit_batches";
             let before = count(&database, batches).await;
             while count(&database, batches).await == before {
-                db.seal_step(holder).await.unwrap();
+                db.seal_step().await.unwrap();
             }
         }
     })

@@ -152,7 +152,7 @@ async fn a_role_that_owns_a_table_or_changes_the_record_stops_the_start() {
 #[tokio::test]
 async fn a_wrong_master_key_stops_the_start_and_the_right_one_still_opens() {
     let database = common::new_database().await;
-    let fingerprint = open(&database).await.key_fingerprint().to_owned();
+    let fingerprint = open(&database).await.key_fingerprint();
     let wrong = new_key().unwrap();
     let told = refused(&database, wrong.clone()).await;
     assert!(told.contains(&fingerprint), "{told}");
@@ -188,7 +188,7 @@ async fn the_key_file_is_made_once_and_missed_when_it_is_gone() {
         .unwrap_err()
         .to_string();
     assert!(
-        told.contains("backup") && told.contains(db.key_fingerprint()),
+        told.contains("backup") && told.contains(&db.key_fingerprint()),
         "{told}"
     );
     assert!(!path.exists());

@@ -318,7 +318,7 @@ async fn many_right_sign_ins_are_no_guessing() {
     }
 }
 
-fn session_of(user: Option<&SignedInUser>) -> Record {
+pub fn session_of(user: Option<&SignedInUser>) -> Record {
     let mut record = Record {
         id: Id::default(),
         data: Default::default(),

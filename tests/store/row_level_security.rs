@@ -70,9 +70,21 @@ const TABLES: &[Table] = &[
     },
     Table {
         name: "master_keys",
-        row: "active",
+        row: "state = 'active'",
         owner_sees: false,
-        forged: "(fingerprint, canary, active) values ('bb', '\\x00', false)",
+        forged: "(fingerprint, canary, state) values ('bb', '\\x00', 'staged')",
+    },
+    Table {
+        name: "retired_master_keys",
+        row: "fingerprint = 'aa'",
+        owner_sees: false,
+        forged: "(fingerprint) values ('bb')",
+    },
+    Table {
+        name: "servers",
+        row: "name = 'here'",
+        owner_sees: false,
+        forged: "(id, name, version, keys) values ('{team}', 'forged', '1', '{}')",
     },
     Table {
         name: "secrets",
@@ -93,6 +105,13 @@ const TABLES: &[Table] = &[
         owner_sees: true,
         forged: "(secret_id, owner_id, version, data_key_id, sealed, created_by) \
                  values ('{secret}', '{ann}', 2, '{data_key}', '\\x00', 'eve')",
+    },
+    Table {
+        name: "pending_imports",
+        row: "user_id = '{ann}'",
+        owner_sees: true,
+        forged: "(user_id, id, under, plan, sealed, expires_at) \
+                 values ('{team}', gen_random_uuid(), '', '{}', '\\x00', now() + interval '1 hour')",
     },
     Table {
         name: "audit",
@@ -210,6 +229,8 @@ const ROWS: &str = "
     insert into sessions (id_hash, user_id, data, expires_at) values ('aa', '{ann}', '{}', now() + interval '1 hour');
     insert into known_addresses (user_id, address) values ('{ann}', '192.0.2.1');
     insert into attempts (key, window_start, count) values ('aa', now(), 1);
+    insert into pending_imports (user_id, id, under, plan, sealed, expires_at)
+        values ('{ann}', '{team}', '', '{}', '\\x00', now() + interval '1 hour');
     insert into drafts (id, user_id, form) values ('{team}', '{ann}', '{}');
     insert into deployment_names (name, owner_id) values ('anns', '{ann}'), ('bobs', '{bob}');
     insert into deployments (id, name, owner_id, source, start, target, state)
@@ -232,6 +253,8 @@ const ROWS: &str = "
         values (1, 1, 1, '{team}', '\\x00', '\\x00', now(), '1', '{team}', '');
     insert into audit_seals (seq, audit_id, mac) values (1, '{team}', '\\x00');
     insert into audit_drops (number, last_seq, key_id, hash, mac, dropped_at) values (1, 1, '{team}', '\\x00', '\\x00', now());
+    insert into retired_master_keys (fingerprint) values ('aa');
+    insert into servers (id, name, version, keys) values ('{secret}', 'here', '1', '{}');
 ";
 
 struct House {

@@ -28,12 +28,8 @@ async fn a_line_is_kept_as_text_whatever_it_holds() {
         line(""),
     ];
     let db = &world.db;
-    db.log_append(task.deployment_id, task.owner_id, 1, &lines)
-        .await
-        .unwrap();
-    db.log_append(task.deployment_id, task.owner_id, 1, &[])
-        .await
-        .unwrap();
+    db.log_append(task.deployment_id, 1, &lines).await.unwrap();
+    db.log_append(task.deployment_id, 1, &[]).await.unwrap();
     let read = db.log_read(&ada, &name, None, 100).await.unwrap();
     assert_eq!(read.len(), 5);
     assert_eq!(read[0].line, "'); drop table log_lines; --");
@@ -68,9 +64,7 @@ async fn a_line_is_kept_as_text_whatever_it_holds() {
 
     db.deployment_destroy(&ada, &name, "crawl").await.unwrap();
     assert_eq!(world.count("log_lines").await, 0);
-    let late = db
-        .log_append(task.deployment_id, task.owner_id, 1, &[line("late")])
-        .await;
+    let late = db.log_append(task.deployment_id, 1, &[line("late")]).await;
     assert_refused(late, RefusalKind::Conflict, None);
 }
 
@@ -84,7 +78,7 @@ async fn a_chatty_server_does_not_fill_the_database() {
         let lines: Vec<NewLine> = (0..500).map(|n| line(format!("{batch} {n}"))).collect();
         world
             .db
-            .log_append(task.deployment_id, task.owner_id, 1, &lines)
+            .log_append(task.deployment_id, 1, &lines)
             .await
             .unwrap();
     }
@@ -94,7 +88,7 @@ async fn a_chatty_server_does_not_fill_the_database() {
     for n in 0..100 {
         world
             .db
-            .log_append(task.deployment_id, task.owner_id, 1, &[line(n.to_string())])
+            .log_append(task.deployment_id, 1, &[line(n.to_string())])
             .await
             .unwrap();
     }
@@ -111,12 +105,7 @@ async fn what_is_past_its_age_goes_and_the_rest_stays() {
     let task = world.claim(Uuid::now_v7()).await;
     world
         .db
-        .log_append(
-            task.deployment_id,
-            task.owner_id,
-            1,
-            &[line("old"), line("new")],
-        )
+        .log_append(task.deployment_id, 1, &[line("old"), line("new")])
         .await
         .unwrap();
     world.db.draft_create(&ada).await.unwrap();

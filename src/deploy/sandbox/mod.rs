@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
+pub use doctor::{examine, orphans, trial_place};
 pub use guest::{Guest, GuestExit};
 pub use launcher::{entry, harden_self};
 pub(super) use network::GATEWAY;
@@ -25,6 +26,7 @@ pub use report::{Isolation, Outside, SandboxReport};
 pub use walls::DATA;
 
 mod descriptors;
+mod doctor;
 mod guest;
 mod host;
 mod keeper;

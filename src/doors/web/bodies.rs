@@ -11,11 +11,14 @@ use url::Url;
 
 use super::identity::safe_next;
 use crate::app::wire::{FLASH_KEY, Flash};
+use crate::model::imports::IMPORT_LEN_BYTES;
 
 /// The largest body of a form, in bytes: a value of 64 KiB, percent-encoded, and its metadata.
 const FORM_LEN_BYTES: usize = 256 * 1024;
 /// The wizard's secrets step carries a name for each of 2,000 secrets, and several new values.
 const SECRETS_STEP_LEN_BYTES: usize = 1024 * 1024;
+/// A file of variables and what stands around it.
+const IMPORT_FORM_LEN_BYTES: usize = IMPORT_LEN_BYTES + 64 * 1024;
 /// What is read of a body that is too long, in bytes: a browser looks at an answer once it has sent everything.
 const DISCARDED_LEN_BYTES: usize = 8 * 1024 * 1024;
 
@@ -23,6 +26,7 @@ const DISCARDED_LEN_BYTES: usize = 8 * 1024 * 1024;
 pub async fn bound(request: Request, next: Next) -> Response {
     let limit = match request.uri().path() {
         "/_fn/draft_secrets" => SECRETS_STEP_LEN_BYTES,
+        "/secrets/import" => IMPORT_FORM_LEN_BYTES,
         _ => FORM_LEN_BYTES,
     };
     let (parts, body) = request.into_parts();

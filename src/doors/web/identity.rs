@@ -75,7 +75,9 @@ fn is_open(method: &Method, path: &str) -> bool {
     match path {
         "/sign-in" => true,
         "/favicon.svg" | "/mark.svg" | "/robots.txt" => page,
-        _ => path.starts_with("/welcome/"),
+        _ => ["/welcome/", "/invitation/", "/reset/"]
+            .iter()
+            .any(|link| path.starts_with(link)),
     }
 }
 

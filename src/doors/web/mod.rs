@@ -6,6 +6,8 @@ mod export;
 pub mod functions;
 pub mod headers;
 pub mod identity;
+mod imports;
+pub mod links;
 pub mod origin;
 pub mod sign_in;
 
@@ -100,7 +102,11 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/welcome/{link}", post(sign_in::welcome))
+        .route("/invitation/{link}", post(links::accept))
+        .route("/reset/{link}", post(links::reset))
+        .route("/confirm", post(links::confirm))
         .route("/settings/password", post(sign_in::change_password))
+        .route("/secrets/import", post(imports::import))
         .route("/deployments/{name}/events", get(events::events))
         .route("/activity/export", get(export::export))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)

@@ -1,19 +1,22 @@
 //! Signing in and out, and the first administrator: plain forms, each answered by a redirect.
 
+use std::net::IpAddr;
+
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tower_sessions::Session;
 
 use super::AppState;
 use super::identity::{AuthSession, Credentials, SignedIn, encoded, plain, safe_next};
 use crate::app::wire::{FLASH_KEY, Flash};
-use crate::model::actors::Caller;
+use crate::model::actors::{Caller, Origin};
 use crate::model::errors::Refusal;
 use crate::model::users::Email;
 use crate::store;
+use crate::store::sessions::BEGUN_KEY;
 
 #[derive(Deserialize)]
 pub struct SignInForm {
@@ -36,7 +39,7 @@ pub async fn sign_in(
         origin: caller.origin.clone(),
     };
     let refusal = match auth.authenticate(shown).await {
-        Ok(Some(user)) => match sign_in_anew(&mut auth, &session, &user).await {
+        Ok(Some(user)) => match sign_in_anew(&mut auth, &session, &user, &caller.origin).await {
             true => return Redirect::to(safe_next(&form.next)).into_response(),
             false => Refusal::internal(),
         },
@@ -50,8 +53,26 @@ pub async fn sign_in(
 
 /// Signs in under a new session id, so that one which somebody planted is worth nothing. axum-login renews it only when
 /// nobody was signed in, and whoever plants one may sign it in first.
-async fn sign_in_anew(auth: &mut AuthSession, session: &Session, user: &SignedIn) -> bool {
-    session.cycle_id().await.is_ok() && auth.login(user).await.is_ok()
+pub(super) async fn sign_in_anew(
+    auth: &mut AuthSession,
+    session: &Session,
+    user: &SignedIn,
+    origin: &Origin,
+) -> bool {
+    let begun = Begun {
+        address: origin.address,
+        agent: origin.agent.clone(),
+    };
+    session.cycle_id().await.is_ok()
+        && session.insert(BEGUN_KEY, begun).await.is_ok()
+        && auth.login(user).await.is_ok()
+}
+
+/// From where a session was begun, for whoever looks at their sessions.
+#[derive(Serialize)]
+struct Begun {
+    address: Option<IpAddr>,
+    agent: Option<String>,
 }
 
 pub async fn sign_out(
@@ -94,7 +115,13 @@ pub async fn welcome(
     .await;
     match made {
         Ok(Some(account))
-            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone())).await =>
+            if sign_in_anew(
+                &mut auth,
+                &session,
+                &SignedIn(account.clone()),
+                &caller.origin,
+            )
+            .await =>
         {
             Redirect::to("/secrets").into_response()
         }
@@ -136,7 +163,13 @@ pub async fn change_password(
     match changed {
         // The session is bound to the old password's stamp; signing in again binds it to the new one.
         Ok(Some(account))
-            if sign_in_anew(&mut auth, &session, &SignedIn(account.clone())).await =>
+            if sign_in_anew(
+                &mut auth,
+                &session,
+                &SignedIn(account.clone()),
+                &caller.origin,
+            )
+            .await =>
         {
             flash.notice = Some("Your password is changed. Your other sessions have ended.".into());
         }
@@ -154,7 +187,7 @@ pub async fn change_password(
 
 /// Back to the form: what is wrong at its field, the e-mail as typed, never the password. Whoever has begun too many sessions
 /// gets the sentence alone.
-async fn back(
+pub(super) async fn back(
     state: &AppState,
     caller: &Caller,
     session: &Session,

@@ -1,0 +1,117 @@
+//! Files of variables, `.env` and JSON, read into values and written from them. Nothing here prints a value, and a name
+//! that may be a piece of one is not told either.
+
+mod dotenv;
+mod json;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use secrecy::SecretString;
+
+pub use self::write::write_dotenv;
+use crate::model::errors::Refusal;
+use crate::model::imports::{FileFormat, IMPORT_LEN_BYTES, IMPORT_LINES_MAX, Note};
+
+/// What a file has, in its order.
+pub struct EnvFile {
+    pub format: FileFormat,
+    pub lines: Vec<Line>,
+}
+
+/// One variable, or what could not be read as one.
+pub struct Line {
+    /// The line on which it begins; in JSON the place in the object. From 1.
+    pub at: u32,
+    pub read: Result<Variable, Unread>,
+}
+
+pub struct Variable {
+    pub name: String,
+    pub value: SecretString,
+    pub notes: Vec<Note>,
+}
+
+/// Why a line is none.
+pub struct Unread {
+    /// Where it cannot be a piece of a value.
+    pub name: Option<String>,
+    pub reason: &'static str,
+}
+
+/// Reads a file. JSON begins with a brace; all else is `.env`. Errors: `Invalid` at `file` for what is no such file as a whole.
+pub fn parse(file: &[u8]) -> Result<EnvFile, Refusal> {
+    let refuse = |detail: String| Err(Refusal::invalid("file", detail));
+    if file.len() > IMPORT_LEN_BYTES {
+        return refuse(format!(
+            "A file has at most {} KiB. Import it in parts.",
+            IMPORT_LEN_BYTES / 1024
+        ));
+    }
+    // UTF-16 without a mark passes for UTF-8 with a NUL beside each letter, and no value can hold one.
+    let text = str::from_utf8(file)
+        .ok()
+        .filter(|text| !text.contains('\0'));
+    let Some(text) = text else {
+        return refuse("This is not UTF-8 text. Save the file as UTF-8, then try again.".into());
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let file = if text.trim_start().starts_with(['{', '[']) {
+        json::parse(text)?
+    } else {
+        dotenv::parse(text)?
+    };
+    if file.lines.is_empty() {
+        return refuse(
+            "There is no variable in it. A line of a .env file looks like NAME=value.".into(),
+        );
+    }
+    Ok(file)
+}
+
+fn too_many() -> Refusal {
+    Refusal::invalid(
+        "file",
+        format!("A file has at most {IMPORT_LINES_MAX} variables. Import it in parts."),
+    )
+}
+
+const EMPTY: &str = "It has no value.";
+
+/// A value under its name, with a note of how many lines it has.
+fn variable(name: String, value: String, mut notes: Vec<Note>) -> Result<Variable, Unread> {
+    if value.is_empty() {
+        return Err(Unread {
+            name: Some(name),
+            reason: EMPTY,
+        });
+    }
+    if value.contains('\n') {
+        notes.push(Note::Lines(value.lines().count() as u32));
+    }
+    Ok(Variable {
+        name,
+        value: SecretString::from(value),
+        notes,
+    })
+}
+
+/// Whether a path can have it: what breaks this may be a piece of a value, and is not told.
+fn is_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+    !name.is_empty() && name.bytes().all(fits)
+}
+
+impl Unread {
+    fn nameless(reason: &'static str) -> Self {
+        Unread { name: None, reason }
+    }
+}
+
+/// Whether something would be filled in here elsewhere: `${NAME}` or `$NAME`.
+fn has_reference(value: &str) -> bool {
+    value.split('$').skip(1).any(|rest| {
+        let name = rest.strip_prefix('{').unwrap_or(rest);
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    })
+}
