@@ -37,6 +37,7 @@ export default defineConfig({
       name: "without JavaScript",
       use: { javaScriptEnabled: false },
       testMatch: [
+        "activity.spec.ts",
         "import.spec.ts",
         "main-job.spec.ts",
         "secret-life.spec.ts",

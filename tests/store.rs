@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "store/audit_chain.rs"]
+mod audit_chain;
 #[path = "store/imports.rs"]
 mod imports;
 #[path = "store/key_rotation.rs"]

@@ -4,11 +4,12 @@ use leptos::prelude::*;
 use leptos_router::hooks::use_query_map;
 use uuid::Uuid;
 
+use super::activity_parts::ByDay;
 use super::frame::{Empty, Here, Page, page};
 use super::icons::Icon;
 use super::times::When;
 use super::wire::page_open;
-use crate::model::audit::AuditRow;
+use crate::model::audit::{Action, AuditAsked, AuditDays, AuditFilter, AuditRow};
 use crate::model::errors::Refusal;
 
 /// Rows of one page.
@@ -17,13 +18,24 @@ const LISTED: usize = 50;
 /// One row more than a page shows, when there are more.
 #[server(prefix = "/_fn", endpoint = "activity_list")]
 pub async fn activity_list(
-    #[server(default)] search: String,
+    #[server(default)] asked: AuditAsked,
     #[server(default)] before: Option<Uuid>,
 ) -> Result<Vec<AuditRow>, Refusal> {
     let db = expect_context::<crate::store::Db>();
     let caller = super::wire::caller().await?;
-    let search: String = search.trim().chars().take(255).collect();
-    db.audit_list(&caller, &search, before, LISTED as i64 + 1)
+    let filter = AuditFilter::parse(&asked)?;
+    db.audit_list(&caller, &filter, before, LISTED as i64 + 1)
+        .await
+        .map_err(crate::store::Error::into_refusal)
+}
+
+/// How much of it there is on each day.
+#[server(prefix = "/_fn", endpoint = "activity_days")]
+pub async fn activity_days(#[server(default)] asked: AuditAsked) -> Result<AuditDays, Refusal> {
+    let db = expect_context::<crate::store::Db>();
+    let caller = super::wire::caller().await?;
+    let filter = AuditFilter::parse(&asked)?;
+    db.audit_days(&caller, &filter)
         .await
         .map_err(crate::store::Error::into_refusal)
 }
@@ -31,38 +43,224 @@ pub async fn activity_list(
 #[component]
 pub fn ActivityPage() -> impl IntoView {
     let query = use_query_map().get_untracked();
-    let search = query.get("q").unwrap_or_default();
+    let text = |name: &str| query.get(name).unwrap_or_default();
+    let asked = AuditAsked {
+        path: text("path"),
+        person: text("person"),
+        action: text("action"),
+        deployment: text("deployment"),
+        secret: text("secret"),
+        from: text("from"),
+        to: text("to"),
+    };
     let before = query.get("before").and_then(|id| id.parse::<Uuid>().ok());
     page(Here::Activity, async move {
         let opened = page_open().await?;
-        let mut rows = activity_list(search.clone(), before).await?;
-        let older = (rows.len() > LISTED)
-            .then(|| rows.get(LISTED - 1).map(|row| row.id))
-            .flatten();
-        rows.truncate(LISTED);
+        let wrong = AuditFilter::parse(&asked).err();
+        let found = match wrong {
+            Some(_) => {
+                view! { <p class="text-dim">"Put right what is marked, and filter again."</p> }
+                    .into_any()
+            }
+            None => found(&asked, before).await?.into_any(),
+        };
         Ok(view! {
             <Page opened here=Here::Activity title="Activity">
-                <form method="get" action="/activity" role="search" class="flex max-w-md gap-2">
-                    <label class="input w-full">
-                        <Icon name="search" label="Search the record" />
-                        <input type="search" name="q" value=search.clone() placeholder="Path, deployment, actor or action" />
-                    </label>
-                    <button class="btn">"Search"</button>
-                </form>
-                {if rows.is_empty() {
-                    view! { <Nothing search=search.clone() /> }.into_any()
-                } else {
-                    view! { <Rows rows /> }.into_any()
-                }}
-                {older.map(|id| view! { <Older id search /> })}
+                <Filter asked wrong />
+                {found}
             </Page>
         })
     })
 }
 
+async fn found(asked: &AuditAsked, before: Option<Uuid>) -> Result<impl IntoView + use<>, Refusal> {
+    let mut rows = activity_list(asked.clone(), before).await?;
+    // Paging on shows older rows of the same picture.
+    let days = match before {
+        None => Some(activity_days(asked.clone()).await?),
+        Some(_) => None,
+    };
+    let older = (rows.len() > LISTED)
+        .then(|| rows.get(LISTED - 1).map(|row| row.id))
+        .flatten();
+    rows.truncate(LISTED);
+    if rows.is_empty() {
+        return Ok(view! { <Nothing everything=asked.is_everything() /> }.into_any());
+    }
+    let asked = asked.clone();
+    Ok(view! {
+        {days.map(|counted| view! { <ByDay counted /> })}
+        <Rows rows />
+        <div class="flex flex-wrap gap-2">
+            {older
+                .map(|id| {
+                    view! {
+                        <form method="get" action="/activity">
+                            {hidden(&asked)} <input type="hidden" name="before" value=id.to_string() />
+                            <button class="btn">"Older"</button>
+                        </form>
+                    }
+                })}
+            // No page of ours: the browser keeps the file.
+            <form method="get" action="/activity/export" class="ms-auto flex flex-wrap items-center gap-2">
+                {hidden(&asked)} <span class="text-sm text-dim">"Export all that matches:"</span>
+                <button class="btn btn-sm" name="format" value="csv">
+                    "CSV"
+                </button>
+                <button class="btn btn-sm" name="format" value="jsonl">
+                    "JSON lines"
+                </button>
+            </form>
+        </div>
+    }
+    .into_any())
+}
+
+/// The filter, for a form that goes on with it.
+fn hidden(asked: &AuditAsked) -> impl IntoView + use<> {
+    asked
+        .fields()
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| view! { <input type="hidden" name=name value=text.to_owned() /> })
+        .collect_view()
+}
+
 #[component]
-fn Nothing(search: String) -> impl IntoView {
-    if search.is_empty() {
+fn Filter(asked: AuditAsked, #[prop(optional_no_strip)] wrong: Option<Refusal>) -> impl IntoView {
+    let error = |field: &str| {
+        wrong
+            .as_ref()
+            .filter(|refusal| refusal.field.as_deref() == Some(field))
+            .map(|refusal| refusal.detail.clone())
+    };
+    let of_one = !asked.secret.is_empty();
+    let everything = asked.is_everything();
+    view! {
+        <form
+            method="get"
+            action="/activity"
+            role="search"
+            aria-label="Filter the record"
+            class="grid grid-cols-2 items-end gap-3 sm:grid-cols-3 lg:grid-cols-6"
+        >
+            <FilterText name="path" label="Path" value=asked.path code=true />
+            <FilterText name="person" label="Who" value=asked.person />
+            <label class="flex min-w-0 flex-col gap-1 text-sm">
+                "Action"
+                <select class="select w-full" name="action">
+                    {action_options()
+                        .into_iter()
+                        .map(|(sent, read)| {
+                            let chosen = sent == asked.action;
+                            view! {
+                                <option value=sent selected=chosen>
+                                    {read}
+                                </option>
+                            }
+                        })
+                        .collect_view()}
+                </select>
+            </label>
+            <FilterText name="deployment" label="Deployment" value=asked.deployment code=true />
+            <FilterText name="from" label="From" value=asked.from kind="date" error=error("from") />
+            <FilterText name="to" label="To" value=asked.to kind="date" error=error("to") />
+            {of_one
+                .then(|| {
+                    view! {
+                        <input type="hidden" name="secret" value=asked.secret />
+                        <p class="col-span-full text-sm text-dim">
+                            {error("secret").unwrap_or_else(|| "Only what is about one secret, under whatever path.".to_owned())}
+                        </p>
+                    }
+                })}
+            <div class="col-span-full flex flex-wrap items-center gap-3">
+                <button class="btn">
+                    <Icon name="search" />
+                    "Filter"
+                </button>
+                {(!everything)
+                    .then(|| {
+                        view! {
+                            <a class="link text-sm" href="/activity">
+                                "Show everything"
+                            </a>
+                        }
+                    })}
+            </div>
+        </form>
+    }
+}
+
+#[component]
+fn FilterText(
+    name: &'static str,
+    label: &'static str,
+    value: String,
+    #[prop(default = "text")] kind: &'static str,
+    #[prop(optional)] code: bool,
+    #[prop(optional_no_strip)] error: Option<String>,
+) -> impl IntoView {
+    let described = error.is_some().then(|| format!("{name}-error"));
+    view! {
+        <div class="flex min-w-0 flex-col gap-1 text-sm">
+            <label for=name>{label}</label>
+            <input
+                class=if code { "input w-full font-mono" } else { "input w-full" }
+                id=name
+                name=name
+                type=kind
+                value=(!value.is_empty()).then_some(value)
+                maxlength="255"
+                autocomplete="off"
+                autocapitalize=code.then_some("off")
+                spellcheck=code.then_some("false")
+                aria-invalid=error.is_some().then_some("true")
+                aria-describedby=described.clone()
+            />
+            {error
+                .map(|error| {
+                    view! {
+                        <p class="text-error" id=described>
+                            {error}
+                        </p>
+                    }
+                })}
+        </div>
+    }
+}
+
+/// Each action, those of one kind after what stands for all of them.
+fn action_options() -> Vec<(String, String)> {
+    let mut options = vec![(String::new(), "Everything".to_owned())];
+    for action in Action::ALL {
+        let name = action.as_str();
+        if let Some((kind, _)) = name.split_once('.')
+            && !options.iter().any(|(sent, _)| sent == kind)
+        {
+            let all = match kind {
+                "audit" => "the record".to_owned(),
+                "gateway" => "calls".to_owned(),
+                "store" => "the store".to_owned(),
+                "data-key" => "data keys".to_owned(),
+                kind => format!("{kind}s"),
+            };
+            options.push((kind.to_owned(), format!("All of {all}")));
+        }
+        let kind = name.split_once('.').map_or("", |(kind, _)| kind);
+        let read = match kind {
+            "" => verb(name, false),
+            "audit" => verb(name, false),
+            kind => format!("{kind}: {}", verb(name, false)),
+        };
+        options.push((name.to_owned(), read));
+    }
+    options
+}
+
+#[component]
+fn Nothing(everything: bool) -> impl IntoView {
+    if everything {
         view! {
             <Empty icon="activity" title="Nothing on record yet">
                 <p>"Every access, change and refusal is written here before it happens: who, what, when and from where."</p>
@@ -72,21 +270,10 @@ fn Nothing(search: String) -> impl IntoView {
     } else {
         view! {
             <p class="text-dim">
-                "Nothing matches “" {search} "”. " <a class="link" href="/activity">"Show everything"</a>
+                "Nothing on record matches. " <a class="link" href="/activity">"Show everything"</a>
             </p>
         }
         .into_any()
-    }
-}
-
-#[component]
-fn Older(id: Uuid, search: String) -> impl IntoView {
-    view! {
-        <form method="get" action="/activity">
-            <input type="hidden" name="q" value=search />
-            <input type="hidden" name="before" value=id.to_string() />
-            <button class="btn">"Older"</button>
-        </form>
     }
 }
 
@@ -254,6 +441,17 @@ fn verb(action: &str, refused: bool) -> String {
         "token.revoke" => ("revoked a token", "revoke a token"),
         "gateway.connect" => ("connected", "connect"),
         "key.create" => ("made a key", "make a key"),
+        "audit.export" => ("exported the record", "export the record"),
+        "audit.drop" => (
+            "dropped exported rows of the record",
+            "drop rows of the record",
+        ),
+        "key.rotate" => ("changed the master key", "change the master key"),
+        "key.split" => (
+            "made recovery shares of the master key",
+            "make recovery shares of the master key",
+        ),
+        "data-key.rotate" => ("changed a data key", "change a data key"),
         "key.backed-up" => (
             "said that the master key is backed up",
             "say that the master key is backed up",
@@ -298,7 +496,6 @@ fn towards(action: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::audit::Action;
 
     #[test]
     fn programs_are_named_shortly() {
@@ -310,22 +507,22 @@ mod tests {
 
     #[test]
     fn every_action_reads_as_words() {
-        for action in [
-            Action::SignIn,
-            Action::PasswordChange,
-            Action::SecretBind,
-            Action::DeploymentRedeploy,
-            Action::GatewayConnect,
-            Action::KeyCreate,
-            Action::KeyBackedUp,
-            Action::StoreBackup,
-            Action::StoreRestore,
-            Action::StoreCheck,
-        ] {
+        for action in Action::ALL {
             let name = action.as_str();
             assert_ne!(verb(name, false), name);
             assert_ne!(verb(name, true), format!("tried to {name}"));
         }
         assert_eq!(verb("sign-in", true), "tried to sign in");
+    }
+
+    #[test]
+    fn every_action_can_be_chosen() {
+        let options = action_options();
+        for action in Action::ALL {
+            let sent = action.as_str();
+            assert_eq!(options.iter().filter(|(name, _)| name == sent).count(), 1);
+        }
+        assert!(options.contains(&("secret".into(), "All of secrets".into())));
+        assert!(options.contains(&("secret.bind".into(), "secret: used".into())));
     }
 }

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 use leptos_router::hooks::{use_params_map, use_query_map};
 use uuid::Uuid;
 
+use super::activity_parts::ActivityOf;
 use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
     StateBadge, deployment, token_shown_once,
@@ -84,6 +85,7 @@ pub fn DeploymentPage() -> impl IntoView {
                                         .then(|| {
                                             view! { {bindings(&found)} {older(&found.detail.releases)} }
                                         })}
+                                    <ActivityOf deployment=name.to_string() />
                                     {(level == Level::Admin).then(|| danger(&name, &destroy_flash))}
                                 </div>
                             </Page>

@@ -27,6 +27,7 @@ pub mod holders;
 pub mod teams;
 
 pub mod activity;
+pub mod activity_parts;
 pub mod people;
 pub mod people_end;
 pub mod people_links;

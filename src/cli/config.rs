@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::store::data_dir::DataDir;
-use crate::store::db::{DatabaseConfig, Db, KeySource};
+use crate::store::db::{DatabaseConfig, Db, KeySource, OwnerLogin};
 use crate::store::embedded::Embedded;
 
 /// Where the data is, and how it is reached: for the server and for commands on its host.
@@ -38,6 +38,19 @@ pub struct DatabaseArgs {
 pub struct Opened {
     pub db: Db,
     pub embedded: Option<Embedded>,
+    /// For what only the tables' owner may do.
+    pub owner: OwnerLogin,
+}
+
+impl Opened {
+    /// Ends what a command opened, beside a server or without one.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.db.close().await;
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await?;
+        }
+        Ok(())
+    }
 }
 
 impl DatabaseArgs {
@@ -99,8 +112,13 @@ impl DatabaseArgs {
     pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
         let keys = self.keys(data)?;
         let (config, embedded) = self.place(data, serving).await?;
+        let owner = config.owner_login();
         match Db::open(config, keys).await {
-            Ok(db) => Ok(Opened { db, embedded }),
+            Ok(db) => Ok(Opened {
+                db,
+                embedded,
+                owner,
+            }),
             Err(error) => {
                 if let Some(embedded) = embedded {
                     let _ = embedded.stop().await;

@@ -300,7 +300,7 @@ async fn with(
     work: impl AsyncFnOnce(&Db) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    let Opened { db, embedded } = database.open(&data, false).await?;
+    let Opened { db, embedded, .. } = database.open(&data, false).await?;
     let worked = work(&db).await;
     db.close().await;
     if let Some(embedded) = embedded {

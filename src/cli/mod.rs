@@ -3,6 +3,7 @@
 pub mod config;
 pub mod serve;
 
+pub mod audit;
 pub mod backup;
 pub mod doctor;
 pub mod key;
@@ -35,6 +36,9 @@ enum Command {
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The record of every access: whether it is whole, and what becomes of its oldest part.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Writes all that is stored into one encrypted file, while the server runs. The master key is not in it.
     Backup(Box<BackupArgs>),
     /// Brings a backup back into an empty database.
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
                 ..
             }) => user::add(&email, admin, database).await,
             Command::Key(command) => run_key(command).await,
+            Command::Audit(command) => audit::run(command).await,
         }
         .map(|()| ExitCode::SUCCESS)
     });

@@ -28,6 +28,9 @@ const DRAIN_SECS: u64 = 10;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often what is past its age is removed.
 const RETENTION_EVERY_SECS: u64 = 600;
+/// How often it is looked whether rows of the record wait to be sealed; and after a failure.
+const SEALING_EVERY: Duration = Duration::from_millis(300);
+const SEALING_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// How often this server says that it is there and which keys it knows: several times before it would be taken to be gone.
 const SEEN_EVERY_SECS: u64 = 5;
 /// How often it is looked whether data keys are due for successors.
@@ -96,6 +99,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     jobs.spawn(retention(db.clone(), cancel.clone()));
     jobs.spawn(caretaking(db.clone(), cancel.clone()));
     jobs.spawn(forgetting(db.clone(), cancel.clone()));
+    jobs.spawn(sealing(db.clone(), cancel.clone()));
     jobs.spawn(seen(db.clone(), name, cancel.clone()));
     jobs.spawn(rotation(db.clone(), cancel.clone()));
     jobs.close();
@@ -200,6 +204,27 @@ async fn retention(db: Db, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(RETENTION_EVERY_SECS)) => {}
+        }
+    }
+}
+
+/// Seals the record as it grows; at the stop what came last, as far as others are done.
+async fn sealing(db: Db, cancel: CancellationToken) {
+    loop {
+        let rest = match db.seal_step().await {
+            Ok(true) => continue,
+            Ok(false) => SEALING_EVERY,
+            Err(error) => {
+                error.into_refusal();
+                SEALING_AFTER_FAILURE
+            }
+        };
+        if cancel.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(rest) => {}
         }
     }
 }

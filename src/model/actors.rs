@@ -35,6 +35,8 @@ pub enum Job {
     Limits,
     /// Removes what is past its age: drafts, sessions, log lines, attempts.
     Retention,
+    /// Numbers and seals the record.
+    Sealer,
     /// Gives data keys successors and seals anew what the former ones sealed; says which servers are there.
     Rotation,
     /// Reads what a backup holds.
@@ -53,6 +55,7 @@ impl Job {
             Job::Supervisor => "supervisor",
             Job::Limits => "limits",
             Job::Retention => "retention",
+            Job::Sealer => "sealer",
             Job::Rotation => "rotation",
             Job::Backup => "backup",
             Job::Caretaker => "caretaker",

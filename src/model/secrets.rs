@@ -126,7 +126,6 @@ pub struct SecretDetail {
     pub runs: Vec<SecretRun>,
     /// When its value has to be another, if anything says so.
     pub rotation: Option<Rotation>,
-    pub recent: Vec<super::audit::AuditRow>,
     /// For its admins: deployments that bind it though their owner may not use it any more.
     pub lost_by: Vec<BoundWithoutUse>,
 }

@@ -8,15 +8,13 @@ use super::limits::Noted;
 use super::sign_in::place_name;
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Job};
-use crate::model::audit::{Action, AuditRow};
+use crate::model::audit::Action;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, Folder, SecretPath};
 
 /// The longest user agent and request id on record, in characters.
 const AGENT_LEN_CHARS: usize = 200;
-/// The most rows of one list.
-const LIST_MAX: i64 = 500;
 
 /// What happened, by typed fields; nothing from outside but parsed names.
 #[derive(Clone)]
@@ -231,51 +229,4 @@ async fn insert(
     } else {
         Err(Error::broken("the record could not be written"))
     }
-}
-
-impl Db {
-    /// The newest rows the caller may see, whose path, deployment, actor or action contains `search`; `before` pages on.
-    pub async fn audit_list(
-        &self,
-        caller: &Caller,
-        search: &str,
-        before: Option<uuid::Uuid>,
-        limit: i64,
-    ) -> Result<Vec<AuditRow>> {
-        let mut tx = self.begin_as(caller).await?;
-        let rows = sqlx::query_as!(
-            AuditRow,
-            r#"select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
-                      host(address) as address, agent, grantee, level, reason
-               from audit
-               where ($1::uuid is null or id < $1)
-                 and ($2 = '' or strpos(lower(concat_ws(' ', path, deployment, actor_name, action)), lower($2)) > 0)
-               order by id desc limit $3"#,
-            before,
-            search_words(search),
-            limit.clamp(0, LIST_MAX)
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        Ok(rows)
-    }
-}
-
-/// The newest rows about one secret, for its page.
-pub(super) async fn of_secret(
-    tx: &mut Transaction<'_, Postgres>,
-    secret_id: Uuid,
-    limit: i64,
-) -> Result<Vec<AuditRow>> {
-    let rows = sqlx::query_as!(
-        AuditRow,
-        r#"select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
-                  host(address) as address, agent, grantee, level, reason
-           from audit where secret_id = $1 order by id desc limit $2"#,
-        secret_id,
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows)
 }

@@ -33,7 +33,14 @@ pub struct DatabaseConfig {
     pub max_connections: u32,
 }
 
+/// The login that owns the tables: for what an operator does that the server may not.
+pub struct OwnerLogin(pub(super) PgConnectOptions);
+
 impl DatabaseConfig {
+    pub fn owner_login(&self) -> OwnerLogin {
+        OwnerLogin(self.owner.as_ref().unwrap_or(&self.app).clone())
+    }
+
     pub fn new(app: PgConnectOptions, owner: Option<PgConnectOptions>) -> Self {
         DatabaseConfig {
             app: app.application_name("sealport"),

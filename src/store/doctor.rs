@@ -53,7 +53,6 @@ async fn look(
         Mode::TwoLogins => Finding::ok("logins", login),
         Mode::SingleLogin => Finding::note("logins", login),
     });
-    findings.push(record());
     findings.push(clock.unwrap_or_else(|error| to_do("clock", &error)));
 
     let db = keys(config, mode, source)
@@ -62,17 +61,34 @@ async fn look(
     let (key, backed_up) = key_findings(&db).await;
     findings.push(key);
     findings.push(backed_up);
+    findings.push(record(&db).await);
     let damage = damage(&db).await;
     findings.push(damage.unwrap_or_else(|error| to_do("values", &error)));
     Ok(db)
 }
 
-/// The record of accesses. Whether its chain holds is asked here too, where there is one.
-fn record() -> Finding {
-    Finding::ok(
-        "record",
-        "the server's role can add to it and read it, and nothing else",
-    )
+/// The record of accesses: that its chain holds. That the server's role can only add to it was asked with the policies.
+async fn record(db: &Db) -> Finding {
+    match db.audit_verify(None).await {
+        Ok(report) => match report.damage {
+            None => Finding::ok(
+                "record",
+                format!(
+                    "{} rows in {} batches are as they were sealed, {} are not sealed yet",
+                    report.rows, report.batches, report.unsealed
+                ),
+            ),
+            Some(damage) => Finding::to_do(
+                "record",
+                format!(
+                    "{} Somebody with rights on the database changed the record, or it was put back in part: find out who and \
+                     when, and compare it with a backup.",
+                    damage.sentence
+                ),
+            ),
+        },
+        Err(error) => to_do("record", &error),
+    }
 }
 
 async fn connect(check: &'static str, options: &PgConnectOptions) -> Result<PgConnection, Finding> {

@@ -25,6 +25,7 @@ pub(super) const SEALED_EXTRA_BYTES: usize = 1 + ID_LEN_BYTES + NONCE_LEN_BYTES 
 const FINGERPRINT_LABEL: &[u8] = b"sealport/1/fingerprint";
 const CANARY_LABEL: &[u8] = b"sealport/1/canary";
 const DATA_KEY_LABEL: &[u8] = b"sealport/1/data-key";
+const CHAIN_KEY_LABEL: &[u8] = b"sealport/1/chain-key";
 const IMPORT_LABEL: &[u8] = b"sealport/1/import";
 const CANARY_TEXT: &[u8] = b"sealport opens with this key";
 
@@ -142,6 +143,44 @@ impl MasterKey {
         }
         key.copy_from_slice(&opened);
         Ok(DataKey { id, key })
+    }
+
+    /// Seals a key of the record's chain.
+    pub(super) fn wrap_chain_key(
+        &self,
+        id: Uuid,
+        key: &[u8; KEY_LEN_BYTES],
+    ) -> Result<Vec<u8>, SealError> {
+        let mut wrapped = vec![FORMAT];
+        encrypt_onto(&mut wrapped, &self.key, &self.chain_key_place(id), key)?;
+        Ok(wrapped)
+    }
+
+    pub(super) fn unwrap_chain_key(
+        &self,
+        id: Uuid,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<[u8; KEY_LEN_BYTES]>, SealError> {
+        let Some((&FORMAT, rest)) = wrapped.split_first() else {
+            return Err(SealError::DoesNotOpen);
+        };
+        let opened = decrypt(&self.key, &self.chain_key_place(id), rest)?;
+        let mut key = Zeroizing::new([0; KEY_LEN_BYTES]);
+        if opened.len() != KEY_LEN_BYTES {
+            return Err(SealError::DoesNotOpen);
+        }
+        key.copy_from_slice(&opened);
+        Ok(key)
+    }
+
+    /// Label, format, master key, chain key: shorter than a data key's place, and under another label.
+    fn chain_key_place(&self, id: Uuid) -> Vec<u8> {
+        let mut place = Vec::with_capacity(CHAIN_KEY_LABEL.len() + 1 + 2 * ID_LEN_BYTES);
+        place.extend_from_slice(CHAIN_KEY_LABEL);
+        place.push(FORMAT);
+        place.extend_from_slice(&self.fingerprint);
+        place.extend_from_slice(id.as_bytes());
+        place
     }
 
     /// Label, format, master key, data key, owner: each of a fixed length, so no two places read alike.
@@ -269,7 +308,7 @@ pub(super) fn random_bytes(bytes: &mut [u8]) -> Result<(), SealError> {
         .map_err(|_| SealError::NoRandomness)
 }
 
-fn random_key() -> Result<Zeroizing<[u8; KEY_LEN_BYTES]>, SealError> {
+pub(super) fn random_key() -> Result<Zeroizing<[u8; KEY_LEN_BYTES]>, SealError> {
     let mut key = Zeroizing::new([0; KEY_LEN_BYTES]);
     random_bytes(key.as_mut_slice())?;
     Ok(key)

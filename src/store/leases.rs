@@ -1,5 +1,7 @@
 //! Work that one server does at a time: a lease that lapses unless it is renewed, and a fence that rises when another takes it.
 
+use sqlx::{Postgres, Transaction};
+
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
 
@@ -12,6 +14,18 @@ impl Db {
         secs: i32,
     ) -> Result<Option<i64>> {
         let mut tx = self.begin_as(&Caller::job(job)).await?;
+        let fence = self.lease_hold_in(&mut tx, name, secs).await?;
+        tx.commit().await?;
+        Ok(fence)
+    }
+
+    /// The same within the transaction of the work itself. Its row is locked until that ends, so that no other works meanwhile.
+    pub(super) async fn lease_hold_in(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        name: &'static str,
+        secs: i32,
+    ) -> Result<Option<i64>> {
         let fence = sqlx::query_scalar!(
             "insert into leases as l (name, holder, held_until) values ($1, $2, now() + make_interval(secs => $3))
              on conflict (name) do update set holder = excluded.holder, held_until = excluded.held_until,
@@ -22,9 +36,8 @@ impl Db {
             self.id(),
             f64::from(secs),
         )
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut **tx)
         .await?;
-        tx.commit().await?;
         Ok(fence)
     }
 

@@ -17,10 +17,17 @@ pub mod rotation;
 pub mod servers;
 mod wrapped_keys;
 
+pub mod activity;
 pub mod audit;
-mod secret_checks;
+pub mod chain;
+pub mod chain_check;
+mod chain_file;
+mod chain_keys;
+mod sealer;
+
 mod secret_pages;
 mod secret_tree;
+mod secret_checks;
 mod secret_values;
 mod secret_versions;
 pub mod secrets;
@@ -66,5 +73,5 @@ pub mod doctor;
 mod key_backup;
 
 pub use damage::Damage;
-pub use db::{DatabaseConfig, Db, KeySource, Mode, new_key};
+pub use db::{DatabaseConfig, Db, KeySource, Mode, OwnerLogin, new_key};
 pub use error::{Error, Result};

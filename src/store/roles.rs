@@ -227,17 +227,18 @@ pub(super) async fn prove_bound(conn: &mut PgConnection) -> Result<Mode> {
             ));
         }
     }
-    let rewrites = sqlx::query_scalar!(
-        r#"select (has_table_privilege('audit', 'update') or has_any_column_privilege('audit', 'update')
-                   or has_table_privilege('audit', 'delete') or has_table_privilege('audit', 'truncate')) as "rewrites!""#
+    let rewritten = sqlx::query_scalar!(
+        r#"select name as "name!" from unnest(array['audit', 'audit_seals', 'audit_batches', 'audit_drops']) as name
+           where has_table_privilege(name, 'update') or has_any_column_privilege(name, 'update')
+              or has_table_privilege(name, 'delete') or has_table_privilege(name, 'truncate')"#
     )
-    .fetch_one(conn)
+    .fetch_optional(conn)
     .await?;
-    if rewrites {
-        return Err(Error::broken(
+    if let Some(table) = rewritten {
+        return Err(Error::broken(format!(
             "The role sealport_server may change the record of accesses, so Sealport does not start. \
-             Revoke update, delete and truncate on the table audit.",
-        ));
+             Revoke update, delete and truncate on the table {table}."
+        )));
     }
     Ok(if tables.iter().any(|table| table.login_owns) {
         Mode::SingleLogin

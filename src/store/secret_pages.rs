@@ -14,8 +14,6 @@ use crate::model::secrets::{Kind, Scope, SecretDetail, SecretFilter, SecretSort,
 
 /// The most rows of one list.
 const LIST_MAX: i64 = 2_000;
-/// Record rows on a secret's page.
-const RECENT_SHOWN: i64 = 20;
 
 struct Row {
     id: Uuid,
@@ -147,7 +145,6 @@ impl Db {
         let versions = secret_versions::history(&mut tx, summary.id).await?;
         let rotation = due::rotation(&mut tx, summary.id).await?;
         let runs = drift::runs_of(&mut tx, summary.id).await?;
-        let recent = audit::of_secret(&mut tx, summary.id, RECENT_SHOWN).await?;
         tx.rollback().await?;
         let lost_by = if summary.level == Level::Admin {
             self.bound_without_use(caller, summary.id).await?
@@ -159,7 +156,6 @@ impl Db {
             versions,
             runs,
             rotation,
-            recent,
             lost_by,
         })
     }

@@ -21,13 +21,15 @@ const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrapped {
     DataKeys,
+    ChainKeys,
 }
 
-const ALL_WRAPPED: [Wrapped; 1] = [Wrapped::DataKeys];
+const ALL_WRAPPED: [Wrapped; 2] = [Wrapped::DataKeys, Wrapped::ChainKeys];
 
 /// A key as it stands wrapped.
 struct WrappedRow {
     id: Uuid,
+    /// Nobody's, for keys of the record's chain.
     owner_id: Uuid,
     master_key: String,
     wrapped: Vec<u8>,
@@ -55,6 +57,18 @@ impl Wrapped {
                 .fetch_all(&mut **tx)
                 .await?
             }
+            Wrapped::ChainKeys => {
+                sqlx::query_as!(
+                    WrappedRow,
+                    r#"select id, '00000000-0000-0000-0000-000000000000'::uuid as "owner_id!", master_key, wrapped from chain_keys
+                       where master_key <> $1 and id > $2 order by id limit $3 for no key update"#,
+                    target,
+                    after,
+                    REWRAP_BATCH
+                )
+                .fetch_all(&mut **tx)
+                .await?
+            }
         };
         Ok(rows)
     }
@@ -64,6 +78,10 @@ impl Wrapped {
             Wrapped::DataKeys => from
                 .unwrap(row.id, row.owner_id, &row.wrapped)
                 .and_then(|key| to.wrap(&key, row.owner_id))
+                .map_err(seal_failed),
+            Wrapped::ChainKeys => from
+                .unwrap_chain_key(row.id, &row.wrapped)
+                .and_then(|key| to.wrap_chain_key(row.id, &key))
                 .map_err(seal_failed),
         }
     }
@@ -80,6 +98,17 @@ impl Wrapped {
                 sqlx::query!(
                     "update data_keys d set master_key = $1, wrapped = n.wrapped
                      from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where d.id = n.id",
+                    target,
+                    ids,
+                    wrapped
+                )
+                .execute(&mut **tx)
+                .await?
+            }
+            Wrapped::ChainKeys => {
+                sqlx::query!(
+                    "update chain_keys c set master_key = $1, wrapped = n.wrapped
+                     from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where c.id = n.id",
                     target,
                     ids,
                     wrapped

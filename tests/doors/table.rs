@@ -66,6 +66,8 @@ POST /_fn/account_end                 | id={secret}&handle={handle}&confirm={han
 POST /_fn/secret_versions_kept        | | o oooo oooo oo ii
 POST /_fn/versions_keep               | keep_count=5 | r rrrr rrrr rr ii
 POST /_fn/activity_list               | | s oooo ooos oo ii
+POST /_fn/activity_days               | | o oooo oooo oo ii
+POST /_fn/activity_of                 | secret={secret} | s oooo ooos oo ii
 POST /_fn/secrets_list                | | s ssss ssss oo ii
 POST /_fn/secrets_tree                | owner={handle} | s ssss ssss oo ii
 POST /_fn/secrets_facets              | | o oooo oooo oo ii
@@ -128,6 +130,7 @@ POST /confirm                         | password=wrong+wrong+wrong | r rrrr rrrr
 POST /settings/password               | current=wrong+wrong+wrong&new=long+enough+password | r rrrr rrrr rr ii
 POST /sign-out                        | | m mmmm mmmm mm ii
 GET  /deployments/{name}/events       | | s nsss nsss nn ii
+GET  /activity/export                 | | s oooo ooos oo ii
 GET  /healthz                         | | o oooo oooo oo oo
 GET  /readyz                          | | o oooo oooo oo oo
 GET  /pkg                             | | n nnnn nnnn nn nn

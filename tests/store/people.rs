@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use sealport::model::actors::{Actor, Caller, Origin, SignedInUser};
+use sealport::model::audit::AuditFilter;
 use sealport::model::errors::{Refusal, RefusalKind};
 use sealport::model::users::Email;
 use sealport::store::sessions::{Sessions, id_hash};
@@ -205,8 +206,12 @@ async fn signing_in_costs_the_same_for_every_name_and_stands_on_record() {
         ]
     );
     // Its owner sees the failure at their account, and not those of others.
+    let sign_ins = AuditFilter {
+        action: "sign-in".into(),
+        ..AuditFilter::default()
+    };
     let seen = db
-        .audit_list(&caller(&user), "sign-in", None, 10)
+        .audit_list(&caller(&user), &sign_ins, None, 10)
         .await
         .unwrap();
     let seen: Vec<_> = seen

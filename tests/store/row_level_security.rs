@@ -195,6 +195,31 @@ const TABLES: &[Table] = &[
         owner_sees: false,
         forged: "(name, holder, held_until) values ('forged', gen_random_uuid(), now())",
     },
+    Table {
+        name: "chain_keys",
+        row: "id = '{team}'",
+        owner_sees: false,
+        forged: "(id, master_key, wrapped) values (gen_random_uuid(), '{master_key}', '\\x00')",
+    },
+    Table {
+        name: "audit_batches",
+        row: "number = 1",
+        owner_sees: false,
+        forged: "(number, first_seq, rows, key_id, previous, hash, sealed_at, after_xid, after_id, cluster) \
+                 values (2, 1, 0, '{team}', '\\x00', '\\x00', now(), '1', '{team}', '')",
+    },
+    Table {
+        name: "audit_seals",
+        row: "seq = 1",
+        owner_sees: false,
+        forged: "(seq, audit_id, mac) values (2, gen_random_uuid(), '\\x00')",
+    },
+    Table {
+        name: "audit_drops",
+        row: "number = 1",
+        owner_sees: false,
+        forged: "(number, last_seq, key_id, hash, mac, dropped_at) values (2, 1, '{team}', '\\x00', '\\x00', now())",
+    },
 ];
 
 /// Tables without anybody's rows: settings and handles are the installation's own.
@@ -230,6 +255,11 @@ const ROWS: &str = "
     insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
         values ('{team}', 'aa', '{ann}', '{ann}', 'gateway', '{deployment}', 'laptop');
     insert into leases (name, holder, held_until) values ('work', '{team}', now());
+    insert into chain_keys (id, master_key, wrapped) values ('{team}', '{master_key}', '\\x00');
+    insert into audit_batches (number, first_seq, rows, key_id, previous, hash, sealed_at, after_xid, after_id, cluster)
+        values (1, 1, 1, '{team}', '\\x00', '\\x00', now(), '1', '{team}', '');
+    insert into audit_seals (seq, audit_id, mac) values (1, '{team}', '\\x00');
+    insert into audit_drops (number, last_seq, key_id, hash, mac, dropped_at) values (1, 1, '{team}', '\\x00', '\\x00', now());
     insert into retired_master_keys (fingerprint) values ('aa');
     insert into servers (id, name, version, keys) values ('{secret}', 'here', '1', '{}');
 ";

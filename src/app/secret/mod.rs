@@ -16,8 +16,8 @@ use leptos_router::hooks::{use_params_map, use_query_map};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::activity::Told;
-use super::frame::{Here, Page, Section, page};
+use super::activity_parts::ActivityOf;
+use super::frame::{Here, Page, page};
 use super::icons::Icon;
 use super::secret_runs::RunsNow;
 use super::secrets::list::{Chips, kind_icon};
@@ -83,7 +83,6 @@ pub fn SecretPage() -> impl IntoView {
             versions,
             runs,
             rotation,
-            recent,
             lost_by,
         } = secret;
         let now = OffsetDateTime::now_utc();
@@ -158,23 +157,7 @@ pub fn SecretPage() -> impl IntoView {
                         <UsedBy secret=summary.clone() />
                         <RunsNow runs />
                         <Versions form=form.clone() versions newest=summary.version level />
-                        <Section title="Recent activity" id="recent">
-                            <ul class="flex flex-col gap-2.5 text-sm">
-                                {recent
-                                    .into_iter()
-                                    .map(|row| {
-                                        view! {
-                                            <li>
-                                                <Told row=row.clone() here=true />
-                                                <div class="text-dim">
-                                                    <When at=row.at />
-                                                </div>
-                                            </li>
-                                        }
-                                    })
-                                    .collect_view()}
-                            </ul>
-                        </Section>
+                        <ActivityOf secret=summary.id />
                     </div>
                 </div>
             </Page>

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod events;
+mod export;
 pub mod functions;
 pub mod headers;
 pub mod identity;
@@ -107,6 +108,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/settings/password", post(sign_in::change_password))
         .route("/secrets/import", post(imports::import))
         .route("/deployments/{name}/events", get(events::events))
+        .route("/activity/export", get(export::export))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
         .fallback(leptos_axum::file_and_error_handler_with_context::<
             AppState,

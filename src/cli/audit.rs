@@ -1,0 +1,183 @@
+//! `sealport audit`: whether the record is as it was sealed, and its oldest part as a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::config::{DatabaseArgs, Opened};
+use crate::store::chain::Link;
+use crate::store::chain_check::ChainReport;
+use crate::store::data_dir::DataDir;
+
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// Checks every sealed row and batch, and prints the last link. The exit status is 1 when something is not as it was sealed.
+    Verify {
+        /// A link that an earlier check printed and that was kept elsewhere: shows whether the end was cut off or made anew.
+        #[arg(long, value_parser = Link::parse)]
+        link: Option<Link>,
+        /// Checks an exported file rather than the record.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Writes what was sealed before a day to a new file, as JSON lines, and checks the file. Nothing is removed.
+    Export {
+        /// As in 2027-03-31; that day itself stays, in UTC.
+        #[arg(long, value_parser = day)]
+        before: OffsetDateTime,
+        file: PathBuf,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Removes from the record what stands in an exported file, after checking the file. The link to it is kept.
+    Drop {
+        /// The file. Keep it: afterwards it is the only copy.
+        #[arg(long)]
+        exported: PathBuf,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+/// Works while the server runs and when it does not.
+pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
+    match command {
+        AuditCommand::Verify {
+            link,
+            file,
+            database,
+        } => {
+            let opened = open(&database).await?;
+            let report = verified(&opened, link, file.as_deref()).await;
+            opened.close().await?;
+            let report = report?;
+            said(&report, file.as_deref())?;
+            whole(&report)
+        }
+        AuditCommand::Export {
+            before,
+            file,
+            database,
+        } => {
+            let opened = open(&database).await?;
+            let done = exported(&opened, before, &file).await;
+            opened.close().await?;
+            let report = done?;
+            said(&report, Some(&file))?;
+            whole(&report)
+        }
+        AuditCommand::Drop { exported, database } => {
+            let opened = open(&database).await?;
+            let done = dropped(&opened, &exported).await;
+            opened.close().await?;
+            let report = done?;
+            whole(&report)?;
+            writeln!(
+                std::io::stdout(),
+                "Dropped {} rows in {} batches from the record. Keep {}: it is the only copy now.",
+                report.rows,
+                report.batches,
+                exported.display()
+            )?;
+            Ok(())
+        }
+    }
+}
+
+async fn open(database: &DatabaseArgs) -> anyhow::Result<Opened> {
+    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
+    database.open(&data, false).await
+}
+
+async fn verified(
+    opened: &Opened,
+    link: Option<Link>,
+    file: Option<&Path>,
+) -> anyhow::Result<ChainReport> {
+    Ok(match file {
+        Some(path) => opened.db.audit_verify_file(read(path)?, link).await?,
+        None => opened.db.audit_verify(link).await?,
+    })
+}
+
+async fn exported(
+    opened: &Opened,
+    before: OffsetDateTime,
+    path: &Path,
+) -> anyhow::Result<ChainReport> {
+    let named = || format!("{} cannot be written", path.display());
+    // Never over another file. Whoever may read the record may be fewer than may read this directory.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(named)?;
+    let mut out = BufWriter::new(file);
+    if let Err(error) = opened.db.audit_export(before, &mut out).await {
+        let _ = std::fs::remove_file(path);
+        return Err(error.into());
+    }
+    let file = out.into_inner().with_context(named)?;
+    file.sync_all().with_context(named)?;
+    // What counts is what can be read again.
+    Ok(opened.db.audit_verify_file(read(path)?, None).await?)
+}
+
+async fn dropped(opened: &Opened, path: &Path) -> anyhow::Result<ChainReport> {
+    Ok(opened.db.audit_drop(&opened.owner, read(path)?).await?)
+}
+
+fn read(path: &Path) -> anyhow::Result<BufReader<File>> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(BufReader::new(file))
+}
+
+fn said(report: &ChainReport, file: Option<&Path>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    if let Some(path) = file {
+        writeln!(out, "File: {}", path.display())?;
+    }
+    if let Some(dropped) = report.dropped {
+        writeln!(out, "Exported and dropped: up to {dropped}")?;
+    }
+    writeln!(
+        out,
+        "Sealed and whole: {} rows in {} batches",
+        report.rows, report.batches
+    )?;
+    if file.is_none() {
+        writeln!(out, "Not sealed yet: {}", report.unsealed)?;
+    }
+    if let Some(link) = report.link {
+        writeln!(out, "Link: {link}")?;
+    }
+    if report.damage.is_none() && file.is_none() {
+        writeln!(
+            out,
+            "Keep the link elsewhere: `sealport audit verify --link` then shows whether anything up to it was cut off."
+        )?;
+    }
+    Ok(())
+}
+
+fn whole(report: &ChainReport) -> anyhow::Result<()> {
+    match &report.damage {
+        Some(damage) => bail!("Damaged. {}", damage.sentence),
+        None => Ok(()),
+    }
+}
+
+fn day(text: &str) -> Result<OffsetDateTime, String> {
+    time::Date::parse(text.trim(), format_description!("[year]-[month]-[day]"))
+        .map(|day| day.midnight().assume_utc())
+        .map_err(|_| "write the day as in 2027-03-31".into())
+}
