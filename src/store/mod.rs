@@ -25,9 +25,9 @@ mod chain_file;
 mod chain_keys;
 mod sealer;
 
+mod secret_checks;
 mod secret_pages;
 mod secret_tree;
-mod secret_checks;
 mod secret_values;
 mod secret_versions;
 pub mod secrets;

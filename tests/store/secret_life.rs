@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::common::{self, TestDatabase};
 use crate::opening::{as_admin, open};
 use crate::people::{add, caller, recorded, refusal, text};
-use crate::secrets::{new, path};
+use crate::secrets::{new, own, path};
 
 struct House {
     database: TestDatabase,
@@ -48,7 +48,7 @@ impl House {
     }
 
     async fn history(&self, at: &str) -> Vec<VersionSummary> {
-        let shown = self.db.secret_show(&self.me, &path(at)).await;
+        let shown = self.db.secret_show(&self.me, &own(&self.me), &path(at)).await;
         shown.unwrap().versions
     }
 
@@ -245,7 +245,7 @@ async fn the_kind_tells_what_is_wrong_with_a_value_and_never_quotes_it() {
     let added = added.unwrap();
     assert!(added.notes[0].contains("2126-11-02"), "{:?}", added.notes);
     let end = async || {
-        let shown = db.secret_show(me, &path("TLS")).await.unwrap();
+        let shown = db.secret_show(me, &own(me), &path("TLS")).await.unwrap();
         shown.summary.expires_at.map(OffsetDateTime::date)
     };
     assert_eq!(end().await, Some(own));
@@ -279,7 +279,7 @@ async fn lists_are_narrowed_and_folders_counted_by_what_is_in_sight() {
         house.secret(at, &["x"]).await;
     }
     let tags = |words: &str| Tag::parse_all(words).unwrap();
-    let tagged = db.secret_show(me, &path("project/shop/KEY")).await.unwrap();
+    let tagged = db.secret_show(me, &own(me), &path("project/shop/KEY")).await.unwrap();
     let edit = SecretEdit {
         tags: Some(tags("prod eu")),
         kind: Some(Kind::Json),
@@ -433,7 +433,7 @@ async fn what_ends_soon_or_has_to_be_rotated_is_due() {
     assert_eq!(due(me).await, ending);
     db.rotation_set(me, old, rule(30, false)).await.unwrap();
     assert_eq!(due(me).await[0], old_due);
-    let shown = db.secret_show(me, &path("project/shop/OLD")).await.unwrap();
+    let shown = db.secret_show(me, &own(me), &path("project/shop/OLD")).await.unwrap();
     let rotation = shown.rotation.unwrap();
     assert_eq!((rotation.rule.after_days, rotation.folder), (30, None));
     // A value that came back is as old as it was.
@@ -484,7 +484,7 @@ async fn one_whose_end_has_come_is_switched_off_on_record_and_on_again_when_it_m
     let (one, other) = tokio::join!(db.caretaker_step(), db.caretaker_step());
     assert_eq!(one.unwrap() + other.unwrap(), 1);
     assert_eq!(db.caretaker_step().await.unwrap(), 0);
-    let shown = db.secret_show(me, &path("KEY")).await.unwrap().summary;
+    let shown = db.secret_show(me, &own(me), &path("KEY")).await.unwrap().summary;
     assert!(!shown.active);
     assert_eq!(shown.unusable(OffsetDateTime::now_utc()), Some("expired"));
     let due = db.secrets_due(me).await.unwrap();

@@ -8,7 +8,7 @@ use sealport::store::secrets::NewValue;
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::world::{World, id, refusal, secret};
+use crate::world::{World, id, own, refusal, secret};
 
 /// A deployment with one bound secret, whose first release is live with its version 1.
 async fn running(world: &World, ada: &Caller, holder: Uuid) -> (Uuid, DeploymentName, Uuid) {
@@ -96,7 +96,7 @@ async fn a_destroyed_version_stops_the_next_start_of_its_release_and_retention_s
     let opened = world.db.bindings_open(deployment, id(&ada), 2).await;
     assert_eq!(opened.unwrap().secrets[0].expose_secret(), "another value");
     let path = SecretPath::parse("KEY").unwrap();
-    assert!(world.db.secret_show(&ada, &path).await.is_ok());
+    assert!(world.db.secret_show(&ada, &own(&ada), &path).await.is_ok());
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn what_sealport_generated_is_generated_anew_and_what_runs_with_it_redeplo
     // As long as it was.
     assert_eq!(value.expose_secret().len(), 64);
     let path = SecretPath::parse("KEY").unwrap();
-    let versions = world.db.secret_show(&ada, &path).await.unwrap().versions;
+    let versions = world.db.secret_show(&ada, &own(&ada), &path).await.unwrap().versions;
     let made = (versions[0].version, versions[0].generated);
     assert_eq!(made, (3, true));
     assert_eq!(versions[0].created_by, "caretaker");
