@@ -141,3 +141,14 @@ create policy release_steps_caretaker_queued on release_steps for insert
     with check (current_job() = 'caretaker' and state = 'waiting');
 
 create policy rotation_rules_backup on rotation_rules for select using (current_job() = 'backup');
+
+-- The decision is asked for each row of a list. Where tables are large, PostgreSQL would plan its statements anew at each call, as if
+-- another person's rows asked for another plan, and that takes many times as long as running them.
+alter function granted(uuid, uuid, text, uuid, text, text) set plan_cache_mode = force_generic_plan;
+alter function acting_for() set plan_cache_mode = force_generic_plan;
+alter function record_owners() set plan_cache_mode = force_generic_plan;
+alter function is_administrator() set plan_cache_mode = force_generic_plan;
+alter function reach_of_grant(uuid, uuid, text, uuid) set plan_cache_mode = force_generic_plan;
+alter function reach_of_rule(uuid, uuid, text) set plan_cache_mode = force_generic_plan;
+alter function secrets_in_sight() set plan_cache_mode = force_generic_plan;
+alter function deployments_in_sight() set plan_cache_mode = force_generic_plan;

@@ -215,8 +215,10 @@ pub fn Words(flash: Flash) -> impl IntoView {
             .into_iter()
             .map(|text| {
                 view! {
-                    <div role="note" class="alert alert-warning alert-soft">
-                        <Icon name="alert" />
+                    <div role="note" class="alert">
+                        <span class="text-amber">
+                            <Icon name="alert" />
+                        </span>
                         <span>{text}</span>
                     </div>
                 }

@@ -131,7 +131,7 @@ impl Folder {
         let raw = raw.strip_suffix('/').unwrap_or(raw);
         let segments: Vec<&str> = raw.split('/').collect();
         let is_one = SCOPES.contains(&segments[0])
-            && segments.len() <= PATH_SEGMENTS_MAX - 1
+            && segments.len() < PATH_SEGMENTS_MAX
             && raw.len() <= FOLDER_LEN_BYTES
             && segments.iter().all(|segment| is_segment(segment));
         if is_one {

@@ -228,14 +228,14 @@ impl Db {
                       v.too_many as "too_many!"
                from (
                    select secret_id, owner_id, version, destroyed_at,
-                          row_number() over newest > $1 + 1 as too_many,
+                          coalesce(row_number() over newest > $1 + 1, false) as too_many,
                           -- Since when it is not the newest any more.
                           lag(created_at) over newest < now() - make_interval(days => $2) as too_old
                    from secret_versions
                    window newest as (partition by secret_id order by version desc)
                ) v join secrets s on s.id = v.secret_id
                where v.destroyed_at is null and v.version < s.version
-                 and (coalesce(v.too_many, false) or coalesce(v.too_old, false))
+                 and (v.too_many or coalesce(v.too_old, false))
                  and not exists (
                      select 1 from release_bindings b join releases r on r.deployment_id = b.deployment_id and r.number = b.number
                      where b.secret_id = v.secret_id and b.version = v.version

@@ -48,7 +48,10 @@ impl House {
     }
 
     async fn history(&self, at: &str) -> Vec<VersionSummary> {
-        let shown = self.db.secret_show(&self.me, &own(&self.me), &path(at)).await;
+        let shown = self
+            .db
+            .secret_show(&self.me, &own(&self.me), &path(at))
+            .await;
         shown.unwrap().versions
     }
 
@@ -279,7 +282,10 @@ async fn lists_are_narrowed_and_folders_counted_by_what_is_in_sight() {
         house.secret(at, &["x"]).await;
     }
     let tags = |words: &str| Tag::parse_all(words).unwrap();
-    let tagged = db.secret_show(me, &own(me), &path("project/shop/KEY")).await.unwrap();
+    let tagged = db
+        .secret_show(me, &own(me), &path("project/shop/KEY"))
+        .await
+        .unwrap();
     let edit = SecretEdit {
         tags: Some(tags("prod eu")),
         kind: Some(Kind::Json),
@@ -433,7 +439,10 @@ async fn what_ends_soon_or_has_to_be_rotated_is_due() {
     assert_eq!(due(me).await, ending);
     db.rotation_set(me, old, rule(30, false)).await.unwrap();
     assert_eq!(due(me).await[0], old_due);
-    let shown = db.secret_show(me, &own(me), &path("project/shop/OLD")).await.unwrap();
+    let shown = db
+        .secret_show(me, &own(me), &path("project/shop/OLD"))
+        .await
+        .unwrap();
     let rotation = shown.rotation.unwrap();
     assert_eq!((rotation.rule.after_days, rotation.folder), (30, None));
     // A value that came back is as old as it was.
@@ -484,7 +493,11 @@ async fn one_whose_end_has_come_is_switched_off_on_record_and_on_again_when_it_m
     let (one, other) = tokio::join!(db.caretaker_step(), db.caretaker_step());
     assert_eq!(one.unwrap() + other.unwrap(), 1);
     assert_eq!(db.caretaker_step().await.unwrap(), 0);
-    let shown = db.secret_show(me, &own(me), &path("KEY")).await.unwrap().summary;
+    let shown = db
+        .secret_show(me, &own(me), &path("KEY"))
+        .await
+        .unwrap()
+        .summary;
     assert!(!shown.active);
     assert_eq!(shown.unusable(OffsetDateTime::now_utc()), Some("expired"));
     let due = db.secrets_due(me).await.unwrap();

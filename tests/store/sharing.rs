@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sealport::model::audit::AuditFilter;
 use sealport::model::actors::Caller;
+use sealport::model::audit::AuditFilter;
 use sealport::model::errors::RefusalKind;
 use sealport::model::grants::{Shareable, Shared};
 use sealport::model::levels::Level;
@@ -176,7 +176,10 @@ async fn each_level_opens_what_it_says_and_is_taken_back_at_once() {
             .count(),
         6
     );
-    let list = db.audit_list(ann, &about("", "unshare"), None, 10).await.unwrap();
+    let list = db
+        .audit_list(ann, &about("", "unshare"), None, 10)
+        .await
+        .unwrap();
     let taken = list.iter().find(|row| row.outcome == "done").unwrap();
     assert_eq!(
         (
@@ -500,7 +503,10 @@ async fn a_team_reaches_by_the_levels_of_its_members() {
     assert!(house.sees(bob).await.is_empty());
     assert!(house.can(bob, id, 1).await.is_empty());
     // The owner is a team: all who administer it see its record.
-    let list = db.audit_list(ann, &about("TEAM_KEY", ""), None, 50).await.unwrap();
+    let list = db
+        .audit_list(ann, &about("TEAM_KEY", ""), None, 50)
+        .await
+        .unwrap();
     assert!(list.iter().any(|row| row.actor_name == "bob"));
 }
 

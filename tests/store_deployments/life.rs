@@ -137,7 +137,12 @@ async fn what_sealport_generated_is_generated_anew_and_what_runs_with_it_redeplo
     // As long as it was.
     assert_eq!(value.expose_secret().len(), 64);
     let path = SecretPath::parse("KEY").unwrap();
-    let versions = world.db.secret_show(&ada, &own(&ada), &path).await.unwrap().versions;
+    let versions = world
+        .db
+        .secret_show(&ada, &own(&ada), &path)
+        .await
+        .unwrap()
+        .versions;
     let made = (versions[0].version, versions[0].generated);
     assert_eq!(made, (3, true));
     assert_eq!(versions[0].created_by, "caretaker");

@@ -40,9 +40,9 @@ pub fn Tree(tree: SecretTree, asked: Asked) -> impl IntoView {
     let all = asked.by(SecretSort::Path);
     let no_rows = own.is_empty();
     view! {
+        {(!no_rows).then(|| view! { <Table rows=own asked=asked.clone() /> })}
         {(folders > 0).then(|| view! { <ul class="flex flex-col gap-1" aria-label="Folders">{branches}</ul> })}
         {(folders > FOLDERS_MAX).then(|| view! { <p class="text-sm text-dim">"More folders are here than this page shows. Search for them."</p> })}
-        {(!no_rows).then(|| view! { <Table rows=own asked=asked.clone() /> })}
         <p class="text-sm text-dim">
             {match (cut, count) {
                 (true, _) => "More secrets than can be counted here".to_owned(),
@@ -90,11 +90,12 @@ fn folding(branch: Branch, rows: &mut HashMap<Uuid, SecretSummary>, open: bool) 
         .into_iter()
         .map(|branch| folding(branch, rows, open))
         .collect();
-    let title = format!("Open {path} by itself");
+    let by_itself = by_itself(to, path.clone());
     view! {
-        <li>
+        <li class="relative">
+            {by_itself}
             <details open=open class="group/f">
-                <summary class="flex min-h-8 cursor-pointer list-none items-center gap-2 rounded-field px-1 hover:bg-base-200 [&::-webkit-details-marker]:hidden">
+                <summary class="flex min-h-8 cursor-pointer list-none items-center gap-2 rounded-field px-1 pe-16 hover:bg-base-200 [&::-webkit-details-marker]:hidden">
                     <span class="transition-transform [details[open]>summary>&]:rotate-90">
                         <Icon name="right" />
                     </span>
@@ -105,14 +106,21 @@ fn folding(branch: Branch, rows: &mut HashMap<Uuid, SecretSummary>, open: bool) 
                 <div class="ms-3 flex flex-col gap-1 border-s border-base-300 ps-4">
                     {(!below.is_empty()).then(|| view! { <ul class="flex flex-col gap-1">{below}</ul> })}
                     {(!own.is_empty()).then(|| view! { <Table rows=own folder=path /> })}
-                    <a class="inline-flex min-h-6 items-center text-sm text-dim hover:underline" href=to>
-                        {title}
-                    </a>
                 </div>
             </details>
         </li>
     }
     .into_any()
+}
+
+/// The way to a folder's own address, at the end of its line: beside the summary, for nothing that is pressed stands within it.
+fn by_itself(to: String, path: String) -> impl IntoView {
+    view! {
+        <a class="btn btn-ghost btn-xs absolute end-0 top-1 z-1" href=to>
+            "Open"
+            <span class="sr-only">" " {path} " by itself"</span>
+        </a>
+    }
 }
 
 /// Of a large tree: a scope or an owner unfolds to links, and what is below is behind them.
@@ -141,10 +149,16 @@ fn links(branch: Branch) -> AnyView {
             }
         })
         .collect_view();
+    let whole = match &branch.folder {
+        Some(folder) => folder.to_string(),
+        None => branch.owner.clone(),
+    };
+    let by_itself = by_itself(to, whole);
     view! {
-        <li>
+        <li class="relative">
+            {by_itself}
             <details open>
-                <summary class="flex min-h-8 cursor-pointer list-none items-center gap-2 rounded-field px-1 hover:bg-base-200 [&::-webkit-details-marker]:hidden">
+                <summary class="flex min-h-8 cursor-pointer list-none items-center gap-2 rounded-field px-1 pe-16 hover:bg-base-200 [&::-webkit-details-marker]:hidden">
                     <span class="transition-transform [details[open]>summary>&]:rotate-90">
                         <Icon name="right" />
                     </span>
@@ -154,11 +168,10 @@ fn links(branch: Branch) -> AnyView {
                 </summary>
                 <ul class="ms-3 flex flex-col border-s border-base-300 ps-4">
                     {below}
-                    <li>
-                        <a class="inline-flex min-h-6 items-center text-sm text-dim hover:underline" href=to>
-                            {if more > 0 { format!("All of {name}, {more} folders more") } else { format!("Open {name} by itself") }}
-                        </a>
-                    </li>
+                    {(more > 0)
+                        .then(|| {
+                            view! { <li class="text-sm text-dim">{format!("{more} folders more: open {name} by itself.")}</li> }
+                        })}
                 </ul>
             </details>
         </li>
