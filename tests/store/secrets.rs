@@ -6,8 +6,8 @@ use sealport::model::actors::{Actor, Caller, Origin, Presented};
 use sealport::model::errors::RefusalKind;
 use sealport::model::paths::{Handle, SecretPath};
 use sealport::model::secrets::{Kind, SecretSort};
+use sealport::store::Db;
 use sealport::store::secrets::{NewSecret, NewValue, SecretEdit};
-use sealport::store::{Db, Error};
 use sqlx::{ConnectOptions, Row};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -630,9 +630,13 @@ async fn sealed_values_open_in_their_own_row_only() {
     assert_eq!(distinct.len(), 4);
 }
 
+/// It does not open, and says why.
 async fn assert_broken(db: &Db, who: &Caller, id: Uuid) {
-    match db.secret_compare(who, id, text("x")).await {
-        Err(Error::Broken(..)) => {}
-        other => panic!("it opened, or was refused: {other:?}"),
-    }
+    let told = refusal(db.secret_compare(who, id, text("x")).await);
+    assert_eq!(told.kind, RefusalKind::Conflict);
+    assert!(
+        told.detail.contains("it does not open with its key"),
+        "{}",
+        told.detail
+    );
 }
