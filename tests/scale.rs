@@ -344,7 +344,9 @@ async fn what_one_user_has_costs_the_same_among_few_and_among_many() {
     });
     let own = SecretPath::parse("KEY_5").unwrap();
     measure!("one", async |db: &Db, who: &Caller| {
-        db.secret_show(who, &own).await.unwrap().versions.len()
+        let handle = Handle::parse(&who.user().unwrap().handle).unwrap();
+        let shown = db.secret_show(who, &handle, &own).await;
+        shown.unwrap().versions.len()
     });
     // The decision itself, on what was granted alone, on what is a team's, and on what is neither.
     let granted = few.granted;
