@@ -241,7 +241,7 @@ async fn the_kind_tells_what_is_wrong_with_a_value_and_never_quotes_it() {
 
     // A certificate brings its end, also when it replaces another value; one that a person chooses stands above it.
     let certificate = include_str!("../fixtures/certificate.pem");
-    let own = time::macros::date!(2126 - 11 - 02);
+    let own_end = time::macros::date!(2126 - 11 - 02);
     let added = db
         .secret_add(me, of("TLS", Kind::Certificate, certificate))
         .await;
@@ -251,7 +251,7 @@ async fn the_kind_tells_what_is_wrong_with_a_value_and_never_quotes_it() {
         let shown = db.secret_show(me, &own(me), &path("TLS")).await.unwrap();
         shown.summary.expires_at.map(OffsetDateTime::date)
     };
-    assert_eq!(end().await, Some(own));
+    assert_eq!(end().await, Some(own_end));
     let sooner = OffsetDateTime::now_utc() + Duration::days(3);
     let value = || NewValue::Typed(text(certificate));
     let renewed = db
@@ -260,7 +260,7 @@ async fn the_kind_tells_what_is_wrong_with_a_value_and_never_quotes_it() {
     assert!(renewed.unwrap().notes.is_empty());
     assert_eq!(end().await, Some(sooner.date()));
     db.secret_replace(me, added.id, 2, value()).await.unwrap();
-    assert_eq!(end().await, Some(own));
+    assert_eq!(end().await, Some(own_end));
     let bad = NewValue::Typed(text("c4n4ry"));
     let refused = refusal(db.secret_replace(me, added.id, 3, bad).await);
     assert_eq!(refused.field.as_deref(), Some("value"));
