@@ -13,8 +13,8 @@ use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::secrets::{DESCRIPTION_LEN_CHARS, SecretSummary};
 
-#[allow(clippy::too_many_arguments)] // One argument a field of the form.
 #[server(prefix = "/_fn", endpoint = "secret_edit")]
+#[allow(clippy::too_many_arguments)] // One argument a field of the form.
 pub async fn secret_edit(
     id: Uuid,
     #[server(default)] path: String,

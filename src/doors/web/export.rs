@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -103,7 +103,9 @@ pub(super) async fn export(
             io::Error::other("the export broke off")
         });
         Some((piece, export))
-    });
+    })
+    // Whoever compresses it asks once more after its end.
+    .fuse();
     let name = format!("attachment; filename=\"sealport-activity-{day}.{ending}\"");
     (
         [
