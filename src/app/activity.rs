@@ -510,7 +510,10 @@ mod tests {
         for action in Action::ALL {
             let name = action.as_str();
             assert_ne!(verb(name, false), name);
-            assert_ne!(verb(name, true), format!("tried to {name}"));
+            // "share" reads as it is called.
+            if name.contains(['.', '-']) {
+                assert_ne!(verb(name, true), format!("tried to {name}"));
+            }
         }
         assert_eq!(verb("sign-in", true), "tried to sign in");
     }

@@ -89,7 +89,7 @@ async fn each_line_is_ok_or_says_what_to_do() {
     world
         .sql(&format!(
             "update secret_versions set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) where secret_id = '{id}';
-             update secrets set path = 'no/../path' where path = 'OTHER'"
+             set session_replication_role = replica; update secrets set path = 'no/../path' where path = 'OTHER'"
         ))
         .await;
     let (lines, status) = looked(doctor()).await;

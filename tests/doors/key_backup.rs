@@ -70,7 +70,7 @@ async fn a_damaged_path_shows_in_the_list_and_has_a_page() {
     house
         .world
         .sql(&format!(
-            "update secrets set path = 'no/../path' where id = '{id}'"
+            "set session_replication_role = replica; update secrets set path = 'no/../path' where id = '{id}'"
         ))
         .await;
     let mut browser = house.signed_in(&ann).await;

@@ -185,7 +185,7 @@ async fn a_damaged_path_stands_in_the_list_and_can_be_mended() {
     let task = world.claim(Uuid::now_v7()).await;
     world
         .sql(&format!(
-            "update secrets set path = 'no/../path' where id = '{id}'"
+            "set session_replication_role = replica; update secrets set path = 'no/../path' where id = '{id}'"
         ))
         .await;
 
