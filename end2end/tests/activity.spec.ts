@@ -99,7 +99,7 @@ test("what the filter shows is exported as CSV and as JSON lines, without a valu
     const lines = text.trim().split(/\r?\n/);
     if (format === "CSV") {
       expect(lines).toHaveLength(3);
-      expect(lines[0]).toBe("id,at,actor_kind,actor,action,outcome,path,version,deployment,release,address,agent,reason");
+      expect(lines[0]).toBe("id,at,actor_kind,actor,action,outcome,path,version,deployment,release,address,agent,grantee,level,reason");
       expect(lines[1]).toContain('"secret.create","done","project/shop/DATABASE_URL","1"');
     } else {
       expect(lines.map((line) => JSON.parse(line).path)).toEqual(["project/shop/DATABASE_URL", "project/shop/API_KEY"]);

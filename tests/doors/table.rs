@@ -20,11 +20,11 @@ GET  /invitation/{link}               | | o oooo oooo oo oo
 GET  /reset/{link}                    | | o oooo oooo oo oo
 GET  /confirm                         | | o oooo oooo oo ii
 GET  /secrets/import                  | | s oooo oooo oo ii
-GET  /move/secret/{id}                | | s nnnn nnns nn ii
+GET  /move/secret/{id}                | | s rrrr rrrs nn ii
 GET  /people/{handle}/end             | | r rrrr rrrr rr ii
 GET  /secrets                         | | s ssss ssss oo ii
 GET  /secrets/new                     | | s oooo ooss oo ii
-GET  /secrets/{handle}/{*path}        | | s osss osss nn ii
+GET  /secrets/{handle}/{*path}        | | s ssss ssss nn ii
 GET  /share/secret/{id}               | | s rrrs rrrs nn ii
 GET  /share/folder/{handle}/{*prefix} | | s rrrs rrrs nn ii
 GET  /share/deployment/{name}         | | s rrrs rrrs nn ii
@@ -52,7 +52,7 @@ POST /_fn/key_backup_said             | | o oooo oooo oo ii
 POST /_fn/key_backup_confirm          | fingerprint=00&done=true | r rrrr rrrr rr ii
 POST /_fn/sessions_list               | | o oooo oooo oo ii
 POST /_fn/session_end                 | id={secret} | n nnnn nnnn nn ii
-POST /_fn/sessions_end_others         | | m mmmm mmmm mm ii
+POST /_fn/sessions_end_others         | | m mmmm mmmm im ii
 POST /_fn/people_list                 | | r rrrr rrrr rr ii
 POST /_fn/administrator_set           | id={secret}&is=true | r rrrr rrrr rr ii
 POST /_fn/invitations                 | | r rrrr rrrr rr ii
@@ -86,8 +86,8 @@ POST /_fn/secret_roll_back            | id={free}&path={handle}:{path}_FREE&expe
 POST /_fn/secret_version_destroy      | id={free}&path={handle}:{path}_FREE&version=1&confirm=1 | d rrrd rrrd nn ii
 POST /_fn/secret_rotation             | id={secret}&path={handle}:{path}&after_days=30 | d rrdd rrdd nn ii
 POST /_fn/secret_delete               | id={free}&path={handle}:{path}_FREE&confirm={path}_FREE | d rrrd rrrd nn ii
-POST /_fn/secret_move_plan            | id={secret} | s nnnn nnns nn ii
-POST /_fn/secret_move                 | id={secret}&to={handle} | r nnnn nnnr nn ii
+POST /_fn/secret_move_plan            | id={secret} | s rrrr rrrs nn ii
+POST /_fn/secret_move                 | id={secret}&to={handle} | r rrrr rrrr nn ii
 POST /_fn/import_open                 | | s oooo oooo oo ii
 POST /_fn/import_apply                | id={import}&take[1]=on | d nnnn nnnn nn ii
 POST /_fn/import_drop                 | id={import} | d nnnn nnnn nn ii

@@ -34,7 +34,7 @@ pub async fn secret_edit(
 ) -> Result<(), Refusal> {
     use super::super::forms::{moved_expiry, trimmed};
     use super::super::wire::{caller, done};
-    use super::{again, bare, beside, own};
+    use super::{again, bare, beside, own, to_be_sure};
     use crate::model::paths::{SecretPath, Tag};
     use crate::model::secrets::Kind;
     use crate::store::secrets::SecretEdit;
@@ -74,22 +74,6 @@ pub async fn secret_edit(
             again(&caller, &path, "details", error.into_refusal(), &typed).await
         }
     }
-}
-
-/// What is said before a rename that changes who reaches the secret; the second Save does it.
-#[cfg(feature = "ssr")]
-fn to_be_sure(effect: &[crate::model::grants::LevelChange]) -> Option<Refusal> {
-    use crate::model::grants::LevelChange;
-    let changes: Vec<String> = effect.iter().map(LevelChange::sentence).collect();
-    (!changes.is_empty()).then(|| {
-        Refusal::invalid(
-            "path",
-            format!(
-                "This changes who reaches it, by what is shared with its folder: {}. Press Save again to do it.",
-                changes.join(", ")
-            ),
-        )
-    })
 }
 
 #[server(prefix = "/_fn", endpoint = "secret_switch")]

@@ -32,7 +32,7 @@ use compare::Compare;
 use delete::Delete;
 use details::Details;
 #[cfg(feature = "ssr")]
-use place::{again, bare, beside, own};
+use place::{again, bare, beside, own, to_be_sure};
 use replace::Replace;
 use rotation::RotationForm;
 use standing::Standing;

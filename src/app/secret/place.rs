@@ -3,6 +3,7 @@
 use super::super::secrets::address;
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
+use crate::model::grants::LevelChange;
 use crate::model::paths::{Handle, SecretPath};
 
 /// The secret's page; the list for what is no path.
@@ -40,4 +41,18 @@ pub async fn again(
 ) -> Result<(), Refusal> {
     let to = format!("{}#{form}", own(caller, path));
     super::super::wire::back(&to, form, refusal, typed).await
+}
+
+/// What is said before a rename that changes who reaches the secret; the second Save does it.
+pub fn to_be_sure(effect: &[LevelChange]) -> Option<Refusal> {
+    let changes: Vec<String> = effect.iter().map(LevelChange::sentence).collect();
+    (!changes.is_empty()).then(|| {
+        Refusal::invalid(
+            "path",
+            format!(
+                "This changes who reaches it, by what is shared with its folder: {}. Press Save again to do it.",
+                changes.join(", ")
+            ),
+        )
+    })
 }
