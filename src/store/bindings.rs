@@ -179,7 +179,8 @@ impl Db {
             Ok(value) => value,
             Err(error) if error.is_damage() => {
                 tx.rollback().await?;
-                let refusal = damage::refusal(place.secret_id, place.version).at("fetch_key");
+                let refusal =
+                    damage::refusal(place.secret_id, place.version, &error).at("fetch_key");
                 return self
                     .refuse_on_record(&caller, entry, damage::REASON, refusal)
                     .await;

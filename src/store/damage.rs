@@ -18,14 +18,20 @@ const PAGE: i64 = 100;
 /// Damaged rows that are named; of more, the number is told.
 const NAMED: usize = 50;
 
-/// What a person is told who needs a value that does not open. The log names it for the operator.
-pub(super) fn refusal(secret_id: Uuid, version: i32) -> Refusal {
-    tracing::error!(secret = %secret_id, version, "a version does not open with its key");
+/// What a person is told who needs a value that does not open, and why not. The log names it for the operator.
+pub(super) fn refusal(secret_id: Uuid, version: i32, error: &Error) -> Refusal {
+    // The sentences of `unseal` say why after these words, and quote nothing.
+    let why = match error {
+        Error::Broken(said, _) => said.rsplit_once(" does not open: ").map(|(_, why)| why),
+        Error::Refused(_) => None,
+    };
+    let why = why.unwrap_or_default();
+    tracing::error!(secret = %secret_id, version, why, "a version does not open with its key");
     Refusal::new(
         RefusalKind::Conflict,
         format!(
             "Version {version} is damaged: it does not open with its key. Replace the value, or bring it back from a backup. \
-             `sealport doctor` names all that is damaged."
+             `sealport doctor` names all that is damaged. The reason: {why}"
         ),
     )
 }

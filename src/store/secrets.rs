@@ -200,7 +200,7 @@ impl Db {
             Ok(value) => value,
             Err(error) if error.is_damage() => {
                 tx.rollback().await?;
-                let refusal = damage::refusal(id, newest.version);
+                let refusal = damage::refusal(id, newest.version, &error);
                 return self
                     .refuse_on_record(caller, entry, damage::REASON, refusal)
                     .await;

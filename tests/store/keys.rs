@@ -53,10 +53,10 @@ async fn opens(db: &Db, who: &Caller, id: Uuid, value: &str) -> Result<bool, Err
     db.secret_compare(who, id, text(value)).await
 }
 
-/// Why it does not open. It is our fault or the database's, so the person is told no more than that; the log says this.
+/// Why it does not open, as the person is told.
 async fn why_not(db: &Db, who: &Caller, id: Uuid) -> String {
     match db.secret_compare(who, id, text("x")).await {
-        Err(Error::Broken(why, _)) => why,
+        Err(Error::Refused(refusal)) => refusal.detail,
         other => panic!("it opened, or was refused: {other:?}"),
     }
 }
@@ -645,9 +645,8 @@ async fn the_rotation_job_changes_nothing_but_keys_and_what_is_sealed() {
     ] {
         assert_eq!(done(&rotation, sql).await, Ok(0), "{sql}");
     }
-    // A person changes no sealed bytes, not even their own, and learns of master keys the active one's name.
+    // A person changes no keys, not even their own, and learns of master keys the active one's name.
     for sql in [
-        "update secret_versions set sealed = sealed",
         "update data_keys set wrapped = wrapped",
         "select 1 from master_keys",
         "delete from data_keys",
