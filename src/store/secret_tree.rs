@@ -1,9 +1,9 @@
 //! What is in sight as a tree of folders, and what lists can be narrowed by.
 
 use super::secret_pages::of_ids;
-use super::{Db, Result};
+use super::{Db, Result, damage};
 use crate::model::actors::Caller;
-use crate::model::paths::{Folder, Handle, SecretPath, Tag};
+use crate::model::paths::{Folder, Handle, Tag};
 use crate::model::secrets::Facets;
 use crate::model::tree::{Branch, SecretTree, Standing};
 
@@ -39,12 +39,10 @@ impl Db {
         let standing = rows
             .into_iter()
             .take(COUNTED_MAX as usize)
-            .filter_map(|row| {
-                Some(Standing {
-                    id: row.id,
-                    owner: row.owner,
-                    path: SecretPath::parse(&row.path).ok()?,
-                })
+            .map(|row| Standing {
+                id: row.id,
+                owner: row.owner,
+                path: damage::path_of(row.id, &row.path),
             })
             .collect();
         let root = Branch::grow(standing, me, owner.as_str(), at);

@@ -70,7 +70,7 @@ POST /_fn/activity_days               | | o oooo oooo oo ii
 POST /_fn/activity_of                 | secret={secret} | s oooo ooos oo ii
 POST /_fn/secrets_list                | | s ssss ssss oo ii
 POST /_fn/secrets_tree                | owner={handle} | s ssss ssss oo ii
-POST /_fn/secrets_facets              | | o oooo oooo oo ii
+POST /_fn/secrets_facets              | | o oooo ssss oo ii
 POST /_fn/secrets_due                 | | s ssss ssss oo ii
 POST /_fn/folder_rule                 | owner={handle}&under={prefix} | o oooo oooo oo ii
 POST /_fn/folder_rotation             | owner={handle}&under={prefix}&after_days=30 | d rrdd rrdd nn ii
