@@ -18,6 +18,7 @@ pub const TAGS_HINT: &str =
     "Words to find it by, apart by blanks: small letters, digits, dots, hyphens.";
 
 #[server(prefix = "/_fn", endpoint = "secret_add")]
+#[allow(clippy::too_many_arguments)] // One argument a field of the form.
 pub async fn secret_add(
     #[server(default)] owner: String,
     #[server(default)] path: String,

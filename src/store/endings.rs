@@ -8,11 +8,11 @@ use super::administrators::{
 };
 use super::audit::{self, Entry};
 use super::deployments::person;
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
-use crate::model::paths::{Handle, SecretPath};
+use crate::model::paths::Handle;
 use crate::model::users::Ending;
 
 /// Secrets that are taken in hand at a time.
@@ -174,7 +174,7 @@ impl Db {
             let ids: Vec<Uuid> = page.iter().map(|row| row.id).collect();
             self.reseal(tx, &ids, from, to).await?;
             for row in &page {
-                let path = SecretPath::parse(&row.path)?;
+                let path = damage::path_of(row.id, &row.path);
                 for (owner_id, reason) in [(from, "to another owner"), (to, "from another owner")] {
                     let entry = Entry {
                         owner_id: Some(owner_id),

@@ -7,13 +7,13 @@ use super::audit::{self, Entry};
 use super::deployments::person;
 use super::grant_pages::shown;
 use super::holders::Found;
-use super::{Db, Result};
+use super::{Db, Result, damage};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::grants::{ONLY_MAX, Shareable, Shared};
 use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, SecretPath};
+use crate::model::paths::DeploymentName;
 
 /// Something within sight that can be shared.
 pub(super) struct Object {
@@ -216,15 +216,12 @@ async fn object(tx: &mut Transaction<'_, Postgres>, on: &Shareable) -> Result<Op
         )
         .fetch_optional(&mut **tx)
         .await?
-        .map(|row| {
-            Ok::<_, Refusal>(Object {
-                owner_id: row.owner_id,
-                on: Shared::Secret { id: *id, path: SecretPath::parse(&row.path)? },
-                level: row.level,
-                deployment_id: None,
-            })
-        })
-        .transpose()?,
+        .map(|row| Object {
+            owner_id: row.owner_id,
+            on: Shared::Secret { id: *id, path: damage::path_of(*id, &row.path) },
+            level: row.level,
+            deployment_id: None,
+        }),
         Shareable::Folder { owner, prefix } => sqlx::query!(
             r#"select id, reach(id, 'secret', null, $2) as "level!" from owners where handle = $1 and ended_at is null"#,
             owner.as_str(),

@@ -8,7 +8,7 @@ use super::deployments::person;
 use super::error::OnConstraint;
 use super::keyring::SealError;
 use super::keys::{Place, Sealed};
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
@@ -227,7 +227,7 @@ impl Db {
         };
         let found = Movable {
             id,
-            path: SecretPath::parse(&row.path)?,
+            path: damage::path_of(id, &row.path),
             owner_id: row.owner_id,
             owner: row.handle,
             level: row.level,

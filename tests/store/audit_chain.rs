@@ -208,7 +208,8 @@ async fn one_server_seals_at_a_time_and_another_follows_when_it_is_gone() {
     lapse(&house.db).await;
     // Both at once: one batch is made.
     let (a, b) = tokio::join!(one.seal_step(), other.seal_step());
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     let report = house.db.audit_verify(None).await.unwrap();
     assert_eq!((report.batches, report.unsealed), (5, 0));
     assert_eq!(report.damage, None);
