@@ -217,3 +217,27 @@ async fn administrators_see_how_the_store_is_kept_and_nobody_else_does() {
     assert!(settings.text.contains(&fingerprint), "{}", settings.text);
     assert!(settings.text.contains("two logins"), "{}", settings.text);
 }
+
+/// Leptos keeps the current page by thread: what is answered beside a page must not take the page's headers.
+#[tokio::test]
+async fn a_file_takes_nothing_of_the_page_beside_it() {
+    let house = Installation::new().await;
+    let owner = house.person("owner").await;
+    let browser = house.signed_in(&owner).await;
+    let headers = [("host", HOST), ("cookie", browser.cookie.as_str())];
+    for round in 0..50 {
+        let page = house.plain("GET", "/people", "", &headers);
+        let files = futures::future::join_all(
+            (0..16).map(|_| house.plain("GET", "/favicon.svg", "", &headers)),
+        );
+        let ((status, page), files) = tokio::join!(page, files);
+        assert_eq!(status, StatusCode::OK);
+        let policy = page[&header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("'nonce-"), "round {round}: {policy}");
+        for (status, file) in files {
+            assert_eq!(status, StatusCode::OK);
+            let policy = &file[&header::CONTENT_SECURITY_POLICY];
+            assert_eq!(policy, "default-src 'none'; frame-ancestors 'none'");
+        }
+    }
+}

@@ -114,6 +114,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
             AppState,
             _,
         >(context, shell))
+        .layer(middleware::from_fn(functions::keep_apart))
         .layer(middleware::from_fn(functions::give_status))
         // Only for whoever may send a form at all; server functions ask no limit of axum's.
         .layer(middleware::from_fn(bodies::bound))
