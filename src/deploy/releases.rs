@@ -129,6 +129,13 @@ impl Deployer {
             }
             return Ok(standing);
         }
+        // Whoever chose it was an administrator then; what lies there now is for one of now.
+        if matches!(task.source, Source::Dir { .. }) && !task.anew && !task.owner_is_administrator {
+            return Err(
+                "A directory of this machine is copied for administrators only. Ask one to press Redeploy."
+                    .into(),
+            );
+        }
         self.step(task, StepName::Fetch, "running", "").await;
         let fetch_key = match task.fetch_key {
             Some(id) => {

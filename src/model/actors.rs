@@ -50,6 +50,14 @@ pub enum Job {
 }
 
 impl Job {
+    /// Whether it goes on by itself, beside all requests.
+    pub fn is_in_background(self) -> bool {
+        matches!(
+            self,
+            Job::Supervisor | Job::Retention | Job::Sealer | Job::Rotation | Job::Caretaker
+        )
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Job::Supervisor => "supervisor",

@@ -13,15 +13,18 @@ use uuid::Uuid;
 use super::audit::{self, Entry};
 pub use super::key_source::{KeySource, new_key};
 use super::keys::Keys;
-use super::limits::Floods;
+use super::limits::{Floods, Turns};
+use super::sealer::LastSeen;
 use super::{Error, Result, passwords::Passwords, roles};
 use crate::model::actors::{Actor, Caller, Job, Presented};
 use crate::model::audit::Action;
 
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections of one server, unless told otherwise.
+/// Connections of one server for requests, unless told otherwise.
 const MAX_CONNECTIONS: u32 = 10;
+/// Those for work in the background: however many requests wait, the hold on deployments is renewed and the record sealed.
+const JOB_CONNECTIONS: u32 = 4;
 
 /// Where the database is, and who logs in.
 #[derive(Clone)]
@@ -99,9 +102,12 @@ pub struct Db {
 
 struct Inner {
     pool: PgPool,
+    job_pool: PgPool,
     keys: Keys,
     passwords: Passwords,
     floods: Floods,
+    turns: Turns,
+    last_seen: LastSeen,
     mode: Mode,
     new_key_file: Option<PathBuf>,
     /// New with each opening: names this server, or this command, to the others.
@@ -133,6 +139,7 @@ impl Db {
         // Tried by a plain login first: the pool would hide the reason behind a timeout.
         roles::close(roles::connect(&config.app).await?).await;
         let pool = pool(&config).await?;
+        let job_pool = job_pool(&config);
         let mode = {
             #[allow(clippy::disallowed_methods)]
             // Looks at roles and policies only, before anyone acts.
@@ -146,7 +153,7 @@ impl Db {
             audit::record(&mut tx, &operator, Entry::of(Action::KeyCreate)).await?;
         }
         tx.commit().await?;
-        Ok(Db::of(pool, keys, mode, new_key_file))
+        Ok(Db::of(pool, job_pool, keys, mode, new_key_file))
     }
 
     /// For looking without changing anything: the keys come from `keys`, in a transaction of the operator.
@@ -160,16 +167,26 @@ impl Db {
     {
         let pool = pool(config).await?;
         let tx = begin(&pool, &Caller::job(Job::Operator)).await?;
-        Ok(Db::of(pool, keys(tx).await?, mode, None))
+        let job_pool = job_pool(config);
+        Ok(Db::of(pool, job_pool, keys(tx).await?, mode, None))
     }
 
-    fn of(pool: PgPool, keys: Keys, mode: Mode, new_key_file: Option<PathBuf>) -> Db {
+    fn of(
+        pool: PgPool,
+        job_pool: PgPool,
+        keys: Keys,
+        mode: Mode,
+        new_key_file: Option<PathBuf>,
+    ) -> Db {
         Db {
             inner: Arc::new(Inner {
                 pool,
+                job_pool,
                 keys,
                 passwords: Passwords::new(),
                 floods: Floods::default(),
+                turns: Turns::default(),
+                last_seen: LastSeen::default(),
                 mode,
                 new_key_file,
                 id: Uuid::now_v7(),
@@ -211,6 +228,7 @@ impl Db {
     /// Waits for running statements and closes all connections, at a normal stop.
     pub async fn close(&self) {
         self.inner.pool.close().await;
+        self.inner.job_pool.close().await;
     }
 
     /// For functions that check a credential and set the actor within their one statement; nothing else goes past `begin_as`.
@@ -230,13 +248,25 @@ impl Db {
         &self.inner.passwords
     }
 
+    pub(super) fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
+    pub(super) fn last_seen(&self) -> &LastSeen {
+        &self.inner.last_seen
+    }
+
     pub(super) fn floods(&self) -> &Floods {
         &self.inner.floods
     }
 
     /// A transaction in which the actor is known to the database, so that Row Level Security holds.
     pub(super) async fn begin_as(&self, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
-        begin(&self.inner.pool, caller).await
+        let pool = match caller.actor {
+            Actor::Job(job) if job.is_in_background() => &self.inner.job_pool,
+            _ => &self.inner.pool,
+        };
+        begin(pool, caller).await
     }
 }
 
@@ -331,8 +361,26 @@ pub(super) async fn migrate_to(owner: &mut sqlx::PgConnection, step: Option<i64>
 }
 
 async fn pool(config: &DatabaseConfig) -> Result<PgPool> {
+    bound(config.max_connections)
+        .connect_with(config.app.clone())
+        .await
+        .map_err(|error| {
+            Error::caused(
+                "The database login could not become the role sealport_server.",
+                error,
+            )
+        })
+}
+
+/// Connects when it is first used: a command that runs nothing in the background never does.
+fn job_pool(config: &DatabaseConfig) -> PgPool {
+    bound(JOB_CONNECTIONS).connect_lazy_with(config.app.clone())
+}
+
+/// Connections as the role that Row Level Security binds.
+fn bound(max_connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
-        .max_connections(config.max_connections)
+        .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .after_connect(|conn, _| {
@@ -344,14 +392,6 @@ async fn pool(config: &DatabaseConfig) -> Result<PgPool> {
                 .await?;
                 Ok(())
             })
-        })
-        .connect_with(config.app.clone())
-        .await
-        .map_err(|error| {
-            Error::caused(
-                "The database login could not become the role sealport_server.",
-                error,
-            )
         })
 }
 

@@ -86,12 +86,13 @@ impl Db {
         Ok(spec.name.clone())
     }
 
-    /// Queues a new release with the newest versions. Returns its number. An older open one is superseded.
-    /// Errors: `NotFound`, `Denied`.
+    /// Queues a new release with the newest versions. Returns its number. An older open one is superseded. A directory of this
+    /// machine is copied anew for administrators only; for others what stands there is started again. Errors: `NotFound`, `Denied`.
     pub async fn deployment_redeploy(&self, caller: &Caller, name: &DeploymentName) -> Result<i32> {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
-        let number = queue_release(&mut tx, &person(caller)?.handle, &found, true).await?;
+        let user = person(caller)?;
+        let number = queue_release(&mut tx, &user.handle, &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -559,7 +560,7 @@ async fn supersede(tx: &mut Transaction<'_, Postgres>, id: Uuid, reason: &str) -
 }
 
 /// Makes the next release with four waiting steps; the deployment is wanted and deploying. `anew`: a directory is copied
-/// anew; otherwise what is installed is used again.
+/// anew, as it is when the release that this one takes the place of was to; otherwise what is installed is used again.
 pub(super) async fn queue_release(
     tx: &mut Transaction<'_, Postgres>,
     // As the record names them.
@@ -567,6 +568,14 @@ pub(super) async fn queue_release(
     found: &Reached,
     anew: bool,
 ) -> Result<i32> {
+    let anew = anew
+        || sqlx::query_scalar!(
+            r#"select exists (select 1 from releases
+                 where deployment_id = $1 and anew and state in ('queued', 'running')) as "anew!""#,
+            found.id,
+        )
+        .fetch_one(&mut **tx)
+        .await?;
     supersede(tx, found.id, "A newer release came first.").await?;
     let number = sqlx::query_scalar!(
         "update deployments set release = release + 1, wanted = true, reason = null, \

@@ -1,11 +1,12 @@
 //! Limits on tries: guessing is slow, on every server together. And a guard against floods: strangers do not fill the disk.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
@@ -78,10 +79,11 @@ impl Full {
 impl Db {
     /// Counts one try against all the limits, or against none when one of them is met.
     pub(super) async fn limits_take(&self, limits: &[Limit]) -> Result<Result<Taken, Full>> {
-        let mut tx = self.begin_as(&Caller::job(Job::Limits)).await?;
         let mut keys: Vec<String> = limits.iter().map(|limit| limit.key.clone()).collect();
         // In one order for everybody, so that two never wait for each other.
         keys.sort_unstable();
+        let _turn = self.turns().take(&keys).await?;
+        let mut tx = self.begin_as(&Caller::job(Job::Limits)).await?;
         sqlx::query!(
             "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key",
             &keys
@@ -133,6 +135,62 @@ impl Db {
         .await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// Whose try is counted now. Tries at one thing wait for each other before they have a connection to the database, and all
+/// together hold a few at most: however many come at once, pages and deployments keep theirs.
+pub(super) struct Turns {
+    all: Arc<Semaphore>,
+    by_key: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+/// Connections that counting may hold at once.
+const COUNTED_AT_ONCE: usize = 3;
+/// How long a try waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Turns {
+            all: Arc::new(Semaphore::new(COUNTED_AT_ONCE)),
+            by_key: Mutex::default(),
+        }
+    }
+}
+
+impl Turns {
+    /// Held until it is dropped. Keys come in order. Errors: `Unavailable` when others take too long.
+    async fn take(&self, keys: &[String]) -> Result<Vec<OwnedSemaphorePermit>> {
+        let mut places: Vec<Arc<Semaphore>> = keys.iter().map(|key| self.of(key)).collect();
+        places.push(self.all.clone());
+        let taken = tokio::time::timeout(TURN_TIMEOUT, async {
+            let mut turn = Vec::with_capacity(places.len());
+            for place in places {
+                turn.push(place.acquire_owned().await.ok()?);
+            }
+            Some(turn)
+        });
+        match taken.await {
+            Ok(Some(turn)) => Ok(turn),
+            Ok(None) | Err(_) => Err(Refusal::new(
+                RefusalKind::Unavailable,
+                "Too many try this at once. Try again in a moment.",
+            )
+            .into()),
+        }
+    }
+
+    fn of(&self, key: &str) -> Arc<Semaphore> {
+        let mut places = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get(key).and_then(Weak::upgrade) {
+            return place;
+        }
+        // What nobody waits for is forgotten, so that there are never more than tries under way.
+        places.retain(|_, place| place.strong_count() > 0);
+        let place = Arc::new(Semaphore::new(1));
+        places.insert(key.to_owned(), Arc::downgrade(&place));
+        place
     }
 }
 
@@ -255,7 +313,31 @@ fn counted(windows: &mut Windows, key: (&'static str, String)) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Floods, LEFT_BY_ALL, LEFT_BY_ONE, Limit, Noted, SOURCES_MAX};
+    use super::{Floods, LEFT_BY_ALL, LEFT_BY_ONE, Limit, Noted, SOURCES_MAX, Turns};
+
+    #[tokio::test]
+    async fn tries_at_one_thing_wait_for_each_other_and_hold_up_nothing_else() {
+        let turns = Turns::default();
+        let (one, other) = (["a".to_owned()], ["b".to_owned()]);
+        let first = turns.take(&one).await;
+        assert!(first.is_ok());
+        let mut second = Box::pin(turns.take(&one));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert!(turns.take(&other).await.is_ok());
+        drop(first);
+        let second = second.await;
+        assert!(second.is_ok());
+        // All together have an end.
+        let (two, three) = (["c".to_owned()], ["d".to_owned()]);
+        let held = (turns.take(&two).await, turns.take(&three).await);
+        let mut late = Box::pin(turns.take(&other));
+        assert!(futures::poll!(&mut late).is_pending());
+        drop(held);
+        assert!(late.await.is_ok());
+        drop(second);
+        drop(turns.of("e"));
+        assert_eq!(turns.by_key.lock().map(|places| places.len()).ok(), Some(1));
+    }
 
     #[test]
     fn a_flood_leaves_some_and_then_nothing() {

@@ -29,6 +29,8 @@ pub struct ReleaseTask {
     pub fetch_key: Option<Uuid>,
     /// What has no version, a directory, is to be copied anew.
     pub anew: bool,
+    /// Whether the owner is an administrator now: nobody else has a directory of this machine copied.
+    pub owner_is_administrator: bool,
 }
 
 /// Times that a release is begun; a server that dies of one must not die of it for ever.
@@ -54,11 +56,12 @@ impl Db {
     async fn release_claim_one(&self, holder: Uuid) -> Result<Option<(ReleaseTask, i32)>> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let found = sqlx::query!(
-            "select r.deployment_id, r.number, r.owner_id, r.anew, d.ordinal, d.name, d.fence, d.source, d.start, d.fetch_key \
-             from releases r join deployments d on d.id = r.deployment_id \
-             where d.holder = $1 and d.held_until > now() and d.wanted \
-               and (r.state = 'queued' or (r.state = 'running' and r.fence is distinct from d.fence)) \
-             order by r.state, r.created_at limit 1 for update of d, r skip locked",
+            r#"select r.deployment_id, r.number, r.owner_id, r.anew, d.ordinal, d.name, d.fence, d.source, d.start, d.fetch_key,
+               exists (select 1 from users u where u.id = d.owner_id and u.is_admin and u.ended_at is null) as "owner_is_administrator!"
+             from releases r join deployments d on d.id = r.deployment_id
+             where d.holder = $1 and d.held_until > now() and d.wanted
+               and (r.state = 'queued' or (r.state = 'running' and r.fence is distinct from d.fence))
+             order by r.state, r.created_at limit 1 for update of d, r skip locked"#,
             holder,
         )
         .fetch_optional(&mut *tx)
@@ -95,6 +98,7 @@ impl Db {
             start: serde_json::from_value(row.start).map_err(unreadable)?,
             fetch_key: row.fetch_key,
             anew: row.anew,
+            owner_is_administrator: row.owner_is_administrator,
         };
         tx.commit().await?;
         Ok(Some((task, tries)))

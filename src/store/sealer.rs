@@ -1,18 +1,35 @@
 //! Seals the record: numbers the rows of finished transactions, and adds a batch to the chain. Nothing waits for it.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::chain::{BATCH_ROWS_MAX, Batch, NOTHING_BEFORE, SealedRow};
-use super::{Db, Result};
+use super::{Db, Error, Result};
 use crate::model::actors::{Caller, Job};
 
 /// The lease that gives the work to one server at a time.
 const LEASE: &str = "sealer";
 /// For how long another server leaves it to this one. A server that was killed holds up the seals no longer than this.
 const LEASE_SECS: i32 = 2;
+
+/// The end of the chain as this server saw it last: its number and hash.
+#[derive(Default)]
+pub(super) struct LastSeen(Mutex<Option<(i64, Vec<u8>)>>);
+
+impl LastSeen {
+    fn get(&self) -> Option<(i64, Vec<u8>)> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    fn set(&self, number: i64, hash: Vec<u8>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, hash));
+    }
+}
 
 /// Where the chain ends, and where the next batch begins to look.
 struct End {
@@ -63,6 +80,7 @@ impl Db {
             tx.commit().await?;
             return Ok(false);
         }
+        self.prove_seen(&mut tx).await?;
         let end = end(&mut tx).await?;
         let waiting = if end.moved {
             unsealed(&mut tx).await?
@@ -70,11 +88,37 @@ impl Db {
             finished(&mut tx, &end).await?
         };
         let more = waiting.len() == BATCH_ROWS_MAX;
+        let mut last = (end.number, end.hash.clone());
         if !waiting.is_empty() || end.moved {
-            self.add_batch(&mut tx, &end, waiting).await?;
+            last = self.add_batch(&mut tx, &end, waiting).await?;
         }
         tx.commit().await?;
+        let (number, hash) = last;
+        self.last_seen().set(number, hash);
         Ok(more)
+    }
+
+    /// Seals nothing on top of a record that somebody cut or made anew: with our key it would look whole.
+    async fn prove_seen(&self, tx: &mut Transaction<'_, Postgres>) -> Result<()> {
+        let Some((number, hash)) = self.last_seen().get().filter(|(number, _)| *number > 0) else {
+            return Ok(());
+        };
+        let there = sqlx::query_scalar!(
+            r#"select exists (select 1 from audit_batches where number = $1 and hash = $2)
+                 or exists (select 1 from audit_drops where number >= $1) as "there!""#,
+            number,
+            hash
+        )
+        .fetch_one(&mut **tx)
+        .await?;
+        if there {
+            return Ok(());
+        }
+        Err(Error::broken(format!(
+            "Batch {number} of the record is not there as this server saw it: somebody changed the record past Sealport, or put an \
+             earlier state of the database back. Nothing more is sealed until the server is started again. Keep the database as it \
+             is, and run `sealport audit verify`."
+        )))
     }
 
     async fn add_batch(
@@ -82,7 +126,7 @@ impl Db {
         tx: &mut Transaction<'_, Postgres>,
         end: &End,
         waiting: Vec<Waiting>,
-    ) -> Result<()> {
+    ) -> Result<(i64, Vec<u8>)> {
         let key = self.newest_chain_key(tx).await?;
         let first_seq = end.last_seq + 1;
         let full = waiting.len() == BATCH_ROWS_MAX;
@@ -140,7 +184,7 @@ impl Db {
         )
         .execute(&mut **tx)
         .await?;
-        Ok(())
+        Ok((batch.number, batch.hash))
     }
 }
 

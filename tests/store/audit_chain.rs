@@ -360,9 +360,20 @@ async fn a_link_kept_elsewhere_shows_a_cut_end_and_a_chain_made_anew() {
     // It grows again, and is another one.
     let made = house.db.secret_create(&house.ann, new("LATER", "v")).await;
     made.unwrap();
-    seal(&house.database, &house.db).await;
-    assert_eq!(damage(&house.db, None).await, "");
-    let told = damage(&house.db, Some(link)).await;
+    finished(&house.database).await;
+    // Not by the server that saw the end which is gone: it would make it look whole.
+    let refused = house.db.seal_step().await.unwrap_err();
+    let said = format!("{refused:?}");
+    assert!(
+        said.contains("Batch 3 of the record is not there"),
+        "{said}"
+    );
+    assert_eq!(count(&house.database, "audit_batches").await, 2);
+    // One that starts anew knows nothing of it.
+    let later = open(&house.database).await;
+    seal(&house.database, &later).await;
+    assert_eq!(damage(&later, None).await, "");
+    let told = damage(&later, Some(link)).await;
     assert!(told.contains("was made anew"), "{told}");
 }
 

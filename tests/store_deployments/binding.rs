@@ -3,6 +3,7 @@
 use sealport::model::errors::RefusalKind;
 use sealport::model::paths::SecretPath;
 use sealport::model::secrets::{SecretSort, VALUES_LEN_BYTES};
+use sealport::store::db::begin_for_tests;
 use sealport::store::releases::OpenedBindings;
 use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::{ExposeSecret, SecretString};
@@ -332,5 +333,24 @@ async fn a_secrets_page_names_what_is_fetched_with_it() {
         assert_eq!(seen.used_by, ["bound"]);
         assert_eq!(seen.fetched_by, ["private"]);
         assert_eq!(seen.deployments().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn another_fetch_key_is_asked_about_by_the_database_too() {
+    let world = World::new().await;
+    let (ada, bob) = (world.user("ada").await, world.user("bob").await);
+    let (own, bobs) = (
+        world.secret(&ada, "GIT_TOKEN", "hers").await,
+        world.secret(&bob, "GIT_TOKEN", "his").await,
+    );
+    world.deployment(&ada, "crawl", vec![]).await;
+    for (key, allowed) in [(bobs, false), (own, true)] {
+        let mut tx = begin_for_tests(&world.db, &ada).await.unwrap();
+        let changed = sqlx::query("update deployments set fetch_key = $1")
+            .bind(key)
+            .execute(&mut *tx)
+            .await;
+        assert_eq!(changed.is_ok(), allowed, "{changed:?}");
     }
 }

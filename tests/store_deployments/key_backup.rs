@@ -7,7 +7,7 @@ use sealport::store::db::begin_for_tests;
 use crate::world::{World, assert_refused, id};
 
 /// Makes somebody an administrator.
-async fn administrator(world: &World, handle: &str) -> Caller {
+pub async fn administrator(world: &World, handle: &str) -> Caller {
     let mut caller = world.user(handle).await;
     world
         .sql(&format!(

@@ -2,11 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use sealport::model::actors::Actor;
 use sealport::model::deployments::{DeploymentState, ReleaseState, StepName};
 use sealport::model::errors::RefusalKind;
+use sealport::model::sources::Source;
+use sealport::store::db::begin_for_tests;
+use sealport::store::releases::ReleaseTask;
+use sealport::store::{DatabaseConfig, Db, KeySource};
+use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::world::{World, assert_refused};
+use crate::key_backup::administrator;
+use crate::world::{World, assert_refused, spec};
 
 #[tokio::test]
 async fn a_release_is_claimed_once_by_whoever_holds_its_deployment() {
@@ -148,7 +155,7 @@ async fn a_late_servers_writes_are_refused() {
 #[tokio::test]
 async fn a_release_that_is_interrupted_again_and_again_ends() {
     let world = World::new().await;
-    let ada = world.user("ada").await;
+    let ada = administrator(&world, "ada").await;
     let name = world.deployment(&ada, "crawl", vec![]).await;
     let mut begun = 0;
     loop {
@@ -436,4 +443,62 @@ async fn a_server_that_stops_gives_up_its_holds() {
         world.db.deployments_hold(third, 60).await.unwrap()[0].fence,
         task.fence + 2
     );
+}
+
+#[tokio::test]
+async fn a_directory_is_copied_anew_for_administrators_only() {
+    let world = World::new().await;
+    let root = administrator(&world, "root").await;
+    let mut asked = spec("local", vec![]);
+    asked.source = Source::parse("dir:/srv/tools").unwrap();
+    let name = world.db.deployment_create(&root, None, &asked).await;
+    let name = name.unwrap();
+    let holder = Uuid::now_v7();
+    let first = world.claim(holder).await;
+    assert!(first.owner_is_administrator);
+    let end = async |task: &ReleaseTask| {
+        let ended = world.db.release_end(task, ReleaseState::Live, None).await;
+        ended.unwrap();
+    };
+    end(&first).await;
+    world.db.deployment_redeploy(&root, &name).await.unwrap();
+    let sql = "set sealport.job = 'operator'; update users set is_admin = false";
+    world.sql(sql).await;
+    let mut former = root.clone();
+    if let Actor::User(user) = &mut former.actor {
+        user.is_admin = false;
+    }
+    // What an administrator asked for is done, also by the release that takes the place of theirs.
+    world.db.deployment_redeploy(&former, &name).await.unwrap();
+    let in_its_place = world.claim(holder).await;
+    assert_eq!((in_its_place.number, in_its_place.anew), (3, true));
+    end(&in_its_place).await;
+
+    world.db.deployment_redeploy(&former, &name).await.unwrap();
+    let refused = world.claim(holder).await;
+    assert_eq!(
+        (refused.anew, refused.owner_is_administrator),
+        (false, false)
+    );
+}
+
+#[tokio::test]
+async fn requests_take_no_connection_from_the_hold() {
+    let world = World::new().await;
+    let ada = world.user("ada").await;
+    world.deployment(&ada, "crawl", vec![]).await;
+    let config = DatabaseConfig {
+        max_connections: 1,
+        ..DatabaseConfig::new(
+            world.database.app_options.clone(),
+            Some(world.database.owner_options.clone()),
+        )
+    };
+    let key = SecretString::from("42".repeat(32));
+    let db = Db::open(config, KeySource::Variable(key)).await.unwrap();
+    // All that requests may have.
+    let request = begin_for_tests(&db, &ada).await.unwrap();
+    let held = db.deployments_hold(Uuid::now_v7(), 60).await.unwrap();
+    assert_eq!(held.len(), 1);
+    drop(request);
 }
