@@ -120,15 +120,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let stop = StopSignal::listen().context("Signals cannot be listened for")?;
     announce(&db, &public_url).await?;
 
-    let server = axum::serve(
-        listener,
-        router.into_make_service_with_connect_info::<SocketAddr>(),
-    )
-    .with_graceful_shutdown({
-        let cancel = cancel.clone();
-        async move { cancel.cancelled().await }
-    });
-    let serving = tokio::spawn(async move { server.await });
+    let serving = tokio::spawn(doors::listening::serve(listener, router, cancel.clone()));
     stop.wait().await;
     tracing::info!("stopping");
     cancel.cancel();

@@ -1,6 +1,7 @@
 //! How the world comes in. Every door is thin: identify the actor, parse into types, call one store or deploy
 //! function, shape the answer. Cookies and bearers never mix: `web` reads cookies only, `gateway` Authorization only.
 
+pub mod listening;
 pub mod requests;
 
 pub mod gateway;

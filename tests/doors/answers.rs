@@ -241,3 +241,34 @@ async fn a_file_takes_nothing_of_the_page_beside_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn nobody_follows_deployments_without_end() {
+    let house = Installation::new().await;
+    let owner = house.person("owner").await;
+    let things = house.things(&owner, 1).await;
+    let browser = house.signed_in(&owner).await;
+    let follow = async || {
+        let request = Request::builder()
+            .uri(format!("/deployments/{}/events", things.name))
+            .header(header::HOST, HOST)
+            .header(header::COOKIE, &browser.cookie)
+            .body(Body::empty())
+            .unwrap();
+        house.router.clone().oneshot(request).await.unwrap()
+    };
+    let mut streams = Vec::new();
+    loop {
+        let answer = follow().await;
+        if answer.status() != StatusCode::OK {
+            assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+            break;
+        }
+        streams.push(answer);
+        assert!(streams.len() <= 20, "there is no end to it");
+    }
+    assert_eq!(streams.len(), 20);
+    // One that ends gives its place back.
+    streams.pop();
+    assert_eq!(follow().await.status(), StatusCode::OK);
+}

@@ -1,6 +1,9 @@
 //! People at the doors: invitations, reset links, the password asked again, accounts that end.
 
 use sealport::model::actors::Caller;
+use sealport::model::grants::Shareable;
+use sealport::model::levels::Level;
+use sealport::model::paths::{Folder, Handle};
 
 use crate::{Answer, Browser, Installation, OURS, PASSWORD, world};
 
@@ -148,6 +151,19 @@ async fn what_gives_power_away_asks_for_the_password_again() {
     let secret = house.world.secret(&ada, "KEY", "a value").await;
     let moved = format!("id={secret}&to=ada");
     let (id, me) = (world::id(&ben), world::id(&ada));
+    let crew = Handle::parse("crew").unwrap();
+    house.world.db.team_create(&ada, &crew).await.unwrap();
+    // What is shared with a folder goes by the path: a rename shares, too.
+    let (ours, bens) = (Handle::parse("ada").unwrap(), "ben");
+    let folder = Shareable::Folder {
+        owner: ours,
+        prefix: Folder::parse("project/shop").unwrap(),
+    };
+    let shared = house.world.db.share(&ada, &folder, bens, Level::Use, &[]);
+    shared.await.unwrap();
+    let renamed =
+        format!("id={secret}&path=KEY&rename=project/shop/KEY&sure=project/shop/KEY&kind=api_key");
+    let share = format!("of=secret:{secret}&with=ben&level=use");
     let before = house.world.dump_of("users").await;
     house.age_sessions(11).await;
     for (page, to, form) in [
@@ -168,6 +184,13 @@ async fn what_gives_power_away_asks_for_the_password_again() {
             format!("id={id}&handle=ben&confirm=ben"),
         ),
         ("/move/secret/x?to=crew", "/_fn/secret_move", moved),
+        ("/secrets/ada/KEY", "/_fn/secret_edit", renamed),
+        ("/share/secret/x", "/_fn/share", share),
+        (
+            "/teams/crew",
+            "/_fn/team_member_set",
+            "team=crew&with=ben&level=use".to_owned(),
+        ),
     ] {
         let led = house.press(&mut browser, page, to, &form).await;
         let next: String = url::form_urlencoded::byte_serialize(page.as_bytes()).collect();
@@ -176,6 +199,9 @@ async fn what_gives_power_away_asks_for_the_password_again() {
     }
     assert_eq!(house.world.dump_of("users").await, before);
     assert_eq!(house.world.count("one_time_links").await, 0);
+    assert_eq!(house.world.count("secrets where path = 'KEY'").await, 1);
+    assert_eq!(house.world.count("grants").await, 1);
+    assert_eq!(house.world.count("team_members").await, 1);
     // What asks for nothing of the kind goes on as before.
     let theme = house
         .press(

@@ -33,7 +33,7 @@ pub async fn secret_edit(
     sure: String,
 ) -> Result<(), Refusal> {
     use super::super::forms::{moved_expiry, trimmed};
-    use super::super::wire::{caller, done};
+    use super::super::wire::{caller, confirmed_with, done};
     use super::{again, bare, beside, own, to_be_sure};
     use crate::model::paths::{SecretPath, Tag};
     use crate::model::secrets::Kind;
@@ -42,16 +42,32 @@ pub async fn secret_edit(
     let caller = caller().await?;
     let rename = rename.trim().to_owned();
     let description = trimmed(&description);
-    let edited = async {
-        let new_path = Some(SecretPath::parse(&rename)?).filter(|new| new.as_str() != bare(&path));
-        if let Some(new_path) = new_path.as_ref().filter(|new| new.as_str() != sure) {
-            let effect = db.rename_effect(&caller, id, new_path).await?;
-            if let Some(refusal) = to_be_sure(&effect) {
-                return Err(refusal.into());
-            }
+    let typed = [
+        ("path", rename.as_str()),
+        ("sure", rename.as_str()),
+        ("kind", kind.as_str()),
+        ("description", description.as_str()),
+        ("tags", tags.as_str()),
+        ("expires", expires.as_str()),
+    ];
+    let new_path = SecretPath::parse(&rename);
+    let lets_in = async {
+        let Some(new_path) = new_path
+            .as_ref()
+            .ok()
+            .filter(|new| new.as_str() != bare(&path))
+        else {
+            return Ok(false);
+        };
+        let effect = db.rename_effect(&caller, id, new_path).await?;
+        match to_be_sure(&effect) {
+            Some(refusal) if new_path.as_str() != sure => Err(refusal.into()),
+            _ => Ok(effect.iter().any(|change| change.after > change.before)),
         }
+    };
+    let edited = async {
         let edit = SecretEdit {
-            path: new_path,
+            path: Some(new_path.clone()?).filter(|new| new.as_str() != bare(&path)),
             kind: Kind::from_name(&kind),
             description: Some(description.clone()),
             tags: Some(Tag::parse_all(&tags)?),
@@ -60,19 +76,19 @@ pub async fn secret_edit(
         };
         db.secret_edit(&caller, id, edit).await
     };
-    match edited.await {
-        Ok(()) => done(&own(&caller, &beside(&path, &rename)), "Saved.").await,
-        Err(error) => {
-            let typed = [
-                ("path", rename.as_str()),
-                ("sure", rename.as_str()),
-                ("kind", kind.as_str()),
-                ("description", description.as_str()),
-                ("tags", tags.as_str()),
-                ("expires", expires.as_str()),
-            ];
-            again(&caller, &path, "details", error.into_refusal(), &typed).await
+    let saved = match lets_in.await {
+        Ok(lets_in) => {
+            // As sharing asks: it gives others what they had not.
+            if lets_in {
+                confirmed_with("details", &typed).await?;
+            }
+            edited.await
         }
+        Err(error) => Err(error),
+    };
+    match saved {
+        Ok(()) => done(&own(&caller, &beside(&path, &rename)), "Saved.").await,
+        Err(error) => again(&caller, &path, "details", error.into_refusal(), &typed).await,
     }
 }
 

@@ -2,8 +2,9 @@
 //! newest release), `line` and `end`, resumable by `Last-Event-ID`; each read is made with the caller's rights at that moment,
 //! while the session lasts.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
@@ -16,12 +17,13 @@ use serde::Deserialize;
 use serde_json::json;
 use tower_sessions::Session;
 use tower_sessions::session::Id;
+use uuid::Uuid;
 
 use super::AppState;
 use super::identity::plain;
 use crate::model::actors::Caller;
 use crate::model::deployments::DeploymentDetail;
-use crate::model::errors::Refusal;
+use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 use crate::store;
@@ -34,6 +36,56 @@ const REST: Duration = Duration::from_millis(100);
 const LINES: i64 = 200;
 /// A stream ends after this long; the browser resumes it.
 const STREAM_LIFE: Duration = Duration::from_secs(300);
+
+/// Streams of one person at once, over all their windows; a stream asks the database each second.
+const STREAMS_OF_ONE: usize = 20;
+/// Streams of everybody at once, on this server.
+const STREAMS_OF_ALL: usize = 200;
+
+/// Who follows how many deployments now.
+#[derive(Clone, Default)]
+pub(super) struct Streams(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+/// One stream that is counted until it is dropped.
+struct Counted {
+    streams: Streams,
+    user_id: Uuid,
+}
+
+impl Streams {
+    fn count(&self, user_id: Uuid) -> Result<Counted, Refusal> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = counts.get(&user_id).copied().unwrap_or(0);
+        if theirs >= STREAMS_OF_ONE || counts.values().sum::<usize>() >= STREAMS_OF_ALL {
+            return Err(Refusal::new(
+                RefusalKind::TooMany,
+                "Too many pages follow deployments at once. Close some of them.",
+            ));
+        }
+        counts.insert(user_id, theirs + 1);
+        drop(counts);
+        Ok(Counted {
+            streams: self.clone(),
+            user_id,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self
+            .streams
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.user_id) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.remove(&self.user_id);
+            }
+        }
+    }
+}
 
 /// Where the page's own lines end; a browser that resumes says it by `Last-Event-ID`.
 #[derive(Deserialize)]
@@ -51,10 +103,12 @@ struct Follow {
     waiting: VecDeque<Event>,
     ends_at: tokio::time::Instant,
     over: bool,
+    _counted: Counted,
 }
 
 pub(super) async fn events(
     State(state): State<AppState>,
+    Extension(streams): Extension<Streams>,
     Extension(caller): Extension<Caller>,
     session: Session,
     Path(name): Path<String>,
@@ -73,8 +127,12 @@ pub(super) async fn events(
         Ok(_) => {}
         Err(error) => return plain(&error.into_refusal()),
     }
-    let Some(session) = session.id() else {
+    let (Some(session), Some(user)) = (session.id(), caller.user()) else {
         return plain(&Refusal::internal());
+    };
+    let counted = match streams.count(user.id) {
+        Ok(counted) => counted,
+        Err(refusal) => return plain(&refusal),
     };
     let follow = Follow {
         session,
@@ -90,6 +148,7 @@ pub(super) async fn events(
         waiting: VecDeque::new(),
         ends_at: tokio::time::Instant::now() + STREAM_LIFE,
         over: false,
+        _counted: counted,
     };
     let events = stream::unfold(follow, async |mut follow| {
         loop {

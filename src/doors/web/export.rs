@@ -184,13 +184,23 @@ fn csv_line(row: &AuditRow, out: &mut String) {
     out.push_str("\r\n");
 }
 
-/// Quoted, and never a formula: spreadsheets calculate what begins with one of these signs (OWASP, "CSV Injection").
+/// Quoted, and never a formula: spreadsheets calculate what begins with one of these signs, and where they take another
+/// separator than ours a cell may begin in the middle of a field (OWASP, "CSV Injection").
 fn csv_field(field: &str, out: &mut String) {
     out.push('"');
-    if field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
-        out.push('\'');
+    let mut begins = true;
+    for (place, sign) in field.chars().enumerate() {
+        let splits = matches!(sign, ';' | ',' | '|' | '\t' | '\r' | '\n');
+        let calculates = matches!(sign, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠');
+        if begins && (calculates || (place == 0 && sign.is_whitespace())) {
+            out.push('\'');
+        }
+        if sign == '"' {
+            out.push('"');
+        }
+        out.push(sign);
+        begins = splits || sign == '"';
     }
-    out.push_str(&field.replace('"', "\"\""));
     out.push('"');
 }
 
@@ -207,9 +217,11 @@ mod tests {
             ("+1", "\"'+1\""),
             ("-1", "\"'-1\""),
             ("@SUM(A1)", "\"'@SUM(A1)\""),
-            ("\t=1", "\"'\t=1\""),
-            ("a\",=1", "\"a\"\",=1\""),
+            ("\t=1", "\"'\t'=1\""),
+            ("a\",=1", "\"a\"\",'=1\""),
             ("a\r\nb", "\"a\r\nb\""),
+            ("x;=1;b=2", "\"x;'=1;b=2\""),
+            ("Mozilla/5.0 (X11; Linux)", "\"Mozilla/5.0 (X11; Linux)\""),
         ];
         for (field, written) in cases {
             let mut out = String::new();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use axum_login::AuthManagerLayerBuilder;
 use ipnet::IpNet;
 use leptos::prelude::*;
@@ -107,7 +107,10 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/confirm", post(links::confirm))
         .route("/settings/password", post(sign_in::change_password))
         .route("/secrets/import", post(imports::import))
-        .route("/deployments/{name}/events", get(events::events))
+        .route(
+            "/deployments/{name}/events",
+            get(events::events).layer(Extension(events::Streams::default())),
+        )
         .route("/activity/export", get(export::export))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
         .fallback(leptos_axum::file_and_error_handler_with_context::<
