@@ -64,7 +64,12 @@ impl Db {
                 .refuse_on_record(caller, Entry::of(action), "no administrator", not_yours())
                 .await;
         }
-        let heir = match self.hand_over(&mut tx, caller, user_id, heir).await {
+        let ended = async {
+            let heir = self.hand_over(&mut tx, caller, user_id, heir).await?;
+            end_rights(&mut tx, user_id).await?;
+            Ok::<_, Error>(heir)
+        };
+        let heir = match ended.await {
             Ok(heir) => heir,
             Err(Error::Refused(refusal)) => {
                 tx.rollback().await?;
@@ -74,7 +79,6 @@ impl Db {
             }
             Err(error) => return Err(error),
         };
-        end_rights(&mut tx, user_id).await?;
         for owner_id in [Some(user_id), heir.map(|heir| heir.id)]
             .into_iter()
             .flatten()
@@ -158,11 +162,11 @@ impl Db {
         )
         .execute(&mut **tx)
         .await?;
-        let mut after = String::new();
+        // By id: whoever is being ended can still rename.
+        let mut after = Uuid::nil();
         loop {
             let page = sqlx::query!(
-                r#"select id, path from secrets where owner_id = $1 and path collate "C" > $2
-                   order by path collate "C" limit $3 for update"#,
+                "select id, path from secrets where owner_id = $1 and id > $2 order by id limit $3 for update",
                 from,
                 after,
                 SECRETS_AT_ONCE
@@ -170,7 +174,7 @@ impl Db {
             .fetch_all(&mut **tx)
             .await?;
             let Some(last) = page.last() else { break };
-            after.clone_from(&last.path);
+            after = last.id;
             let ids: Vec<Uuid> = page.iter().map(|row| row.id).collect();
             self.reseal(tx, &ids, from, to).await?;
             for row in &page {
@@ -354,8 +358,22 @@ async fn hand_over_deployments(
     Ok(())
 }
 
-/// What the account could do.
+/// What the account could do. Errors: `Conflict` while it owns something, which nobody would reach any more.
 async fn end_rights(tx: &mut Transaction<'_, Postgres>, user_id: Uuid) -> Result<()> {
+    let owns = sqlx::query_scalar!(
+        r#"select exists (select 1 from secrets where owner_id = $1)
+                  or exists (select 1 from deployments where owner_id = $1) as "owns!""#,
+        user_id
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    if owns {
+        return Err(Refusal::new(
+            RefusalKind::Conflict,
+            "What this account owns was changed meanwhile. Nothing was changed here; try again.",
+        )
+        .into());
+    }
     sqlx::query!("delete from sessions where user_id = $1", user_id)
         .execute(&mut **tx)
         .await?;

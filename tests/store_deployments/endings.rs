@@ -8,11 +8,12 @@ use sealport::store::logs::NewLine;
 use sealport::store::secrets::NewValue;
 use sealport::store::sessions::Sessions;
 use secrecy::SecretString;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, ConnectOptions};
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use uuid::Uuid;
 
+use crate::common::waiting;
 use crate::world::{self, World, assert_refused, id, refusal};
 
 fn handle(text: &str) -> Handle {
@@ -190,7 +191,10 @@ async fn everything_goes_to_the_heir_in_one_step() {
     };
     Sessions(db.clone()).create(&mut session).await.unwrap();
 
-    let ending = db.account_ending(&house.ada, &handle("ben")).await.unwrap();
+    let ending = db
+        .account_ending(&house.ada, &handle("ben"))
+        .await
+        .unwrap();
     assert_eq!((ending.secrets, ending.deployments), (2, 1));
     assert!(ending.last_admin_of.is_empty() && !ending.last_administrator);
     house.end(Some("ada")).await.unwrap();
@@ -308,6 +312,46 @@ async fn a_large_account_goes_whole_to_a_team() {
         let none = db.secret_compare(&house.ada, *secret, guess(value)).await;
         assert_refused(none, RefusalKind::NotFound, None);
     }
+}
+
+/// Whoever is being ended can still rename, from where was not looked yet to where was.
+#[tokio::test]
+async fn a_rename_meanwhile_hides_no_secret_from_the_hand_over() {
+    let house = house().await;
+    let ben = id(&house.ben);
+    house
+        .world
+        .sql(&format!(
+            "insert into secrets (id, owner_id, path, kind, version)
+             select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, '{ben}', 'KEY_' || lpad(n::text, 4, '0'), 'custom', 1
+             from generate_series(1, 230) n"
+        ))
+        .await;
+    let mut holder = house.world.database.admin_options.connect().await.unwrap();
+    sqlx::raw_sql("begin; select 1 from secrets where path = 'KEY_0001' for update")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let ending = tokio::spawn({
+        let (db, ada) = (house.world.db.clone(), house.ada.clone());
+        async move { db.account_end(&ada, ben, Some(&handle("ada"))).await }
+    });
+    waiting::held_up(&house.world.database.admin_options, 1, &ending).await;
+    assert!(!ending.is_finished());
+    house
+        .world
+        .sql(&format!(
+            "set sealport.actor = '{ben}'; update secrets set path = 'A_KEY' where path = 'KEY_0230'"
+        ))
+        .await;
+    sqlx::raw_sql("rollback")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    ending.await.unwrap().unwrap();
+    let left = format!("secrets where owner_id = '{ben}'");
+    assert_eq!(house.world.count(&left).await, 0);
+    assert_eq!(house.world.count("secrets").await, 230);
 }
 
 #[tokio::test]
