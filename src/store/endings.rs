@@ -115,13 +115,16 @@ impl Db {
         )
         .fetch_one(&mut **tx)
         .await?;
-        // From here on nothing new becomes theirs: a secret's foreign key waits for this row, and then finds that they have ended.
+        // From here on nothing new becomes theirs: a secret's foreign key waits for this row, and then finds that they have ended. Nor
+        // does anybody leave a team that they are in: of two who go at once, the second sees that nobody would be its admin.
         sqlx::query!(
-            "select id from owners where id = any($1) order by id for update",
+            "select id from owners
+             where id = any($1) or id in (select team_id from team_members where user_id = $2) order by id for update",
             &[Some(user_id), heir.as_ref().map(|heir| heir.id)]
                 .into_iter()
                 .flatten()
-                .collect::<Vec<_>>()
+                .collect::<Vec<_>>(),
+            user_id
         )
         .fetch_all(&mut **tx)
         .await?;

@@ -354,6 +354,35 @@ async fn a_rename_meanwhile_hides_no_secret_from_the_hand_over() {
     assert_eq!(house.world.count("secrets").await, 230);
 }
 
+/// Two admins of a team: one leaves it while the other's account ends.
+#[tokio::test]
+async fn a_team_keeps_an_admin_when_one_leaves_while_the_other_ends() {
+    let house = house().await;
+    let team = house
+        .team("crew", &[(&house.carl, 4), (&house.ben, 4)])
+        .await;
+    let (ben, carl) = (id(&house.ben), id(&house.carl));
+    let mut leaving = house.world.database.admin_options.connect().await.unwrap();
+    let leave = format!(
+        "begin; set local sealport.actor = '{carl}'; delete from team_members where user_id = '{carl}'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(leave))
+        .execute(&mut leaving)
+        .await
+        .unwrap();
+    let ending = tokio::spawn({
+        let (db, ada) = (house.world.db.clone(), house.ada.clone());
+        async move { db.account_end(&ada, ben, None).await }
+    });
+    waiting::held_up(&house.world.database.admin_options, 1, &ending).await;
+    sqlx::raw_sql("commit").execute(&mut leaving).await.unwrap();
+    let refused = refusal(ending.await.unwrap());
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    assert!(refused.detail.contains("administers crew."), "{refused}");
+    let admins = format!("team_members where team_id = '{team}' and level = 4");
+    assert_eq!(house.world.count(&admins).await, 1);
+}
+
 #[tokio::test]
 async fn an_account_that_owns_nothing_needs_no_heir() {
     let house = house().await;
