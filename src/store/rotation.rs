@@ -12,6 +12,7 @@ use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;
+use crate::model::imports::IMPORT_WAITS_MINUTES;
 
 /// The age at which a data key gets a successor, unless set otherwise.
 const MAX_AGE_DAYS: i32 = 90;
@@ -20,9 +21,9 @@ const MAX_AGE_DAYS_MAX: i32 = 3_650;
 const MAX_AGE_SETTING: &str = "data_keys.max_age_days";
 /// Data keys that are older than this get a successor now.
 const BEFORE_SETTING: &str = "data_keys.rotate_before";
-/// Longer than a transaction that found the key before it had a successor goes on for. One that is later yet is refused by the
-/// foreign key and changes nothing.
-const FORMER_MIN_AGE_SECS: i32 = 60;
+/// Longer than an import waits that was sealed by the key before it had a successor; far longer than a transaction that found the key
+/// goes on for. One that is later yet is refused by the foreign key and changes nothing.
+const FORMER_MIN_AGE_SECS: i32 = (IMPORT_WAITS_MINUTES + 1) * 60;
 
 /// For this long an order that is not done goes on rather than giving way to another. Not for ever: what is damaged is never done.
 const ORDER_MAX_AGE_SECS: i32 = 24 * 60 * 60;
