@@ -56,6 +56,12 @@ pub(super) struct Schedule {
     pub versions_waiting: i64,
 }
 
+/// A data key that is due a successor.
+struct DueKey {
+    id: Uuid,
+    owner_id: Uuid,
+}
+
 struct Waiting {
     secret_id: Uuid,
     owner_id: Uuid,
@@ -79,16 +85,17 @@ impl Db {
 
     /// Whether the lease held to the end.
     async fn rotate_all(&self, lease: &mut Lease<'_>, done: &mut DataKeysRotated) -> Result<bool> {
+        // Each owner once: where the clock went back, a successor seems due as well.
+        let mut after = Uuid::nil();
         loop {
-            let due = self.data_keys_due().await?;
-            for id in &due {
+            let due = self.data_keys_due(after).await?;
+            let Some(last) = due.last() else { break };
+            after = last.owner_id;
+            for key in due {
                 if !lease.renewed().await? {
                     return Ok(false);
                 }
-                done.successors += u64::from(self.data_key_succeed(*id).await?);
-            }
-            if due.is_empty() {
-                break;
+                done.successors += u64::from(self.data_key_succeed(key.id).await?);
             }
         }
         let mut after = Uuid::nil();
@@ -106,18 +113,21 @@ impl Db {
         Ok(true)
     }
 
-    async fn data_keys_due(&self) -> Result<Vec<Uuid>> {
+    /// By owner, of whom each has one that is active.
+    async fn data_keys_due(&self, after: Uuid) -> Result<Vec<DueKey>> {
         let mut tx = self.begin_as(&Caller::job(Job::Rotation)).await?;
-        let due = sqlx::query_scalar!(
-            "select id from data_keys d where active and (
+        let due = sqlx::query_as!(
+            DueKey,
+            "select id, owner_id from data_keys d where active and owner_id > $5 and (
                d.created_at < (select (value #>> '{}')::timestamptz from settings where key = $1)
                or (d.created_at < now() - make_interval(days => nullif(
                  coalesce((select (value #>> '{}')::integer from settings where key = $2), $3), 0))))
-             order by id limit $4",
+             order by owner_id limit $4",
             BEFORE_SETTING,
             MAX_AGE_SETTING,
             MAX_AGE_DAYS,
-            BATCH
+            BATCH,
+            after
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -354,7 +364,7 @@ impl Db {
 
     /// Data keys without the successor they are due, and versions that a former one sealed.
     pub async fn data_keys_left(&self) -> Result<(usize, i64)> {
-        let due = self.data_keys_due().await?.len();
+        let due = self.data_keys_due(Uuid::nil()).await?.len();
         Ok((due, self.data_keys_schedule().await?.versions_waiting))
     }
 

@@ -423,7 +423,7 @@ async fn data_keys_are_changed_under_load_and_killed_between_every_two_steps() {
     let nth = |skipped: i64| {
         format!(
             "select id from data_keys where id = \
-             (select id from data_keys where active order by id limit 1 offset {skipped}) for no key update"
+             (select id from data_keys where active order by owner_id limit 1 offset {skipped}) for no key update"
         )
     };
     let version = |skipped: i64| {

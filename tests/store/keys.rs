@@ -568,6 +568,26 @@ async fn data_keys_get_successors_at_their_age_and_versions_are_sealed_anew() {
     assert_eq!(about.len(), 2, "{about:?}");
 }
 
+/// The clock went back after the order: successors are older than it, too.
+#[tokio::test]
+async fn a_clock_that_goes_back_keeps_no_round_going() {
+    let database = common::new_database().await;
+    let db = open(&database).await;
+    for name in ["ann", "bob"] {
+        let owner = caller(&add(&db, &format!("{name}@example.org")).await);
+        db.secret_create(&owner, new("KEY", "value")).await.unwrap();
+    }
+    db.data_keys_rotate_all().await.unwrap();
+    as_admin(
+        &database,
+        "update settings set value = to_jsonb(now() + interval '1 hour') where key = 'data_keys.rotate_before'",
+    )
+    .await;
+    let round = tokio::time::timeout(std::time::Duration::from_secs(60), db.rotation_step());
+    let done = round.await.expect("it does not end").unwrap().unwrap();
+    assert_eq!((done.successors, done.resealed), (2, 2));
+}
+
 #[tokio::test]
 async fn one_server_at_a_time_seals_anew_and_a_damaged_version_holds_up_no_other() {
     let database = common::new_database().await;
