@@ -286,9 +286,9 @@ async fn heir_called(
 
 async fn refuse_collisions(tx: &mut Transaction<'_, Postgres>, from: Uuid, to: Uuid) -> Result<()> {
     let both = sqlx::query_scalar!(
-        "select theirs.path from secrets theirs
-         join secrets own on own.owner_id = $2 and lower(own.path) = lower(theirs.path)
-         where theirs.owner_id = $1 order by theirs.path limit $3",
+        r#"select theirs.path from secrets theirs
+           join secrets own on own.owner_id = $2 and lower(own.path collate "C") = lower(theirs.path collate "C")
+           where theirs.owner_id = $1 order by theirs.path limit $3"#,
         from,
         to,
         NAMED + 1
