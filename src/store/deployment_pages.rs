@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::deployments::person;
 use super::grants::as_owner;
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::{Caller, Job};
 use crate::model::deployments::{
     BindingSummary, DeploymentDetail, DeploymentState, DeploymentSummary, ReleaseState,
@@ -16,7 +16,7 @@ use crate::model::deployments::{
 };
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, EnvName, SecretPath};
+use crate::model::paths::{DeploymentName, EnvName};
 use crate::model::secrets::BoundWithoutUse;
 use crate::model::sources::{Source, StartPlan};
 
@@ -218,7 +218,7 @@ impl SummaryRow {
 
 async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<BindingSummary>> {
     let rows = sqlx::query!(
-        r#"select b.env, b.text, case when b.secret_id is not null then coalesce(s.path, b.secret_path) end as "path?",
+        r#"select b.env, b.text, b.secret_id, case when b.secret_id is not null then coalesce(s.path, b.secret_path) end as "path?",
              s.version as "current_version?", rb.version as "running_version?",
              s.active as "active?", coalesce(s.expires_at <= now(), false) as "expired!",
              coalesce(ran.value_id <> newest.value_id, false) as "is_older!"
@@ -238,7 +238,10 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
         .map(|row| {
             Ok(BindingSummary {
                 env: EnvName::parse(&row.env)?,
-                secret: row.path.as_deref().map(SecretPath::parse).transpose()?,
+                secret: row
+                    .secret_id
+                    .zip(row.path)
+                    .map(|(id, path)| damage::path_of(id, &path)),
                 text: row.text,
                 lost: None,
                 running_version: row.running_version,

@@ -9,7 +9,7 @@ use super::deployments::{Reached, queue_release, value_len_bytes};
 use super::keys::Place;
 use super::secret_values::{NewValue, generated_len_bytes, resolve};
 use super::secret_versions::{Made, next_version};
-use super::{Db, Result};
+use super::{Db, Result, damage};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::due::{DUE_DAYS, Due, DueWhy};
@@ -28,13 +28,13 @@ impl Db {
     pub async fn secrets_due(&self, caller: &Caller) -> Result<Vec<Due>> {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query!(
-            r#"select owner as "owner!", path as "path!", why as "why!", at as "at!" from (
-                   select o.handle as owner, s.path, s.expires_at as at,
+            r#"select id as "id!", owner as "owner!", path as "path!", why as "why!", at as "at!" from (
+                   select s.id, o.handle as owner, s.path, s.expires_at as at,
                           case when s.expires_at <= now() then 'expired' else 'expires' end as why
                    from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
                    where s.expires_at <= now() + make_interval(days => $1) and (s.active or s.expired_at is not null)
                    union all
-                   select o.handle, s.path, coalesce(v.value_since, v.created_at) + make_interval(days => rule.after_days), 'rotate'
+                   select s.id, o.handle, s.path, coalesce(v.value_since, v.created_at) + make_interval(days => rule.after_days), 'rotate'
                    from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
                    join secret_versions v on v.secret_id = s.id and v.version = s.version
                    cross join lateral rotation_of(s.owner_id, s.id, s.path) rule
@@ -48,17 +48,15 @@ impl Db {
         .await?;
         Ok(rows
             .into_iter()
-            .filter_map(|row| {
-                Some(Due {
-                    owner: row.owner,
-                    path: SecretPath::parse(&row.path).ok()?,
-                    why: match row.why.as_str() {
-                        "expired" => DueWhy::Expired,
-                        "expires" => DueWhy::Expires,
-                        _ => DueWhy::Rotate,
-                    },
-                    at: row.at,
-                })
+            .map(|row| Due {
+                owner: row.owner,
+                path: damage::path_of(row.id, &row.path),
+                why: match row.why.as_str() {
+                    "expired" => DueWhy::Expired,
+                    "expires" => DueWhy::Expires,
+                    _ => DueWhy::Rotate,
+                },
+                at: row.at,
             })
             .collect())
     }
@@ -211,10 +209,10 @@ impl Db {
         .await?;
         let count = ended.len() as u64;
         for row in ended {
-            let path = SecretPath::parse(&row.path).ok();
+            let path = damage::path_of(row.id, &row.path);
             let entry = Entry {
                 owner_id: Some(row.owner_id),
-                secret: path.as_ref().map(|path| (row.id, path)),
+                secret: Some((row.id, &path)),
                 reason: Some("its end has come"),
                 ..Entry::of(Action::SecretExpire)
             };
@@ -274,7 +272,7 @@ impl Db {
         let Some(row) = row else {
             return Ok(false);
         };
-        let path = SecretPath::parse(&row.path)?;
+        let path = damage::path_of(id, &row.path);
         let bytes = generated_len_bytes(value_len_bytes(row.sealed_len_bytes as usize));
         let (value, generated) = resolve(NewValue::Generated { bytes })?;
         let Some(version) = next_version(&mut tx, id, row.version, None).await? else {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::deployments::person;
 use super::grants::as_owner;
-use super::{Db, Error, Result};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;
@@ -223,7 +223,7 @@ pub(super) fn shown(
     match (secret_id, path, prefix, deployment) {
         (Some(id), Some(path), _, _) => Ok(Shared::Secret {
             id,
-            path: SecretPath::parse(&path)?,
+            path: damage::path_of(id, &path),
         }),
         (_, _, Some(prefix), _) => Ok(Shared::Folder {
             prefix: Folder::parse(&prefix)?,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::administrators::{is_administrator, not_yours};
 use super::audit::{self, Entry};
 use super::passwords::check_rules;
-use super::sign_in::{know_address, place_of};
+use super::sign_in::{Account, know_address, place_of};
 use super::users::{link_hash, make_user, new_link, presenting};
 use super::{Db, Result};
 use crate::model::actors::{Actor, Caller, Origin, SignedInUser};
@@ -239,14 +239,15 @@ impl Db {
         Ok(user)
     }
 
-    /// Burns the reset link, sets the password and ends all the person's sessions, all or nothing. Returns whose it is.
+    /// Burns the reset link, sets the password and ends all the person's sessions, all or nothing. Returns whose it is, with
+    /// the stamp of the password that was set.
     /// Errors: as [`Db::invitation_accept`].
     pub async fn reset_use(
         &self,
         link: &SecretString,
         password: &SecretString,
         origin: &Origin,
-    ) -> Result<Uuid> {
+    ) -> Result<Account> {
         let purpose = Purpose::Reset;
         let (mut tx, caller, burnt, password_hash) =
             self.burnt(link, purpose, password, origin).await?;
@@ -270,7 +271,10 @@ impl Db {
         };
         audit::record(&mut tx, &caller, entry).await?;
         tx.commit().await?;
-        Ok(user_id)
+        // Whoever only holds a link does not see the handle. The stamp is not looked up: another password may be there by now.
+        let account = self.account(user_id).await?;
+        let account = account.ok_or_else(|| purpose.spent())?;
+        Ok(Account::of(account.user, &password_hash))
     }
 
     async fn link_open(&self, link: &SecretString, purpose: Purpose) -> Result<Option<LinkSays>> {

@@ -12,6 +12,7 @@ use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;
+use crate::model::imports::IMPORT_WAITS_MINUTES;
 
 /// The age at which a data key gets a successor, unless set otherwise.
 const MAX_AGE_DAYS: i32 = 90;
@@ -20,9 +21,9 @@ const MAX_AGE_DAYS_MAX: i32 = 3_650;
 const MAX_AGE_SETTING: &str = "data_keys.max_age_days";
 /// Data keys that are older than this get a successor now.
 const BEFORE_SETTING: &str = "data_keys.rotate_before";
-/// Longer than a transaction that found the key before it had a successor goes on for. One that is later yet is refused by the
-/// foreign key and changes nothing.
-const FORMER_MIN_AGE_SECS: i32 = 60;
+/// Longer than an import waits that was sealed by the key before it had a successor; far longer than a transaction that found the key
+/// goes on for. One that is later yet is refused by the foreign key and changes nothing.
+const FORMER_MIN_AGE_SECS: i32 = (IMPORT_WAITS_MINUTES + 1) * 60;
 
 /// For this long an order that is not done goes on rather than giving way to another. Not for ever: what is damaged is never done.
 const ORDER_MAX_AGE_SECS: i32 = 24 * 60 * 60;
@@ -55,6 +56,12 @@ pub(super) struct Schedule {
     pub versions_waiting: i64,
 }
 
+/// A data key that is due a successor.
+struct DueKey {
+    id: Uuid,
+    owner_id: Uuid,
+}
+
 struct Waiting {
     secret_id: Uuid,
     owner_id: Uuid,
@@ -78,16 +85,17 @@ impl Db {
 
     /// Whether the lease held to the end.
     async fn rotate_all(&self, lease: &mut Lease<'_>, done: &mut DataKeysRotated) -> Result<bool> {
+        // Each owner once: where the clock went back, a successor seems due as well.
+        let mut after = Uuid::nil();
         loop {
-            let due = self.data_keys_due().await?;
-            for id in &due {
+            let due = self.data_keys_due(after).await?;
+            let Some(last) = due.last() else { break };
+            after = last.owner_id;
+            for key in due {
                 if !lease.renewed().await? {
                     return Ok(false);
                 }
-                done.successors += u64::from(self.data_key_succeed(*id).await?);
-            }
-            if due.is_empty() {
-                break;
+                done.successors += u64::from(self.data_key_succeed(key.id).await?);
             }
         }
         let mut after = Uuid::nil();
@@ -105,18 +113,21 @@ impl Db {
         Ok(true)
     }
 
-    async fn data_keys_due(&self) -> Result<Vec<Uuid>> {
+    /// By owner, of whom each has one that is active.
+    async fn data_keys_due(&self, after: Uuid) -> Result<Vec<DueKey>> {
         let mut tx = self.begin_as(&Caller::job(Job::Rotation)).await?;
-        let due = sqlx::query_scalar!(
-            "select id from data_keys d where active and (
+        let due = sqlx::query_as!(
+            DueKey,
+            "select id, owner_id from data_keys d where active and owner_id > $5 and (
                d.created_at < (select (value #>> '{}')::timestamptz from settings where key = $1)
                or (d.created_at < now() - make_interval(days => nullif(
                  coalesce((select (value #>> '{}')::integer from settings where key = $2), $3), 0))))
-             order by id limit $4",
+             order by owner_id limit $4",
             BEFORE_SETTING,
             MAX_AGE_SETTING,
             MAX_AGE_DAYS,
-            BATCH
+            BATCH,
+            after
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -353,7 +364,7 @@ impl Db {
 
     /// Data keys without the successor they are due, and versions that a former one sealed.
     pub async fn data_keys_left(&self) -> Result<(usize, i64)> {
-        let due = self.data_keys_due().await?.len();
+        let due = self.data_keys_due(Uuid::nil()).await?.len();
         Ok((due, self.data_keys_schedule().await?.versions_waiting))
     }
 

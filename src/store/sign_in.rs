@@ -39,6 +39,16 @@ pub struct Account {
     pub session_stamp: Vec<u8>,
 }
 
+impl Account {
+    /// With the stamp of this very hash, not of what may have come after it.
+    pub(super) fn of(user: SignedInUser, password_hash: &str) -> Self {
+        Account {
+            user,
+            session_stamp: session_stamp(password_hash),
+        }
+    }
+}
+
 pub(super) struct Found {
     id: Uuid,
     email: String,

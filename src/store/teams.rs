@@ -243,6 +243,11 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         // What is being made for the team is waited for, and what comes later finds it ended.
         lock_owner(&mut tx, team.id, true).await?;
+        // What comes by a move holds no such lock. Its foreign key takes a lock that only `for update` keeps out: the update below
+        // would not, whatever is said beside `owner_lives`, and each would not see the other.
+        sqlx::query!("select id from owners where id = $1 for update", team.id)
+            .fetch_optional(&mut *tx)
+            .await?;
         let entry = Entry {
             grantee: Some(handle.as_str()),
             ..about(action, team.id)

@@ -12,7 +12,7 @@ use super::audit::{self, Entry};
 use super::error::OnConstraint;
 use super::limits::Limit;
 use super::passwords::check_rules;
-use super::sign_in::{know_address, place_of};
+use super::sign_in::{Account, know_address, place_of};
 use super::{Db, Error, Result, keyring};
 use crate::model::actors::{Actor, Caller, Job, Origin, Presented, SignedInUser};
 use crate::model::audit::Action;
@@ -159,15 +159,16 @@ impl Db {
         Ok(user)
     }
 
-    /// Changes the caller's own password and ends all their sessions but `keep` (the SHA-256 of its id in hex).
-    /// Errors: `Invalid` at `current` or `new`; `TooMany`.
+    /// Changes the caller's own password and ends all their sessions but `keep` (the SHA-256 of its id in hex). Returns the account with
+    /// the stamp of the new password, whatever came after it.
+    /// Errors: `Invalid` at `current` or `new`; `TooMany`; `Conflict` when the password was changed or reset meanwhile.
     pub async fn password_change(
         &self,
         caller: &Caller,
         current: &SecretString,
         new: &SecretString,
         keep: Option<&str>,
-    ) -> Result<()> {
+    ) -> Result<Account> {
         let user = caller.user().ok_or_else(|| {
             Refusal::new(
                 RefusalKind::Unauthenticated,
@@ -196,25 +197,35 @@ impl Db {
                 return Err(full.refusal("Too many tries.").into());
             }
         };
-        if !self.is_password_of(caller, user.id, current).await? {
+        let Some(verified) = self.is_password_of(caller, user.id, current).await? else {
             let refusal = Refusal::invalid("current", "That is not your current password.");
             return self
                 .refuse_on_record(caller, entry, "wrong password", refusal)
                 .await;
-        }
+        };
         self.limits_give_back(taken).await?;
         let password_hash = self.passwords().hash(new).await?;
 
         let mut tx = self.begin_as(caller).await?;
+        // Over the password that was verified alone: whoever knows an old one must not undo a reset.
         let changed = sqlx::query!(
-            "update users set password_hash = $2, password_changed_at = now() where id = $1 and ended_at is null",
+            "update users set password_hash = $2, password_changed_at = now()
+             where id = $1 and password_hash = $3 and ended_at is null",
             user.id,
-            password_hash
+            password_hash,
+            verified
         )
         .execute(&mut *tx)
         .await?;
         if changed.rows_affected() != 1 {
-            return Err(Refusal::not_found("account").into());
+            tx.rollback().await?;
+            let refusal = Refusal::new(
+                RefusalKind::Conflict,
+                "The password was changed meanwhile. Sign in again.",
+            );
+            return self
+                .refuse_on_record(caller, entry, "changed meanwhile", refusal)
+                .await;
         }
         sqlx::query!(
             "delete from sessions where user_id = $1 and id_hash is distinct from $2",
@@ -225,17 +236,18 @@ impl Db {
         .await?;
         audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(Account::of(user.clone(), &password_hash))
     }
 
+    /// The hash that the password was verified against; none when it is not the account's.
     async fn is_password_of(
         &self,
         caller: &Caller,
         user_id: Uuid,
         password: &SecretString,
-    ) -> Result<bool> {
+    ) -> Result<Option<String>> {
         if password.expose_secret().len() > PASSWORD_MAX_BYTES {
-            return Ok(false);
+            return Ok(None);
         }
         let mut tx = self.begin_as(caller).await?;
         let hash = sqlx::query_scalar!(
@@ -245,7 +257,8 @@ impl Db {
         .fetch_optional(&mut *tx)
         .await?;
         drop(tx);
-        self.passwords().verify(password, hash).await
+        let right = self.passwords().verify(password, hash.clone()).await?;
+        Ok(hash.filter(|_| right))
     }
 }
 

@@ -250,6 +250,58 @@ async fn a_wrong_key_a_wrong_passphrase_and_a_store_that_is_lived_in_are_refused
     assert_eq!(column(&others, "select id::text from orders").await, ["1"]);
 }
 
+/// Whoever uses sqlx has a table of migrations, and may have accounts of which none is there yet.
+#[tokio::test]
+async fn what_is_another_applications_is_not_taken_for_an_empty_sealport() {
+    let world = World::new().await;
+    let place = Place::new();
+    let file = place.backup(&world.database, "a.age").await;
+    let migrations = "create table _sqlx_migrations (version bigint primary key, description text not null,
+             installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null,
+             execution_time bigint not null)";
+    for (theirs, named) in [
+        // With a migration of theirs, by a number that is ours as well; and by one that is not.
+        (
+            "insert into _sqlx_migrations values (1, 'orders', now(), true, 'theirs', 1)",
+            "_sqlx_migrations",
+        ),
+        (
+            "insert into _sqlx_migrations values (20240101, 'orders', now(), true, 'theirs', 1)",
+            "_sqlx_migrations",
+        ),
+        // With a table of theirs beside; and with one that is called like one of ours.
+        ("create table orders (id integer)", "orders"),
+        (
+            "create table orders (id integer); create table owners (id integer)",
+            "orders",
+        ),
+    ] {
+        let others = new_database().await;
+        emptied(&others).await;
+        sql(
+            &others,
+            &format!(
+                "{migrations}; {theirs}; do $$ declare r record; begin
+                 for r in select tablename from pg_tables where schemaname = 'public' loop
+                   execute format('alter table %I owner to sealport_owner', r.tablename);
+                 end loop; end $$"
+            ),
+        )
+        .await;
+        let before = picture(&others).await;
+        let told = refused(&place.restore(&others, &file).await);
+        assert!(
+            told.contains("not Sealport's") && told.contains(named),
+            "{told}"
+        );
+        assert_eq!(picture(&others).await, before, "{theirs}");
+    }
+    // One in which nobody ever lived is ours, with each of its tables.
+    let empty = new_database().await;
+    let restored = place.restore(&empty, &file).await;
+    assert!(restored.status.success(), "{}", said(&restored.stderr));
+}
+
 #[tokio::test]
 async fn a_cut_or_changed_file_is_noticed_and_nothing_of_it_stays() {
     let world = world().await;

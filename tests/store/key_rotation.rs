@@ -423,7 +423,7 @@ async fn data_keys_are_changed_under_load_and_killed_between_every_two_steps() {
     let nth = |skipped: i64| {
         format!(
             "select id from data_keys where id = \
-             (select id from data_keys where active order by id limit 1 offset {skipped}) for no key update"
+             (select id from data_keys where active order by owner_id limit 1 offset {skipped}) for no key update"
         )
     };
     let version = |skipped: i64| {
@@ -466,7 +466,7 @@ async fn data_keys_are_changed_under_load_and_killed_between_every_two_steps() {
     as_admin(
         &house.database,
         &past_guards(
-            "update data_keys set retired_at = now() - interval '2 minutes' where not active",
+            "update data_keys set retired_at = now() - interval '17 minutes' where not active",
         ),
     )
     .await;

@@ -538,15 +538,19 @@ async fn data_keys_get_successors_at_their_age_and_versions_are_sealed_anew() {
         number(&mut admin, "select count(*) from data_keys").await,
         3
     );
-    as_admin(
-        &database,
-        &past_guards(
-            "update data_keys set retired_at = now() - interval '2 minutes' where not active",
-        ),
-    )
-    .await;
-    let done = db.rotation_step().await.unwrap().unwrap();
-    assert_eq!((done.successors, done.resealed, done.removed), (0, 0, 1));
+    // Nobody but an import that waits for its person, for a quarter of an hour.
+    for (minutes, removed) in [(15, 0), (17, 1)] {
+        let retired = format!(
+            "update data_keys set retired_at = now() - interval '{minutes} minutes' where not active"
+        );
+        as_admin(&database, &past_guards(&retired)).await;
+        let done = db.rotation_step().await.unwrap().unwrap();
+        assert_eq!(
+            (done.successors, done.resealed, done.removed),
+            (0, 0, removed),
+            "{minutes}"
+        );
+    }
     assert_eq!(
         number(&mut admin, "select count(*) from data_keys").await,
         2
@@ -562,6 +566,26 @@ async fn data_keys_get_successors_at_their_age_and_versions_are_sealed_anew() {
         .filter(|line| line.contains("data-key.rotate"))
         .collect();
     assert_eq!(about.len(), 2, "{about:?}");
+}
+
+/// The clock went back after the order: successors are older than it, too.
+#[tokio::test]
+async fn a_clock_that_goes_back_keeps_no_round_going() {
+    let database = common::new_database().await;
+    let db = open(&database).await;
+    for name in ["ann", "bob"] {
+        let owner = caller(&add(&db, &format!("{name}@example.org")).await);
+        db.secret_create(&owner, new("KEY", "value")).await.unwrap();
+    }
+    db.data_keys_rotate_all().await.unwrap();
+    as_admin(
+        &database,
+        "update settings set value = to_jsonb(now() + interval '1 hour') where key = 'data_keys.rotate_before'",
+    )
+    .await;
+    let round = tokio::time::timeout(std::time::Duration::from_secs(60), db.rotation_step());
+    let done = round.await.expect("it does not end").unwrap().unwrap();
+    assert_eq!((done.successors, done.resealed), (2, 2));
 }
 
 #[tokio::test]

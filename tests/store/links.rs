@@ -237,7 +237,13 @@ async fn a_reset_link_sets_the_password_once_and_ends_all_sessions() {
     // It is no invitation, and an invitation is no reset.
     assert!(db.invitation_open(&link).await.unwrap().is_none());
 
-    assert_eq!(db.reset_use(&link, &new, &origin).await.unwrap(), ben.id);
+    let account = db.reset_use(&link, &new, &origin).await.unwrap();
+    assert_eq!(
+        (&account.user.id, &account.user.handle),
+        (&ben.id, &ben.handle)
+    );
+    let now = db.account(ben.id).await.unwrap().unwrap();
+    assert_eq!(account.session_stamp, now.session_stamp);
     let again = db.reset_use(&link, &new, &origin).await;
     assert_eq!(refusal(again).kind, RefusalKind::Unauthenticated);
     assert!(sessions.load(&bens.id).await.unwrap().is_none());

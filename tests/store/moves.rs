@@ -280,6 +280,97 @@ async fn what_does_not_move_stays_whole_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_move_says_which_rule_of_rotation_holds_no_more() {
+    let house = house().await;
+    let db = &house.db;
+    let mut told = Vec::new();
+    for (path, own_rule) in [
+        ("project/web/KEY", false),
+        ("project/web/OWN", true),
+        ("KEY", false),
+    ] {
+        let id = db
+            .secret_create(&house.ann, new(path, "value"))
+            .await
+            .unwrap();
+        house
+            .sql(
+                "insert into rotation_rules (id, owner_id, prefix, after_days, set_by)
+                 values (gen_random_uuid(), '{ann}', 'project/web', 30, 'ann') on conflict do nothing",
+            )
+            .await;
+        if own_rule {
+            let rule = format!(
+                "insert into rotation_rules (id, owner_id, secret_id, after_days, set_by)
+                 values (gen_random_uuid(), '{{ann}}', '{id}', 30, 'ann')"
+            );
+            house.sql(&rule).await;
+        }
+        let plan = db
+            .secret_move_plan(&house.ann, id, Some(&handle("crew")))
+            .await
+            .unwrap();
+        told.push(plan.effect.unwrap().rule_lost);
+    }
+    assert_eq!(told, [Some("project/web".to_owned()), None, None]);
+}
+
+/// A secret is on its way into a team, moved but not yet for good, when the team is dissolved.
+#[tokio::test]
+async fn a_team_is_not_dissolved_while_a_secret_comes_to_it() {
+    let house = house().await;
+    let db = &house.db;
+    let id = db
+        .secret_create(&house.ann, new("KEY", "value"))
+        .await
+        .unwrap();
+    // So that the team has a data key, which the end of a move looks at.
+    let first = db
+        .secret_create(&house.ann, new("FIRST", "value"))
+        .await
+        .unwrap();
+    db.secret_move(&house.ann, first, &handle("crew"))
+        .await
+        .unwrap();
+    db.secret_delete(&house.bob, first).await.unwrap();
+
+    let mut holder = house.database.admin_options.connect().await.unwrap();
+    let lock = format!(
+        "begin; select 1 from data_keys where owner_id = '{}' for update",
+        house.ids[3]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let moving = tokio::spawn({
+        let (db, ann) = (db.clone(), house.ann.clone());
+        async move { db.secret_move(&ann, id, &handle("crew")).await }
+    });
+    common::waiting::held_up(&house.database.admin_options, 1, &moving).await;
+    assert!(!moving.is_finished());
+    let dissolving = tokio::spawn({
+        let (db, bob) = (db.clone(), house.bob.clone());
+        async move { db.team_dissolve(&bob, &handle("crew")).await }
+    });
+    common::waiting::held_up(&house.database.admin_options, 2, &dissolving).await;
+    sqlx::raw_sql("rollback")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    moving.await.unwrap().unwrap();
+    let refused = refusal(dissolving.await.unwrap());
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    assert_eq!(house.owner(id).await, "crew");
+    assert_eq!(
+        house
+            .rows("select handle from owners where ended_at is not null")
+            .await,
+        [""; 0]
+    );
+}
+
+#[tokio::test]
 async fn an_ended_team_is_nobodys_new_owner() {
     let house = house().await;
     let id = house

@@ -1,10 +1,13 @@
 //! Starting: roles, migrations, the proof that Row Level Security binds, the master key.
 
+use sealport::model::errors::RefusalKind;
 use sealport::store::{DatabaseConfig, Db, KeySource, Mode, new_key};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
 
 use crate::common::{self, SINGLE_ROLE, TestCluster, TestDatabase};
+use crate::people::{add, caller, refusal};
+use crate::secrets::new;
 
 pub fn config(database: &TestDatabase) -> DatabaseConfig {
     DatabaseConfig::new(
@@ -205,4 +208,31 @@ async fn a_damaged_canary_stops_the_start() {
     .await;
     let told = refused(&database, key()).await;
     assert!(told.contains("missing or wrong"), "{told}");
+}
+
+/// The database's own language says what the small letters are: in Turkish that of `I` is not `i`.
+#[tokio::test]
+async fn paths_that_differ_in_case_alone_are_one_in_every_language() {
+    let mut database = common::new_database().await;
+    let name = format!("{}_tr", database.name);
+    as_admin(
+        &database,
+        &format!(
+            "create database {name} owner sealport_owner template template0 encoding 'UTF8' locale 'C' \
+             locale_provider icu icu_locale 'tr'"
+        ),
+    )
+    .await;
+    for options in [
+        &mut database.app_options,
+        &mut database.owner_options,
+        &mut database.admin_options,
+    ] {
+        *options = options.clone().database(&name);
+    }
+    let db = open(&database).await;
+    let ann = caller(&add(&db, "ann@example.org").await);
+    db.secret_create(&ann, new("API", "value")).await.unwrap();
+    let twice = db.secret_create(&ann, new("api", "another")).await;
+    assert_eq!(refusal(twice).kind, RefusalKind::Taken);
 }

@@ -429,16 +429,16 @@ async fn changing_a_password_ends_other_sessions() {
     assert_eq!(refusal(short).field.as_deref(), Some("new"));
     assert!(sessions.load(&elsewhere.id).await.unwrap().is_some());
 
-    db.password_change(&me, &text(PASSWORD), &new, Some(&keep))
+    let changed = db
+        .password_change(&me, &text(PASSWORD), &new, Some(&keep))
         .await
         .unwrap();
     assert!(sessions.load(&here.id).await.unwrap().is_some());
     assert!(sessions.load(&elsewhere.id).await.unwrap().is_none());
     assert!(sessions.load(&bobs.id).await.unwrap().is_some());
-    assert_ne!(
-        db.account(user.id).await.unwrap().unwrap().session_stamp,
-        stamp
-    );
+    let now = db.account(user.id).await.unwrap().unwrap().session_stamp;
+    assert_ne!(now, stamp);
+    assert_eq!(changed.session_stamp, now);
     let origin = from("192.0.2.1");
     assert!(
         db.sign_in("ann@example.org", &text(PASSWORD), &origin)
@@ -453,6 +453,57 @@ async fn changing_a_password_ends_other_sessions() {
     );
     assert!(
         rows.contains(&"user ann password.change done".to_owned()),
+        "{rows:?}"
+    );
+}
+
+/// Somebody who knows the old password changes it while it is reset.
+#[tokio::test]
+async fn a_change_that_is_under_way_does_not_undo_a_reset() {
+    let database = common::new_database().await;
+    let db = open(&database).await;
+    let ann = add(&db, "ann@example.org").await;
+    let (reset, theirs) = (
+        text("the password of the reset"),
+        text("what an intruder sets"),
+    );
+    db.user_add(&email("bob@example.org"), &reset, false)
+        .await
+        .unwrap();
+    let mut resetting = database.admin_options.connect().await.unwrap();
+    sqlx::raw_sql(
+        "begin; set local sealport.job = 'operator';
+         update users set password_hash = (select password_hash from users where email = 'bob@example.org')
+         where email = 'ann@example.org'",
+    )
+    .execute(&mut resetting)
+    .await
+    .unwrap();
+    let changing = tokio::spawn({
+        let (db, theirs) = (db.clone(), theirs.clone());
+        async move {
+            db.password_change(&caller(&ann), &text(PASSWORD), &theirs, None)
+                .await
+                .map(drop)
+        }
+    });
+    common::waiting::held_up(&database.admin_options, 1, &changing).await;
+    sqlx::raw_sql("commit")
+        .execute(&mut resetting)
+        .await
+        .unwrap();
+    let refused = refusal(changing.await.unwrap());
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    let origin = from("192.0.2.1");
+    assert!(
+        db.sign_in("ann@example.org", &theirs, &origin)
+            .await
+            .is_err()
+    );
+    assert!(db.sign_in("ann@example.org", &reset, &origin).await.is_ok());
+    let rows = recorded(&database).await;
+    assert!(
+        rows.contains(&"user ann password.change refused changed meanwhile".to_owned()),
         "{rows:?}"
     );
 }

@@ -1,7 +1,9 @@
 //! One damaged row shows as damaged where it stands, and everything else goes on.
 
 use sealport::model::errors::RefusalKind;
-use sealport::model::paths::SecretPath;
+use sealport::model::grants::Shareable;
+use sealport::model::levels::Level;
+use sealport::model::paths::{DeploymentName, SecretPath};
 use sealport::model::secrets::SecretSort;
 use sealport::store::secrets::{NewValue, SecretEdit};
 use uuid::Uuid;
@@ -178,7 +180,7 @@ async fn a_damaged_path_stands_in_the_list_and_can_be_mended() {
     let world = World::new().await;
     let (db, ada) = (&world.db, world.user("ada").await);
     let id = world.secret(&ada, "API_KEY", "first-value-0123").await;
-    world.secret(&ada, "OTHER", "other-value-0123").await;
+    let other = world.secret(&ada, "OTHER", "other-value-0123").await;
     world
         .deployment(&ada, "crawl", vec![secret("KEY", id)])
         .await;
@@ -221,6 +223,43 @@ async fn a_damaged_path_stands_in_the_list_and_can_be_mended() {
             .await
             .is_ok()
     );
+
+    // Its deployment's page lives, what is shared of it is seen, and is taken back.
+    let name = DeploymentName::parse("crawl").unwrap();
+    let page = db.deployment_show(&ada, &name).await.unwrap();
+    assert_eq!(page.bindings[0].secret.as_ref(), Some(&stand_in));
+    let on = Shareable::Secret { id };
+    db.share(&ada, &on, "bob", Level::Read, &[]).await.unwrap();
+    for who in [&ada, &bob] {
+        let reach = db.holder_reach(who, &own(&bob)).await.unwrap();
+        assert_eq!(reach.grants.len(), 1);
+    }
+    let grants = db.reachers(&ada, &on).await.unwrap().grants;
+    db.unshare(&ada, grants[0].id).await.unwrap();
+    assert_eq!(world.count("grants").await, 0);
+    // What is due is done, and is on record by the name that stands in.
+    world
+        .sql(&format!(
+            "set session_replication_role = replica;
+             update secret_versions set generated = true, created_at = now() - interval '2 days' where secret_id = '{id}';
+             insert into rotation_rules (id, owner_id, secret_id, after_days, regenerate, set_by)
+             select gen_random_uuid(), owner_id, id, 1, true, 'ada' from secrets where id = '{id}';
+             update secrets set expires_at = now() where path = 'OTHER';
+             update secrets set path = 'no/../other' where path = 'OTHER'"
+        ))
+        .await;
+    db.caretaker_step().await.unwrap();
+    let done = "select string_agg(action || ' ' || path, ', ' order by action) from audit where actor_kind = 'job'
+                and action in ('secret.expire', 'secret.replace')";
+    assert_eq!(
+        world.text(done).await.unwrap(),
+        format!("secret.expire damaged-{other}, secret.replace damaged-{id}")
+    );
+    world
+        .sql(&format!(
+            "set session_replication_role = replica; update secrets set path = 'OTHER' where id = '{other}'"
+        ))
+        .await;
 
     let edit = SecretEdit {
         path: Some(SecretPath::parse("API_KEY").unwrap()),

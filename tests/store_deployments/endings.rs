@@ -8,11 +8,12 @@ use sealport::store::logs::NewLine;
 use sealport::store::secrets::NewValue;
 use sealport::store::sessions::Sessions;
 use secrecy::SecretString;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, ConnectOptions};
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use uuid::Uuid;
 
+use crate::common::waiting;
 use crate::world::{self, World, assert_refused, id, refusal};
 
 fn handle(text: &str) -> Handle {
@@ -190,7 +191,10 @@ async fn everything_goes_to_the_heir_in_one_step() {
     };
     Sessions(db.clone()).create(&mut session).await.unwrap();
 
-    let ending = db.account_ending(&house.ada, &handle("ben")).await.unwrap();
+    let ending = db
+        .account_ending(&house.ada, &handle("ben"), None)
+        .await
+        .unwrap();
     assert_eq!((ending.secrets, ending.deployments), (2, 1));
     assert!(ending.last_admin_of.is_empty() && !ending.last_administrator);
     house.end(Some("ada")).await.unwrap();
@@ -310,6 +314,139 @@ async fn a_large_account_goes_whole_to_a_team() {
     }
 }
 
+/// What the heir shares by folder covers what comes; it is said before, and so is what stays behind.
+#[tokio::test]
+async fn it_is_told_whom_the_heirs_folders_let_in_and_which_rules_stay_behind() {
+    let house = house().await;
+    let (world, db) = (&house.world, &house.world.db);
+    for path in ["project/shop/KEY", "OTHER"] {
+        world.secret(&house.ben, path, "a value").await;
+    }
+    let carls = |prefix: &str, to: Uuid, level: i32| {
+        format!(
+            "insert into grants (id, owner_id, prefix, grantee_id, level, granted_by, granted_by_name)
+             values (gen_random_uuid(), '{0}', '{prefix}', '{to}', {level}, '{0}', 'carl')",
+            id(&house.carl)
+        )
+    };
+    // Dora twice, and the higher holds; nobody by a folder into which nothing comes; not who ends.
+    let dora = world.user("dora").await;
+    for (prefix, to, level) in [
+        ("project", id(&dora), 1),
+        ("project/shop", id(&dora), 3),
+        ("project/sho", id(&house.ada), 4),
+        ("project", id(&house.ben), 2),
+    ] {
+        world.sql(&carls(prefix, to, level)).await;
+    }
+    for prefix in ["project/shop", "meta"] {
+        let rule = format!(
+            "insert into rotation_rules (id, owner_id, prefix, after_days, set_by)
+             values (gen_random_uuid(), '{}', '{prefix}', 30, 'ben')",
+            id(&house.ben)
+        );
+        world.sql(&rule).await;
+    }
+    let told = async |heir: Option<&str>| {
+        let heir = heir.map(handle);
+        let ending = db
+            .account_ending(&house.ada, &handle("ben"), heir.as_ref())
+            .await
+            .unwrap();
+        (ending.let_in.to_string(), ending.rules_lost.to_string())
+    };
+    let lost = || "project/shop".to_owned();
+    assert_eq!(told(None).await, (String::new(), lost()));
+    assert_eq!(
+        told(Some("carl")).await,
+        ("dora (write)".to_owned(), lost())
+    );
+    assert_eq!(told(Some("ada")).await, (String::new(), lost()));
+    // Of many, the first and the number.
+    for number in 10..25 {
+        let one = world.user(&format!("e{number}")).await;
+        world.sql(&carls("project", id(&one), 1)).await;
+    }
+    let (many, _) = told(Some("carl")).await;
+    assert!(
+        many.starts_with("dora (write), e10 (use), ") && many.ends_with("e18 (use) and 6 more"),
+        "{many}"
+    );
+    let nobody = db
+        .account_ending(&house.ada, &handle("ben"), Some(&handle("nobody")))
+        .await;
+    assert_refused(nobody, RefusalKind::Invalid, Some("heir"));
+}
+
+/// Whoever is being ended can still rename, from where was not looked yet to where was.
+#[tokio::test]
+async fn a_rename_meanwhile_hides_no_secret_from_the_hand_over() {
+    let house = house().await;
+    let ben = id(&house.ben);
+    house
+        .world
+        .sql(&format!(
+            "insert into secrets (id, owner_id, path, kind, version)
+             select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, '{ben}', 'KEY_' || lpad(n::text, 4, '0'), 'custom', 1
+             from generate_series(1, 230) n"
+        ))
+        .await;
+    let mut holder = house.world.database.admin_options.connect().await.unwrap();
+    sqlx::raw_sql("begin; select 1 from secrets where path = 'KEY_0001' for update")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let ending = tokio::spawn({
+        let (db, ada) = (house.world.db.clone(), house.ada.clone());
+        async move { db.account_end(&ada, ben, Some(&handle("ada"))).await }
+    });
+    waiting::held_up(&house.world.database.admin_options, 1, &ending).await;
+    assert!(!ending.is_finished());
+    house
+        .world
+        .sql(&format!(
+            "set sealport.actor = '{ben}'; update secrets set path = 'A_KEY' where path = 'KEY_0230'"
+        ))
+        .await;
+    sqlx::raw_sql("rollback")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    ending.await.unwrap().unwrap();
+    let left = format!("secrets where owner_id = '{ben}'");
+    assert_eq!(house.world.count(&left).await, 0);
+    assert_eq!(house.world.count("secrets").await, 230);
+}
+
+/// Two admins of a team: one leaves it while the other's account ends.
+#[tokio::test]
+async fn a_team_keeps_an_admin_when_one_leaves_while_the_other_ends() {
+    let house = house().await;
+    let team = house
+        .team("crew", &[(&house.carl, 4), (&house.ben, 4)])
+        .await;
+    let (ben, carl) = (id(&house.ben), id(&house.carl));
+    let mut leaving = house.world.database.admin_options.connect().await.unwrap();
+    let leave = format!(
+        "begin; set local sealport.actor = '{carl}'; delete from team_members where user_id = '{carl}'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(leave))
+        .execute(&mut leaving)
+        .await
+        .unwrap();
+    let ending = tokio::spawn({
+        let (db, ada) = (house.world.db.clone(), house.ada.clone());
+        async move { db.account_end(&ada, ben, None).await }
+    });
+    waiting::held_up(&house.world.database.admin_options, 1, &ending).await;
+    sqlx::raw_sql("commit").execute(&mut leaving).await.unwrap();
+    let refused = refusal(ending.await.unwrap());
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    assert!(refused.detail.contains("administers crew."), "{refused}");
+    let admins = format!("team_members where team_id = '{team}' and level = 4");
+    assert_eq!(house.world.count(&admins).await, 1);
+}
+
 #[tokio::test]
 async fn an_account_that_owns_nothing_needs_no_heir() {
     let house = house().await;
@@ -383,7 +520,7 @@ async fn what_does_not_end_stays_whole_and_says_why() {
             .account_end(who, id(&house.ben), Some(&handle("ada")))
             .await;
         assert_refused(refused, RefusalKind::Denied, None);
-        let looked = db.account_ending(who, &handle("ben")).await;
+        let looked = db.account_ending(who, &handle("ben"), None).await;
         assert_refused(looked, RefusalKind::Denied, None);
     }
     assert_eq!(house.picture().await, before);

@@ -49,15 +49,11 @@ pub async fn reset(
     Path(link): Path<SecretString>,
     Form(form): Form<NewPasswordForm>,
 ) -> Response {
-    let made: Result<_, store::Error> = async {
-        let user_id = state
-            .db
-            .reset_use(&link, &form.password, &caller.origin)
-            .await?;
-        state.db.account(user_id).await
-    }
-    .await;
-    signed_in(&state, auth, session, &caller, made).await
+    let made = state
+        .db
+        .reset_use(&link, &form.password, &caller.origin)
+        .await;
+    signed_in(&state, auth, session, &caller, made.map(Some)).await
 }
 
 async fn signed_in(

@@ -149,20 +149,15 @@ pub async fn change_password(
     Extension(caller): Extension<Caller>,
     Form(form): Form<PasswordForm>,
 ) -> Response {
-    let changed: Result<_, store::Error> = async {
-        let user = caller.user().ok_or_else(Refusal::internal)?;
-        // All sessions end, this one too: signing in again below gives it a new id.
-        state
-            .db
-            .password_change(&caller, &form.current, &form.new, None)
-            .await?;
-        state.db.account(user.id).await
-    }
-    .await;
+    // All sessions end, this one too: signing in again below gives it a new id.
+    let changed = state
+        .db
+        .password_change(&caller, &form.current, &form.new, None)
+        .await;
     let mut flash = Flash::default();
     match changed {
         // The session is bound to the old password's stamp; signing in again binds it to the new one.
-        Ok(Some(account))
+        Ok(account)
             if sign_in_anew(
                 &mut auth,
                 &session,

@@ -46,6 +46,20 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The names of what migrations make: tables or functions. Each is made by a line that begins with that.
+pub(super) fn made_by<'a>(
+    migrations: impl Iterator<Item = &'a str>,
+    what: &str,
+) -> BTreeSet<&'a str> {
+    let after = |line: &'a str| {
+        line.strip_prefix("create ")
+            .map(|rest| rest.strip_prefix("or replace ").unwrap_or(rest))
+            .and_then(|rest| rest.strip_prefix(what)?.strip_prefix(' '))
+            .and_then(|rest| rest.split([' ', '(']).next())
+    };
+    migrations.flat_map(str::lines).filter_map(after).collect()
+}
+
 /// The tables that a backup holds, those that others refer to first.
 pub(super) async fn tables(conn: &mut PgConnection) -> Result<Vec<Table>> {
     let left_out: Vec<String> = LEFT_OUT
@@ -133,6 +147,17 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(names, ["c", "b", "a"]);
         assert!(in_order(all, &references(&[("a", "b"), ("b", "a")])).is_err());
+    }
+
+    #[test]
+    fn migrations_say_what_they_make() {
+        let steps = [
+            "-- create table none (\ncreate table one (\n    id uuid\n);\ncreate index one_id on one (id);",
+            "create table two(id uuid);\ncreate function f(x uuid) returns\ncreate or replace function g() returns",
+        ];
+        let made = |what| Vec::from_iter(made_by(steps.into_iter(), what));
+        assert_eq!(made("table"), ["one", "two"]);
+        assert_eq!(made("function"), ["f", "g"]);
     }
 
     #[test]

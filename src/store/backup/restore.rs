@@ -1,6 +1,6 @@
 //! Restoring a backup, as the tables' owner and in one transaction: a restore that was killed leaves the database as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
@@ -97,10 +97,12 @@ async fn make_room(tx: &mut Transaction<'_, Postgres>) -> Result<()> {
     if there.is_empty() {
         return Ok(());
     }
-    if !there.iter().any(|name| name == MIGRATIONS) {
+    let others = others(tx, &there).await?;
+    if !others.is_empty() {
         return Err(Error::broken(format!(
-            "This database holds tables that are not Sealport's ({}). Restore into an empty one.",
-            there.join(", ")
+            "This database holds tables that are not Sealport's, or of a version that this one does not know ({}). Restore into an \
+             empty one. Nothing was changed.",
+            others.join(", ")
         )));
     }
     if there.iter().any(|name| name == "owners") {
@@ -120,19 +122,55 @@ async fn make_room(tx: &mut Transaction<'_, Postgres>) -> Result<()> {
     for name in &there {
         run(tx, format!("drop table {} cascade", quote(name))).await?;
     }
-    let functions = sqlx::query_scalar!(
-        r#"select p.oid::regprocedure::text as "name!" from pg_proc p
+    let functions = sqlx::query!(
+        r#"select p.oid::regprocedure::text as "signature!", p.proname::text as "name!" from pg_proc p
            where p.pronamespace = current_schema()::regnamespace
              and not exists (select 1 from pg_depend d where d.objid = p.oid and d.deptype = 'e')"#
     )
     .fetch_all(&mut **tx)
     .await
     .map_err(failed)?;
+    let ours = made("function");
     for function in functions {
-        // PostgreSQL writes the name so that it can be read again.
-        run(tx, format!("drop routine if exists {function} cascade")).await?;
+        if ours.contains(function.name.as_str()) {
+            // PostgreSQL writes the signature so that it can be read again.
+            let drop = format!("drop routine if exists {} cascade", function.signature);
+            run(tx, drop).await?;
+        }
     }
     Ok(())
+}
+
+/// The tables that no migration of ours made. Everybody who uses sqlx has its table of migrations, so it is ours only if each of its
+/// rows is; without it, or with others' rows in it, none of the tables is taken for ours.
+async fn others(tx: &mut Transaction<'_, Postgres>, there: &[String]) -> Result<Vec<String>> {
+    if !there.iter().any(|name| name == MIGRATIONS) {
+        return Ok(there.to_vec());
+    }
+    let done: Vec<(i64, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(format!(
+        "select version, checksum from {MIGRATIONS}"
+    )))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed)?;
+    let is_ours = |(version, checksum): &(i64, Vec<u8>)| {
+        STEPS
+            .iter()
+            .any(|step| step.version == *version && *step.checksum == **checksum)
+    };
+    if !done.iter().all(is_ours) {
+        return Ok(there.to_vec());
+    }
+    let ours = made("table");
+    Ok(there
+        .iter()
+        .filter(|name| *name != MIGRATIONS && !ours.contains(name.as_str()))
+        .cloned()
+        .collect())
+}
+
+fn made(what: &str) -> BTreeSet<&'static str> {
+    catalogue::made_by(STEPS.iter().map(|step| step.sql.as_str()), what)
 }
 
 /// Puts the rows back, as they were.
