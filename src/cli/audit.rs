@@ -14,6 +14,7 @@ use super::config::{DatabaseArgs, Opened};
 use crate::store::chain::Link;
 use crate::store::chain_check::ChainReport;
 use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 
 #[derive(Subcommand)]
 pub enum AuditCommand {
@@ -94,7 +95,7 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
 
 async fn open(database: &DatabaseArgs) -> anyhow::Result<Opened> {
     let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    database.open(&data, false).await
+    database.open(&data, Opening::Command).await
 }
 
 async fn verified(

@@ -15,6 +15,7 @@ use crate::store::backup::{
     self, Closed, Decrypted, Header, LEFT_OUT, Lock, PASSPHRASE_MIN_CHARS, Restored,
 };
 use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 use crate::store::{Damage, Db};
 
 /// The longest passphrase and the longest file with identities that are read, in bytes.
@@ -58,7 +59,7 @@ pub async fn take(args: BackupArgs) -> anyhow::Result<()> {
         None => Lock::Passphrase(new_passphrase(&args.passphrase)?),
     };
     let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
-    let opened = args.database.open(&data, false).await?;
+    let opened = args.database.open(&data, Opening::Command).await?;
     let begun = Instant::now();
     let taken = opened.db.backup(&args.file, &lock).await;
     opened.db.close().await;

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::store::data_dir::DataDir;
-use crate::store::db::{DatabaseConfig, Db, KeySource, OwnerLogin};
+use crate::store::db::{DatabaseConfig, Db, KeySource, Opening, OwnerLogin};
 use crate::store::embedded::Embedded;
 
 /// Where the data is, and how it is reached: for the server and for commands on its host.
@@ -73,7 +73,7 @@ impl DatabaseArgs {
         })
     }
 
-    /// Where the database is; the embedded one is started. `serving` as in [`DatabaseArgs::open`].
+    /// Where the database is; the embedded one is started. `serving`: it belongs to this process and is watched over.
     pub async fn place(
         &self,
         data: &DataDir,
@@ -108,12 +108,12 @@ impl DatabaseArgs {
         })
     }
 
-    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
-    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
+    /// Opens the store.
+    pub async fn open(&self, data: &DataDir, opening: Opening) -> anyhow::Result<Opened> {
         let keys = self.keys(data)?;
-        let (config, embedded) = self.place(data, serving).await?;
+        let (config, embedded) = self.place(data, opening == Opening::Server).await?;
         let owner = config.owner_login();
-        match Db::open(config, keys).await {
+        match Db::open_for(opening, config, keys).await {
             Ok(db) => Ok(Opened {
                 db,
                 embedded,

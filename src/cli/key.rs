@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::config::{DatabaseArgs, Opened};
 use crate::store::Db;
 use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 use crate::store::key_status::KeysStatus;
 use crate::store::master_keys::MasterKeyNews;
 use crate::store::recovery::{self, SHARES_TEXT_LEN_BYTES};
@@ -300,7 +301,7 @@ async fn with(
     work: impl AsyncFnOnce(&Db) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    let Opened { db, embedded, .. } = database.open(&data, false).await?;
+    let Opened { db, embedded, .. } = database.open(&data, Opening::Command).await?;
     let worked = work(&db).await;
     db.close().await;
     if let Some(embedded) = embedded {

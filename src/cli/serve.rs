@@ -21,6 +21,7 @@ use crate::doors;
 use crate::doors::web::{AppState, WebConfig};
 use crate::store::Db;
 use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 
 /// How long requests under way may take to end at a stop.
 const DRAIN_SECS: u64 = 10;
@@ -58,7 +59,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let listening = listener.local_addr()?;
     let public_url = args.checked_public_url(listening)?;
 
-    let opened = args.database.open(&data, true).await?;
+    let opened = args.database.open(&data, Opening::Server).await?;
     let db = opened.db.clone();
     announce_key(&db)?;
     let name = server_name(listening);

@@ -15,6 +15,7 @@ pub mod recovery;
 mod roles;
 pub mod rotation;
 pub mod servers;
+mod steps;
 mod wrapped_keys;
 
 pub mod activity;
