@@ -10,10 +10,10 @@ use clap::Subcommand;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::config::{DatabaseArgs, Opened};
+use super::config::DatabaseArgs;
+use super::opened::{Opened, with_store};
 use crate::store::chain::Link;
 use crate::store::chain_check::ChainReport;
-use crate::store::data_dir::DataDir;
 use crate::store::db::Opening;
 
 #[derive(Subcommand)]
@@ -56,10 +56,10 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             file,
             database,
         } => {
-            let opened = open(&database).await?;
-            let report = verified(&opened, link, file.as_deref()).await;
-            opened.close().await?;
-            let report = report?;
+            let report = with_store(&database, Opening::Command, async |opened| {
+                verified(opened, link, file.as_deref()).await
+            })
+            .await?;
             said(&report, file.as_deref())?;
             whole(&report)
         }
@@ -68,18 +68,18 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             file,
             database,
         } => {
-            let opened = open(&database).await?;
-            let done = exported(&opened, before, &file).await;
-            opened.close().await?;
-            let report = done?;
+            let report = with_store(&database, Opening::Command, async |opened| {
+                exported(opened, before, &file).await
+            })
+            .await?;
             said(&report, Some(&file))?;
             whole(&report)
         }
         AuditCommand::Drop { exported, database } => {
-            let opened = open(&database).await?;
-            let done = dropped(&opened, &exported).await;
-            opened.close().await?;
-            let report = done?;
+            let report = with_store(&database, Opening::Command, async |opened| {
+                dropped(opened, &exported).await
+            })
+            .await?;
             whole(&report)?;
             writeln!(
                 std::io::stdout(),
@@ -91,11 +91,6 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-async fn open(database: &DatabaseArgs) -> anyhow::Result<Opened> {
-    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    database.open(&data, Opening::Command).await
 }
 
 async fn verified(

@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::config::{DatabaseArgs, PassphraseArgs};
+use super::opened::with_store;
 use crate::store::backup::{
     self, Closed, Decrypted, Header, LEFT_OUT, Lock, PASSPHRASE_MIN_CHARS, Restored,
 };
-use crate::store::data_dir::DataDir;
 use crate::store::db::Opening;
 use crate::store::{Damage, Db};
 
@@ -58,23 +58,19 @@ pub async fn take(args: BackupArgs) -> anyhow::Result<()> {
         Some(recipient) => Lock::recipient(recipient)?,
         None => Lock::Passphrase(new_passphrase(&args.passphrase)?),
     };
-    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
-    let opened = args.database.open(&data, Opening::Command).await?;
-    let begun = Instant::now();
-    let taken = opened.db.backup(&args.file, &lock).await;
-    opened.db.close().await;
-    if let Some(embedded) = opened.embedded {
-        embedded.stop().await?;
-    }
-    let taken = taken?;
+    let (taken, secs) = with_store(&args.database, Opening::Command, async |opened| {
+        let begun = Instant::now();
+        let taken = opened.db.backup(&args.file, &lock).await?;
+        Ok((taken, begun.elapsed().as_secs_f64()))
+    })
+    .await?;
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "Backed up to {}: {}, {} bytes. Read back and verified, in {:.1} s.",
+        "Backed up to {}: {}, {} bytes. Read back and verified, in {secs:.1} s.",
         args.file.display(),
         contents(&taken.header),
-        taken.file_bytes,
-        begun.elapsed().as_secs_f64()
+        taken.file_bytes
     )?;
     let left_out: Vec<String> = LEFT_OUT
         .iter()
@@ -93,7 +89,7 @@ pub async fn take(args: BackupArgs) -> anyhow::Result<()> {
 /// Brings a backup back into an empty database that no server uses.
 pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     let input = opened(&args)?;
-    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
+    let data = args.database.data_dir(Opening::Server)?;
     // No server of this directory runs meanwhile, or starts.
     let _lock = data.lock_for_server()?;
     let keys = args.database.keys(&data)?;

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::store::data_dir::DataDir;
-use crate::store::db::{DatabaseConfig, Db, KeySource, Opening, OwnerLogin};
+use crate::store::db::{DatabaseConfig, KeySource};
 use crate::store::embedded::Embedded;
 
 /// Where the data is, and how it is reached: for the server and for commands on its host.
@@ -32,25 +32,6 @@ pub struct DatabaseArgs {
     /// A file with master keys, mode 0600. Absent: master.key in the data directory, made at the first start.
     #[arg(long, env = "SEALPORT_MASTER_KEY_FILE")]
     master_key_file: Option<PathBuf>,
-}
-
-/// The store, opened, with the database that came with it.
-pub struct Opened {
-    pub db: Db,
-    pub embedded: Option<Embedded>,
-    /// For what only the tables' owner may do.
-    pub owner: OwnerLogin,
-}
-
-impl Opened {
-    /// Ends what a command opened, beside a server or without one.
-    pub async fn close(self) -> anyhow::Result<()> {
-        self.db.close().await;
-        if let Some(embedded) = self.embedded {
-            embedded.stop().await?;
-        }
-        Ok(())
-    }
 }
 
 impl DatabaseArgs {
@@ -106,30 +87,6 @@ impl DatabaseArgs {
                 (config, Some(embedded))
             }
         })
-    }
-
-    /// Opens the store.
-    pub async fn open(&self, data: &DataDir, opening: Opening) -> anyhow::Result<Opened> {
-        let keys = self.keys(data)?;
-        let (config, embedded) = self.place(data, opening == Opening::Server).await?;
-        let owner = config.owner_login();
-        match Db::open_for(opening, config, keys).await {
-            Ok(db) => Ok(Opened {
-                db,
-                embedded,
-                owner,
-            }),
-            Err(error) => {
-                if let Some(embedded) = embedded {
-                    let _ = embedded.stop().await;
-                }
-                let error = anyhow::Error::from(error);
-                Err(match self.database_url {
-                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
-                    None => error,
-                })
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands, one file a noun. `serve` composes the rooms; the others work beside it.
 
 pub mod config;
+mod opened;
 pub mod serve;
 
 pub mod audit;

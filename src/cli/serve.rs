@@ -20,7 +20,6 @@ use crate::deploy::{Deployer, DeployerConfig};
 use crate::doors;
 use crate::doors::web::{AppState, WebConfig};
 use crate::store::Db;
-use crate::store::data_dir::DataDir;
 use crate::store::db::Opening;
 
 /// How long requests under way may take to end at a stop.
@@ -51,7 +50,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         .flatten_event(true)
         .init();
 
-    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
+    let data = args.database.data_dir(Opening::Server)?;
     let _lock = data.lock_for_server()?;
     let listener = TcpListener::bind(args.addr)
         .await
