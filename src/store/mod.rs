@@ -72,6 +72,7 @@ pub mod backup;
 mod damage;
 pub mod doctor;
 mod key_backup;
+pub mod unfinished;
 
 pub use damage::Damage;
 pub use db::{DatabaseConfig, Db, KeySource, Mode, OwnerLogin, new_key};
