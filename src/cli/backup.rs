@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,7 +43,7 @@ pub struct RestoreArgs {
     /// The backup.
     file: PathBuf,
 
-    /// A file with the age identity that the backup was encrypted to.
+    /// A file with the age identity that the backup was encrypted to, mode 0600.
     #[arg(long, conflicts_with_all = ["passphrase_stdin", "passphrase_file"])]
     identity: Option<PathBuf>,
 
@@ -189,11 +190,10 @@ fn opened(args: &RestoreArgs) -> anyhow::Result<Decrypted> {
             "This backup was encrypted to a recipient. Give the file with its identity by --identity."
         );
     };
-    let text = read_bounded(
-        fs::File::open(path)
-            .with_context(|| format!("The identity file {} cannot be read", path.display()))?,
-        IDENTITIES_MAX_BYTES,
-    )?;
+    let cannot = || format!("The identity file {} cannot be read", path.display());
+    let file = fs::File::open(path).with_context(cannot)?;
+    closed_to_others("identity file", path, &file)?;
+    let text = read_bounded(file, IDENTITIES_MAX_BYTES).with_context(cannot)?;
     let identities: Vec<SecretString> = text
         .lines()
         .map(str::trim)
@@ -237,11 +237,9 @@ fn given(args: &PassphraseArgs) -> anyhow::Result<Option<SecretString>> {
                 path.display()
             )
         };
-        read_bounded(
-            fs::File::open(path).with_context(cannot)?,
-            PASSPHRASE_MAX_BYTES,
-        )
-        .with_context(cannot)?
+        let file = fs::File::open(path).with_context(cannot)?;
+        closed_to_others("passphrase file", path, &file)?;
+        read_bounded(file, PASSPHRASE_MAX_BYTES).with_context(cannot)?
     } else {
         return Ok(None);
     };
@@ -250,6 +248,23 @@ fn given(args: &PassphraseArgs) -> anyhow::Result<Option<SecretString>> {
         bail!("The passphrase is empty.");
     }
     Ok(Some(SecretString::from(line)))
+}
+
+/// Errors: a file that opens backups can be read or changed by others, as for the master key's. A pipe is read once, by us.
+fn closed_to_others(what: &str, path: &Path, file: &fs::File) -> anyhow::Result<()> {
+    // Asked of the open file, so that what was checked is what is read.
+    let metadata = file
+        .metadata()
+        .with_context(|| format!("The {what} {} cannot be read", path.display()))?;
+    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+        bail!(
+            "The {what} {} can be read by others (mode {:04o}). Close it with: chmod 600 {}",
+            path.display(),
+            metadata.mode() & 0o7777,
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 fn asked(prompt: &str) -> anyhow::Result<SecretString> {

@@ -106,7 +106,7 @@ pub struct PassphraseArgs {
     #[arg(long, conflicts_with = "passphrase_file")]
     pub passphrase_stdin: bool,
 
-    /// A file whose first line is the passphrase.
+    /// A file whose first line is the passphrase, mode 0600.
     #[arg(long, env = "SEALPORT_BACKUP_PASSPHRASE_FILE")]
     pub passphrase_file: Option<PathBuf>,
 }
