@@ -245,6 +245,89 @@ async fn the_master_key_is_no_argument() {
     }
 }
 
+#[tokio::test]
+async fn a_logins_password_is_no_argument() {
+    let database = common::new_database().await;
+    let key = key();
+    let home = home();
+    let data = home.path().join("data");
+    let made = [
+        ("DATABASE_URL", database.app_url.as_str()),
+        ("DATABASE_OWNER_URL", &database.owner_url),
+        ("SEALPORT_MASTER_KEY", &key),
+    ];
+    let mut first = sealport(
+        &["user", "add", "ann@example.org", "--password-stdin"],
+        &data,
+        &made,
+    );
+    let first = fed(&mut first, "correct horse battery").await;
+    assert!(first.status.success(), "{}", words(&first.stderr));
+
+    let with_password = |url: &str| url.replacen('@', ":hunter-of-old@", 1);
+    let (app, owner) = (
+        with_password(&database.app_url),
+        with_password(&database.owner_url),
+    );
+    let queried = format!("{}&password=hunter-of-old", database.app_url);
+    let equals = format!("--database-url={app}");
+    for (flags, named) in [
+        (&["--database-url", app.as_str()][..], "DATABASE_URL"),
+        (&["--database-url", &queried], "DATABASE_URL"),
+        (&[equals.as_str()], "DATABASE_URL"),
+        (
+            &[
+                "--database-url",
+                &database.app_url,
+                "--database-owner-url",
+                &owner,
+            ],
+            "DATABASE_OWNER_URL",
+        ),
+    ] {
+        for command in [&["serve"][..], &["key", "status"], &["audit", "verify"]] {
+            let refused = ended(sealport(&[command, flags].concat(), &data, &made)).await;
+            let told = words(&refused.stderr);
+            assert_eq!(
+                refused.status.code(),
+                Some(2),
+                "{command:?} {flags:?}: {told}"
+            );
+            assert!(
+                told.contains(&format!("variable {named} ")),
+                "{flags:?}: {told}"
+            );
+            assert!(!told.contains("hunter-of-old"), "{flags:?}: {told}");
+            assert_eq!(words(&refused.stdout), "");
+        }
+    }
+    // A flag without one, and a variable with one, are as good as ever.
+    let flags = [
+        "--database-url",
+        &database.app_url,
+        "--database-owner-url",
+        &database.owner_url,
+    ];
+    let by_flag = sealport(
+        &[&["key", "status"][..], &flags].concat(),
+        &data,
+        &made[2..],
+    );
+    let by_variable = sealport(
+        &["key", "status"],
+        &data,
+        &[
+            ("DATABASE_URL", app.as_str()),
+            ("DATABASE_OWNER_URL", &owner),
+            made[2],
+        ],
+    );
+    for command in [by_flag, by_variable] {
+        let done = ended(command).await;
+        assert!(done.status.success(), "{}", words(&done.stderr));
+    }
+}
+
 /// Starts it with this line on standard input, and waits for its end.
 async fn fed(command: &mut Command, line: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
@@ -21,7 +22,7 @@ pub struct DatabaseArgs {
     #[arg(long = "data", env = "SEALPORT_DATA", default_value = "./data")]
     pub data: PathBuf,
 
-    /// A PostgreSQL 14 or newer to use rather than the embedded one.
+    /// A PostgreSQL 14 or newer to use rather than the embedded one. As a flag it holds no password.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
 
@@ -87,6 +88,52 @@ impl DatabaseArgs {
                 (config, Some(embedded))
             }
         })
+    }
+}
+
+/// What may hold a login's password: the arguments of [`DatabaseArgs`], and their variables.
+const LOGINS: [(&str, &str, &str); 2] = [
+    ("database_url", "--database-url", "DATABASE_URL"),
+    (
+        "database_owner_url",
+        "--database-owner-url",
+        "DATABASE_OWNER_URL",
+    ),
+];
+
+/// Errors: a flag holds a login's password, as a sentence without it. A command line is read by everybody on the machine.
+pub fn refuse_passwords_in_flags(command_line: &ArgMatches) -> Result<(), String> {
+    let mut matches = command_line;
+    while let Some((_, inner)) = matches.subcommand() {
+        matches = inner;
+    }
+    for (argument, flag, variable) in LOGINS {
+        // Asked first: of a command without this argument clap answers by a panic.
+        let is_flag = matches.try_contains_id(argument).unwrap_or(false)
+            && matches.value_source(argument) == Some(ValueSource::CommandLine);
+        if is_flag
+            && matches
+                .get_one::<SecretString>(argument)
+                .is_some_and(has_password)
+        {
+            return Err(format!(
+                "{flag} takes no password: a command line is read by everybody on the machine. Give this URL in the \
+                 variable {variable} instead; if others use this machine, change the password."
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn has_password(url: &SecretString) -> bool {
+    use secrecy::ExposeSecret;
+    let text = url.expose_secret();
+    match Url::parse(text) {
+        Ok(url) => {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+        }
+        // As with a slash in a password that was not escaped.
+        Err(_) => text.contains('@'),
     }
 }
 
