@@ -245,6 +245,178 @@ async fn the_master_key_is_no_argument() {
     }
 }
 
+#[tokio::test]
+async fn a_logins_password_is_no_argument() {
+    let database = common::new_database().await;
+    let key = key();
+    let home = home();
+    let data = home.path().join("data");
+    let made = [
+        ("DATABASE_URL", database.app_url.as_str()),
+        ("DATABASE_OWNER_URL", &database.owner_url),
+        ("SEALPORT_MASTER_KEY", &key),
+    ];
+    let mut first = sealport(
+        &["user", "add", "ann@example.org", "--password-stdin"],
+        &data,
+        &made,
+    );
+    let first = fed(&mut first, "correct horse battery").await;
+    assert!(first.status.success(), "{}", words(&first.stderr));
+
+    let with_password = |url: &str| url.replacen('@', ":hunter-of-old@", 1);
+    let (app, owner) = (
+        with_password(&database.app_url),
+        with_password(&database.owner_url),
+    );
+    let queried = format!("{}&password=hunter-of-old", database.app_url);
+    let equals = format!("--database-url={app}");
+    for (flags, named) in [
+        (&["--database-url", app.as_str()][..], "DATABASE_URL"),
+        (&["--database-url", &queried], "DATABASE_URL"),
+        (&[equals.as_str()], "DATABASE_URL"),
+        (
+            &[
+                "--database-url",
+                &database.app_url,
+                "--database-owner-url",
+                &owner,
+            ],
+            "DATABASE_OWNER_URL",
+        ),
+    ] {
+        for command in [&["serve"][..], &["key", "status"], &["audit", "verify"]] {
+            let refused = ended(sealport(&[command, flags].concat(), &data, &made)).await;
+            let told = words(&refused.stderr);
+            assert_eq!(
+                refused.status.code(),
+                Some(2),
+                "{command:?} {flags:?}: {told}"
+            );
+            assert!(
+                told.contains(&format!("variable {named} ")),
+                "{flags:?}: {told}"
+            );
+            assert!(!told.contains("hunter-of-old"), "{flags:?}: {told}");
+            assert_eq!(words(&refused.stdout), "");
+        }
+    }
+    // A flag without one, and a variable with one, are as good as ever.
+    let flags = [
+        "--database-url",
+        &database.app_url,
+        "--database-owner-url",
+        &database.owner_url,
+    ];
+    let by_flag = sealport(
+        &[&["key", "status"][..], &flags].concat(),
+        &data,
+        &made[2..],
+    );
+    let by_variable = sealport(
+        &["key", "status"],
+        &data,
+        &[
+            ("DATABASE_URL", app.as_str()),
+            ("DATABASE_OWNER_URL", &owner),
+            made[2],
+        ],
+    );
+    for command in [by_flag, by_variable] {
+        let done = ended(command).await;
+        assert!(done.status.success(), "{}", words(&done.stderr));
+    }
+}
+
+/// Starts it with this line on standard input, and waits for its end.
+async fn fed(command: &mut Command, line: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(format!("{line}\n").as_bytes())
+        .await
+        .unwrap();
+    drop(stdin);
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    ended.expect("it did not end").unwrap()
+}
+
+/// All that lies below a directory.
+fn below(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        found.push(path.display().to_string());
+        if path.is_dir() {
+            found.extend(below(&path));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_command_in_the_wrong_directory_makes_nothing_there_and_says_where_it_looked() {
+    let recipient = age::x25519::Identity::generate().to_public().to_string();
+    let empty = home();
+    let lived_in = home();
+    // As other programs lay theirs out.
+    fs::create_dir_all(lived_in.path().join("data/postgres/pgdata")).unwrap();
+    fs::write(lived_in.path().join("data/numbers.csv"), "1,2\n").unwrap();
+    let run = |at: &TempDir, arguments: &[&str]| {
+        let mut command = sealport(arguments, Path::new("unused"), &[]);
+        command.current_dir(at.path()).env_remove("SEALPORT_DATA");
+        command
+    };
+    for at in [&empty, &lived_in] {
+        let before = below(at.path());
+        let place = fs::canonicalize(at.path()).unwrap().join("data");
+        for arguments in [
+            &["backup", "a.age", "--recipient", &recipient][..],
+            &["key", "status"],
+            &["key", "rotate"],
+            &["key", "rotate", "--data-keys"],
+            &["key", "rotate", "--data-keys-after", "30"],
+            &["key", "split"],
+            &["key", "join", "--rehearse"],
+            &["audit", "verify"],
+            &["audit", "verify", "--file", "old.jsonl"],
+            &["audit", "export", "--before", "2027-01-01", "old.jsonl"],
+            &["audit", "drop", "--exported", "old.jsonl"],
+        ] {
+            let refused = ended(run(at, arguments)).await;
+            let told = words(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {told}");
+            for expected in ["SEALPORT_DATA", "sealport serve", place.to_str().unwrap()] {
+                assert!(told.contains(expected), "{arguments:?}: {told}");
+            }
+            assert_eq!(words(&refused.stdout), "", "{arguments:?}");
+            assert_eq!(below(at.path()), before, "{arguments:?}");
+        }
+    }
+    // The first account makes an installation, and there all of them work.
+    let mut add = run(
+        &empty,
+        &["user", "add", "ann@example.org", "--password-stdin"],
+    );
+    let added = fed(&mut add, "correct horse battery").await;
+    assert!(added.status.success(), "{}", words(&added.stderr));
+    assert!(empty.path().join("data/master.key").exists());
+    for arguments in [
+        &["backup", "a.age", "--recipient", &recipient][..],
+        &["key", "status"],
+        &["audit", "verify"],
+    ] {
+        let done = ended(run(&empty, arguments)).await;
+        assert!(
+            done.status.success(),
+            "{arguments:?}: {}",
+            words(&done.stderr)
+        );
+    }
+    assert!(empty.path().join("a.age").exists());
+}
+
 async fn as_admin(cluster: &TestCluster, database: &str, statements: &str) {
     let mut admin = cluster.admin_options(database).connect().await.unwrap();
     // One by one: a database is not made within several.

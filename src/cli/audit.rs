@@ -1,19 +1,20 @@
 //! `sealport audit`: whether the record is as it was sealed, and its oldest part as a file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::config::{DatabaseArgs, Opened};
+use super::config::DatabaseArgs;
+use super::opened::{Opened, with_store};
 use crate::store::chain::Link;
 use crate::store::chain_check::ChainReport;
-use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
+use crate::store::unfinished::Unfinished;
 
 #[derive(Subcommand)]
 pub enum AuditCommand {
@@ -55,10 +56,10 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             file,
             database,
         } => {
-            let opened = open(&database).await?;
-            let report = verified(&opened, link, file.as_deref()).await;
-            opened.close().await?;
-            let report = report?;
+            let report = with_store(&database, Opening::Command, async |opened| {
+                verified(opened, link, file.as_deref()).await
+            })
+            .await?;
             said(&report, file.as_deref())?;
             whole(&report)
         }
@@ -67,18 +68,17 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             file,
             database,
         } => {
-            let opened = open(&database).await?;
-            let done = exported(&opened, before, &file).await;
-            opened.close().await?;
-            let report = done?;
-            said(&report, Some(&file))?;
-            whole(&report)
+            let report = with_store(&database, Opening::Command, async |opened| {
+                exported(opened, before, &file).await
+            })
+            .await?;
+            said(&report, Some(&file))
         }
         AuditCommand::Drop { exported, database } => {
-            let opened = open(&database).await?;
-            let done = dropped(&opened, &exported).await;
-            opened.close().await?;
-            let report = done?;
+            let report = with_store(&database, Opening::Command, async |opened| {
+                dropped(opened, &exported).await
+            })
+            .await?;
             whole(&report)?;
             writeln!(
                 std::io::stdout(),
@@ -90,11 +90,6 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-async fn open(database: &DatabaseArgs) -> anyhow::Result<Opened> {
-    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    database.open(&data, false).await
 }
 
 async fn verified(
@@ -113,23 +108,28 @@ async fn exported(
     before: OffsetDateTime,
     path: &Path,
 ) -> anyhow::Result<ChainReport> {
-    let named = || format!("{} cannot be written", path.display());
+    let unwritten = || format!("{} was not written", path.display());
     // Never over another file. Whoever may read the record may be fewer than may read this directory.
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(named)?;
+    let (unfinished, file) = Unfinished::begin(path)
+        .map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                anyhow!("a file of this name is there already. Take another name")
+            }
+            _ => anyhow::Error::from(error),
+        })
+        .with_context(unwritten)?;
     let mut out = BufWriter::new(file);
-    if let Err(error) = opened.db.audit_export(before, &mut out).await {
-        let _ = std::fs::remove_file(path);
-        return Err(error.into());
-    }
-    let file = out.into_inner().with_context(named)?;
-    file.sync_all().with_context(named)?;
+    let exported = opened.db.audit_export(before, &mut out).await;
+    exported.with_context(unwritten)?;
+    let file = out.into_inner().map_err(|error| error.into_error());
+    file.and_then(|file| file.sync_all())
+        .with_context(unwritten)?;
     // What counts is what can be read again.
-    Ok(opened.db.audit_verify_file(read(path)?, None).await?)
+    let written = read(unfinished.path())?;
+    let report = opened.db.audit_verify_file(written, None).await?;
+    whole(&report).with_context(unwritten)?;
+    unfinished.keep().with_context(unwritten)?;
+    Ok(report)
 }
 
 async fn dropped(opened: &Opened, path: &Path) -> anyhow::Result<ChainReport> {

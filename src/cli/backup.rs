@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,10 +12,11 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::config::{DatabaseArgs, PassphraseArgs};
+use super::opened::with_store;
 use crate::store::backup::{
     self, Closed, Decrypted, Header, LEFT_OUT, Lock, PASSPHRASE_MIN_CHARS, Restored,
 };
-use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 use crate::store::{Damage, Db};
 
 /// The longest passphrase and the longest file with identities that are read, in bytes.
@@ -41,7 +43,7 @@ pub struct RestoreArgs {
     /// The backup.
     file: PathBuf,
 
-    /// A file with the age identity that the backup was encrypted to.
+    /// A file with the age identity that the backup was encrypted to, mode 0600.
     #[arg(long, conflicts_with_all = ["passphrase_stdin", "passphrase_file"])]
     identity: Option<PathBuf>,
 
@@ -57,23 +59,19 @@ pub async fn take(args: BackupArgs) -> anyhow::Result<()> {
         Some(recipient) => Lock::recipient(recipient)?,
         None => Lock::Passphrase(new_passphrase(&args.passphrase)?),
     };
-    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
-    let opened = args.database.open(&data, false).await?;
-    let begun = Instant::now();
-    let taken = opened.db.backup(&args.file, &lock).await;
-    opened.db.close().await;
-    if let Some(embedded) = opened.embedded {
-        embedded.stop().await?;
-    }
-    let taken = taken?;
+    let (taken, secs) = with_store(&args.database, Opening::Command, async |opened| {
+        let begun = Instant::now();
+        let taken = opened.db.backup(&args.file, &lock).await?;
+        Ok((taken, begun.elapsed().as_secs_f64()))
+    })
+    .await?;
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "Backed up to {}: {}, {} bytes. Read back and verified, in {:.1} s.",
+        "Backed up to {}: {}, {} bytes. Read back and verified, in {secs:.1} s.",
         args.file.display(),
         contents(&taken.header),
-        taken.file_bytes,
-        begun.elapsed().as_secs_f64()
+        taken.file_bytes
     )?;
     let left_out: Vec<String> = LEFT_OUT
         .iter()
@@ -92,7 +90,7 @@ pub async fn take(args: BackupArgs) -> anyhow::Result<()> {
 /// Brings a backup back into an empty database that no server uses.
 pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     let input = opened(&args)?;
-    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
+    let data = args.database.data_dir(Opening::Server)?;
     // No server of this directory runs meanwhile, or starts.
     let _lock = data.lock_for_server()?;
     let keys = args.database.keys(&data)?;
@@ -192,11 +190,10 @@ fn opened(args: &RestoreArgs) -> anyhow::Result<Decrypted> {
             "This backup was encrypted to a recipient. Give the file with its identity by --identity."
         );
     };
-    let text = read_bounded(
-        fs::File::open(path)
-            .with_context(|| format!("The identity file {} cannot be read", path.display()))?,
-        IDENTITIES_MAX_BYTES,
-    )?;
+    let cannot = || format!("The identity file {} cannot be read", path.display());
+    let file = fs::File::open(path).with_context(cannot)?;
+    closed_to_others("identity file", path, &file)?;
+    let text = read_bounded(file, IDENTITIES_MAX_BYTES).with_context(cannot)?;
     let identities: Vec<SecretString> = text
         .lines()
         .map(str::trim)
@@ -240,11 +237,9 @@ fn given(args: &PassphraseArgs) -> anyhow::Result<Option<SecretString>> {
                 path.display()
             )
         };
-        read_bounded(
-            fs::File::open(path).with_context(cannot)?,
-            PASSPHRASE_MAX_BYTES,
-        )
-        .with_context(cannot)?
+        let file = fs::File::open(path).with_context(cannot)?;
+        closed_to_others("passphrase file", path, &file)?;
+        read_bounded(file, PASSPHRASE_MAX_BYTES).with_context(cannot)?
     } else {
         return Ok(None);
     };
@@ -253,6 +248,23 @@ fn given(args: &PassphraseArgs) -> anyhow::Result<Option<SecretString>> {
         bail!("The passphrase is empty.");
     }
     Ok(Some(SecretString::from(line)))
+}
+
+/// Errors: a file that opens backups can be read or changed by others, as for the master key's. A pipe is read once, by us.
+fn closed_to_others(what: &str, path: &Path, file: &fs::File) -> anyhow::Result<()> {
+    // Asked of the open file, so that what was checked is what is read.
+    let metadata = file
+        .metadata()
+        .with_context(|| format!("The {what} {} cannot be read", path.display()))?;
+    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+        bail!(
+            "The {what} {} can be read by others (mode {:04o}). Close it with: chmod 600 {}",
+            path.display(),
+            metadata.mode() & 0o7777,
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 fn asked(prompt: &str) -> anyhow::Result<SecretString> {

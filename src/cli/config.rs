@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
 use crate::store::data_dir::DataDir;
-use crate::store::db::{DatabaseConfig, Db, KeySource, OwnerLogin};
+use crate::store::db::{DatabaseConfig, KeySource};
 use crate::store::embedded::Embedded;
 
 /// Where the data is, and how it is reached: for the server and for commands on its host.
@@ -21,7 +22,7 @@ pub struct DatabaseArgs {
     #[arg(long = "data", env = "SEALPORT_DATA", default_value = "./data")]
     pub data: PathBuf,
 
-    /// A PostgreSQL 14 or newer to use rather than the embedded one.
+    /// A PostgreSQL 14 or newer to use rather than the embedded one. As a flag it holds no password.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
 
@@ -32,25 +33,6 @@ pub struct DatabaseArgs {
     /// A file with master keys, mode 0600. Absent: master.key in the data directory, made at the first start.
     #[arg(long, env = "SEALPORT_MASTER_KEY_FILE")]
     master_key_file: Option<PathBuf>,
-}
-
-/// The store, opened, with the database that came with it.
-pub struct Opened {
-    pub db: Db,
-    pub embedded: Option<Embedded>,
-    /// For what only the tables' owner may do.
-    pub owner: OwnerLogin,
-}
-
-impl Opened {
-    /// Ends what a command opened, beside a server or without one.
-    pub async fn close(self) -> anyhow::Result<()> {
-        self.db.close().await;
-        if let Some(embedded) = self.embedded {
-            embedded.stop().await?;
-        }
-        Ok(())
-    }
 }
 
 impl DatabaseArgs {
@@ -73,7 +55,7 @@ impl DatabaseArgs {
         })
     }
 
-    /// Where the database is; the embedded one is started. `serving` as in [`DatabaseArgs::open`].
+    /// Where the database is; the embedded one is started. `serving`: it belongs to this process and is watched over.
     pub async fn place(
         &self,
         data: &DataDir,
@@ -107,29 +89,51 @@ impl DatabaseArgs {
             }
         })
     }
+}
 
-    /// Opens the store. `serving`: the embedded database belongs to this process and is watched over.
-    pub async fn open(&self, data: &DataDir, serving: bool) -> anyhow::Result<Opened> {
-        let keys = self.keys(data)?;
-        let (config, embedded) = self.place(data, serving).await?;
-        let owner = config.owner_login();
-        match Db::open(config, keys).await {
-            Ok(db) => Ok(Opened {
-                db,
-                embedded,
-                owner,
-            }),
-            Err(error) => {
-                if let Some(embedded) = embedded {
-                    let _ = embedded.stop().await;
-                }
-                let error = anyhow::Error::from(error);
-                Err(match self.database_url {
-                    Some(_) => error.context("The database of DATABASE_URL cannot be used"),
-                    None => error,
-                })
-            }
+/// What may hold a login's password: the arguments of [`DatabaseArgs`], and their variables.
+const LOGINS: [(&str, &str, &str); 2] = [
+    ("database_url", "--database-url", "DATABASE_URL"),
+    (
+        "database_owner_url",
+        "--database-owner-url",
+        "DATABASE_OWNER_URL",
+    ),
+];
+
+/// Errors: a flag holds a login's password, as a sentence without it. A command line is read by everybody on the machine.
+pub fn refuse_passwords_in_flags(command_line: &ArgMatches) -> Result<(), String> {
+    let mut matches = command_line;
+    while let Some((_, inner)) = matches.subcommand() {
+        matches = inner;
+    }
+    for (argument, flag, variable) in LOGINS {
+        // Asked first: of a command without this argument clap answers by a panic.
+        let is_flag = matches.try_contains_id(argument).unwrap_or(false)
+            && matches.value_source(argument) == Some(ValueSource::CommandLine);
+        if is_flag
+            && matches
+                .get_one::<SecretString>(argument)
+                .is_some_and(has_password)
+        {
+            return Err(format!(
+                "{flag} takes no password: a command line is read by everybody on the machine. Give this URL in the \
+                 variable {variable} instead; if others use this machine, change the password."
+            ));
         }
+    }
+    Ok(())
+}
+
+fn has_password(url: &SecretString) -> bool {
+    use secrecy::ExposeSecret;
+    let text = url.expose_secret();
+    match Url::parse(text) {
+        Ok(url) => {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+        }
+        // As with a slash in a password that was not escaped.
+        Err(_) => text.contains('@'),
     }
 }
 
@@ -149,7 +153,7 @@ pub struct PassphraseArgs {
     #[arg(long, conflicts_with = "passphrase_file")]
     pub passphrase_stdin: bool,
 
-    /// A file whose first line is the passphrase.
+    /// A file whose first line is the passphrase, mode 0600.
     #[arg(long, env = "SEALPORT_BACKUP_PASSPHRASE_FILE")]
     pub passphrase_file: Option<PathBuf>,
 }

@@ -116,7 +116,7 @@ fn free(check: &'static str, path: &Path) -> Finding {
 /// What the store says. An embedded database that was never made is not made for this.
 async fn store(args: &DoctorArgs, data: &DataDir) -> anyhow::Result<Vec<Finding>> {
     let keys = args.database.keys(data)?;
-    if args.database.database_url.is_none() && !data.postgres_dir().exists() {
+    if args.database.database_url.is_none() && !data.holds_a_database() {
         return Ok(vec![Finding::to_do(
             "database",
             "There is none yet. Start `sealport serve` for a new installation, or bring one back by `sealport restore`.",

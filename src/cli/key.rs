@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use zeroize::Zeroizing;
 
-use super::config::{DatabaseArgs, Opened};
+use super::config::DatabaseArgs;
+use super::opened::with_store;
 use crate::store::Db;
-use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 use crate::store::key_status::KeysStatus;
 use crate::store::master_keys::MasterKeyNews;
 use crate::store::recovery::{self, SHARES_TEXT_LEN_BYTES};
@@ -248,12 +249,14 @@ pub async fn split(database: DatabaseArgs, shares: u8, threshold: u8) -> anyhow:
 
 /// Joins shares from standard input and prints the key alone; or, as a rehearsal, proves that it opens the store.
 pub async fn join(database: DatabaseArgs, rehearse: bool) -> anyhow::Result<()> {
-    let recovered = recovery::join(&shares_from_stdin()?)?;
     if !rehearse {
+        let recovered = recovery::join(&shares_from_stdin()?)?;
         writeln!(std::io::stdout(), "{}", recovered.text().expose_secret())?;
         return Ok(());
     }
-    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
+    // Before anybody types shares for nothing.
+    let data = database.data_dir(Opening::Command)?;
+    let recovered = recovery::join(&shares_from_stdin()?)?;
     let (config, embedded) = database.place(&data, false).await?;
     let rehearsed = recovered.rehearse(config).await;
     if let Some(embedded) = embedded {
@@ -294,19 +297,15 @@ fn shares_from_stdin() -> anyhow::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Opens the store, works on it, and closes it; beside a server that runs, or alone.
+/// What needs nothing but the store.
 async fn with(
     database: DatabaseArgs,
     work: impl AsyncFnOnce(&Db) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    let Opened { db, embedded, .. } = database.open(&data, false).await?;
-    let worked = work(&db).await;
-    db.close().await;
-    if let Some(embedded) = embedded {
-        embedded.stop().await?;
-    }
-    worked
+    with_store(&database, Opening::Command, async |opened| {
+        work(&opened.db).await
+    })
+    .await
 }
 
 fn count(number: impl TryInto<i64>, what: &str) -> String {

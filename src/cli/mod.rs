@@ -1,6 +1,7 @@
 //! The commands, one file a noun. `serve` composes the rooms; the others work beside it.
 
 pub mod config;
+mod opened;
 pub mod serve;
 
 pub mod audit;
@@ -11,8 +12,8 @@ pub mod user;
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use backup::{BackupArgs, RestoreArgs};
 use config::{DatabaseArgs, ServeArgs};
@@ -107,7 +108,7 @@ enum KeyCommand {
 /// Reads the command line and runs the command. The exit status is 0 when it was done, 1 when it was refused or failed,
 /// 2 when the command line is wrong.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match read() {
         Ok(cli) => cli,
         Err(error) => return misread(&error),
     };
@@ -139,6 +140,14 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => refused(&error),
     }
+}
+
+fn read() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    config::refuse_passwords_in_flags(&matches)
+        .map_err(|why| command.error(ErrorKind::ValueValidation, why))?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 async fn run_key(command: KeyCommand) -> anyhow::Result<()> {

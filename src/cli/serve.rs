@@ -20,7 +20,7 @@ use crate::deploy::{Deployer, DeployerConfig};
 use crate::doors;
 use crate::doors::web::{AppState, WebConfig};
 use crate::store::Db;
-use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 
 /// How long requests under way may take to end at a stop.
 const DRAIN_SECS: u64 = 10;
@@ -50,7 +50,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         .flatten_event(true)
         .init();
 
-    let data = DataDir::open(&args.database.data).context("SEALPORT_DATA cannot be used")?;
+    let data = args.database.data_dir(Opening::Server)?;
     let _lock = data.lock_for_server()?;
     let listener = TcpListener::bind(args.addr)
         .await
@@ -58,7 +58,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let listening = listener.local_addr()?;
     let public_url = args.checked_public_url(listening)?;
 
-    let opened = args.database.open(&data, true).await?;
+    let opened = args.database.open(&data, Opening::Server).await?;
     let db = opened.db.clone();
     announce_key(&db)?;
     let name = server_name(listening);

@@ -6,21 +6,18 @@ use anyhow::Context;
 use secrecy::SecretString;
 
 use super::config::DatabaseArgs;
+use super::opened::with_store;
 use crate::model::users::{Email, PASSWORD_MAX_BYTES};
-use crate::store::data_dir::DataDir;
+use crate::store::db::Opening;
 
 /// Makes an account; works while the server runs and when it does not.
 pub async fn add(email: &str, is_admin: bool, database: DatabaseArgs) -> anyhow::Result<()> {
     let email = Email::parse(email)?;
     let password = password_from_stdin()?;
-    let data = DataDir::open(&database.data).context("SEALPORT_DATA cannot be used")?;
-    let opened = database.open(&data, false).await?;
-    let made = opened.db.user_add(&email, &password, is_admin).await;
-    opened.db.close().await;
-    if let Some(embedded) = opened.embedded {
-        embedded.stop().await?;
-    }
-    let user = made?;
+    let user = with_store(&database, Opening::FirstCommand, async |opened| {
+        Ok(opened.db.user_add(&email, &password, is_admin).await?)
+    })
+    .await?;
     writeln!(
         std::io::stdout(),
         "Made an account for {} ({}{}).",

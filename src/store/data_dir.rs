@@ -18,6 +18,8 @@ pub const SOCKET_PATH_MAX_BYTES: usize = 107;
 /// Room that a runtime directory leaves for the name of a socket in it, its slash included.
 pub const SOCKET_NAME_MAX_BYTES: usize = 40;
 
+/// PostgreSQL's files, once they were all made.
+const CLUSTER: &str = "postgres/data";
 const NOTE: &str = "where-the-rest-is.txt";
 const BACK_REFERENCE: &str = "data-directory.txt";
 const SHARED_PLACES: &str = "/var/lib/sealport";
@@ -147,6 +149,19 @@ impl DataDir {
         };
         make_dir(&data.guests_dir(), traversable_mode(uid))?;
         Ok(data)
+    }
+
+    /// Whether there may be a database of ours below `path`, or at the place that a note there names. Makes nothing; what cannot be
+    /// looked at is left for [`DataDir::open`] to refuse.
+    pub fn may_hold_a_database(path: &Path) -> bool {
+        [CLUSTER, NOTE]
+            .iter()
+            .any(|name| !matches!(path.join(name).try_exists(), Ok(false)))
+    }
+
+    /// Whether a database of ours was ever made here.
+    pub fn holds_a_database(&self) -> bool {
+        !matches!(self.place.join(CLUSTER).try_exists(), Ok(false))
     }
 
     /// The data directory itself, as an absolute path without links.

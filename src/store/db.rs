@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
@@ -15,7 +15,7 @@ pub use super::key_source::{KeySource, new_key};
 use super::keys::Keys;
 use super::limits::{Floods, Turns};
 use super::sealer::LastSeen;
-use super::{Error, Result, passwords::Passwords, roles};
+use super::{Error, Result, passwords::Passwords, roles, steps};
 use crate::model::actors::{Actor, Caller, Job, Presented};
 use crate::model::audit::Action;
 
@@ -94,6 +94,17 @@ impl Mode {
     }
 }
 
+/// Who opens the store, and so what of it may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A server that starts: whatever is missing is made, and the tables are brought to the newest step.
+    Server,
+    /// A command that may be the first there is: an empty database is filled, and any other left at its step.
+    FirstCommand,
+    /// Any other command: neither tables nor a key are made. A server of another version may be using them.
+    Command,
+}
+
 /// The store: a pool of connections as the bound role, and the keys. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
@@ -123,14 +134,27 @@ impl fmt::Debug for Db {
 }
 
 impl Db {
-    /// Makes roles and tables where they are missing, proves that requests are bound by Row Level Security, and proves the master key.
-    /// Safe when two servers start at once. Errors: a sentence that says why the server must not start.
+    /// Opens it as a server does that starts. Safe when two start at once.
     pub async fn open(config: DatabaseConfig, source: KeySource) -> Result<Db> {
+        Db::open_for(Opening::Server, config, source).await
+    }
+
+    /// Makes what is missing and may be made, proves that requests are bound by Row Level Security, and proves the master key.
+    /// Errors: a sentence that says why the server must not start, or the command not run.
+    pub async fn open_for(
+        opening: Opening,
+        config: DatabaseConfig,
+        source: KeySource,
+    ) -> Result<Db> {
         let owner = config.owner.as_ref().unwrap_or(&config.app);
         let mut conn = roles::connect(owner).await?;
-        let prepared = async {
+        let prepared: Result<()> = async {
+            let migrates = migrates(opening, &mut conn).await?;
             roles::prepare(&mut conn, config.app.get_username()).await?;
-            migrate_to(&mut conn, None).await
+            if migrates {
+                steps::migrate_to(&mut conn, None).await?;
+            }
+            Ok(())
         }
         .await;
         roles::close(conn).await;
@@ -148,6 +172,9 @@ impl Db {
         };
         let operator = Caller::job(Job::Operator);
         let mut tx = begin(&pool, &operator).await?;
+        if opening == Opening::Command {
+            keyed(&mut tx).await?;
+        }
         let (keys, new_key_file) = Keys::establish(&mut tx, source).await?;
         if new_key_file.is_some() {
             audit::record(&mut tx, &operator, Entry::of(Action::KeyCreate)).await?;
@@ -270,6 +297,33 @@ impl Db {
     }
 }
 
+/// Whether the tables are made or brought forward now. Errors: they are of another step, which this opening leaves as it is.
+async fn migrates(opening: Opening, owner: &mut PgConnection) -> Result<bool> {
+    if opening == Opening::Server {
+        return Ok(true);
+    }
+    match steps::step_of(owner).await? {
+        None if opening == Opening::FirstCommand => Ok(true),
+        step => match steps::fits(step) {
+            Ok(_) => Ok(false),
+            Err(why) => Err(Error::broken(format!("The database {why}"))),
+        },
+    }
+}
+
+/// Errors: there is no master key in use, so that one would be made.
+async fn keyed(tx: &mut Transaction<'_, Postgres>) -> Result<()> {
+    let known = sqlx::query!("select fingerprint, state from master_keys")
+        .fetch_all(&mut **tx)
+        .await?;
+    if known.iter().any(|key| key.state == "active") {
+        return Ok(());
+    }
+    Err(Error::broken(
+        "The database has no master key yet: no server has started on it. Start `sealport serve`, which makes one.",
+    ))
+}
+
 async fn begin(pool: &PgPool, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
     let (actor, job, presented) = match &caller.actor {
         Actor::User(user) => (Some(user.id), None, None),
@@ -340,24 +394,6 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// What the tables went through, oldest first.
-pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
-
-/// Brings the tables to a step, or to the newest.
-pub(super) async fn migrate_to(owner: &mut sqlx::PgConnection, step: Option<i64>) -> Result<()> {
-    use sqlx::migrate::MigrateError;
-    // sqlx takes an advisory lock, so a second server waits and then finds nothing to do.
-    MIGRATIONS
-        .run_direct(step, owner, false)
-        .await
-        .map_err(|error| match error {
-            MigrateError::VersionMissing(version) => Error::broken(format!(
-                "The database was brought to step {version} by a newer Sealport; this one is too old for it."
-            )),
-            error => Error::caused("The database could not be brought up to date.", error),
-        })
 }
 
 async fn pool(config: &DatabaseConfig) -> Result<PgPool> {

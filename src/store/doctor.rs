@@ -1,12 +1,12 @@
 //! What `sealport doctor` asks of the database and the keys. It changes nothing: no role, no table, no key is made.
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, PgConnection};
 use time::OffsetDateTime;
 
-use super::db::{DatabaseConfig, Db, KeySource, MIGRATIONS, Mode};
+use super::db::{DatabaseConfig, Db, KeySource, Mode};
 use super::keys::Keys;
-use super::{Error, Result, roles};
+use super::{Error, Result, roles, steps};
 use crate::model::findings::Finding;
 
 /// Ends of secrets, tokens and holds are told by the database's clock, and shown by the machine's.
@@ -102,41 +102,16 @@ async fn connect(check: &'static str, options: &PgConnectOptions) -> Result<PgCo
 }
 
 async fn step(conn: &mut PgConnection) -> Result<Finding> {
-    let newest = MIGRATIONS
-        .iter()
-        .map(|step| step.version)
-        .max()
-        .unwrap_or(0);
     let server: String =
         sqlx::query_scalar!(r#"select current_setting('server_version') as "version!""#)
             .fetch_one(&mut *conn)
             .await?;
-    let migrated =
-        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "there!""#)
-            .fetch_one(&mut *conn)
-            .await?;
-    let at: Option<i64> = if migrated {
-        let at = "select max(version) from _sqlx_migrations where success";
-        sqlx::query_scalar(AssertSqlSafe(at))
-            .fetch_one(conn)
-            .await?
-    } else {
-        None
-    };
-    match at {
-        Some(at) if at == newest => Ok(Finding::ok(
+    match steps::fits(steps::step_of(conn).await?) {
+        Ok(at) => Ok(Finding::ok(
             "database",
             format!("PostgreSQL {server}, at step {at}"),
         )),
-        Some(at) if at > newest => Err(Error::broken(format!(
-            "It was brought to step {at} by a newer Sealport, and this one knows {newest}. Use the newer one."
-        ))),
-        Some(at) => Err(Error::broken(format!(
-            "It is at step {at}, and this Sealport wants {newest}. Start `sealport serve`, which brings it there."
-        ))),
-        None => Err(Error::broken(
-            "It is empty. Start `sealport serve` for a new installation, or bring one back by `sealport restore`.",
-        )),
+        Err(why) => Err(Error::broken(format!("It {why}"))),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod recovery;
 mod roles;
 pub mod rotation;
 pub mod servers;
+mod steps;
 mod wrapped_keys;
 
 pub mod activity;
@@ -71,6 +72,7 @@ pub mod backup;
 mod damage;
 pub mod doctor;
 mod key_backup;
+pub mod unfinished;
 
 pub use damage::Damage;
 pub use db::{DatabaseConfig, Db, KeySource, Mode, OwnerLogin, new_key};

@@ -1,10 +1,16 @@
 //! What `sealport doctor` says, line by line, with damage and without.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
 
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 
-use crate::common::new_database;
+use crate::common::{left_out, new_database};
 use crate::program::{Place, emptied, ended, said, start};
 use crate::world::World;
 
@@ -153,4 +159,92 @@ async fn what_keeps_it_from_looking_on_is_said_and_nothing_is_made() {
     let (lines, _) = looked(absent).await;
     assert_line(&lines, "data directory", "to-do", "SEALPORT_DATA");
     assert!(!place.file("not-there").exists());
+}
+
+/// A shell under another file name, that runs this and says `up` before it waits for its end.
+async fn shell(program: &Path, uid: Option<u32>, script: &str, rest: &[&str]) -> (Child, i32) {
+    if !program.exists() {
+        fs::copy("/bin/sh", program).unwrap();
+        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = std::process::Command::new(program);
+    command.args(["-c", script]).args(rest).current_dir("/");
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid);
+    }
+    up(command).await
+}
+
+/// Starts it, and waits for a line with the process id that is asked about.
+async fn up(command: std::process::Command) -> (Child, i32) {
+    let mut child = Command::from(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().expect("it ended");
+    (child, line.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_left_guest_is_named_whatever_it_calls_itself_and_cannot_write_to_the_terminal() {
+    let place = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let guests = place.path().join("guests");
+    let guests_text = guests.to_str().unwrap();
+    let orphans = || sealport::deploy::sandbox::orphans(&guests).says;
+    let (server, guest) = (place.path().join("sealport"), place.path().join("bwrap"));
+    let waits = "echo $$; read -r _";
+    // A guest by its start, named as these are; `true` keeps the shell above it in its place.
+    let with_guest = format!("'{}' -c '{waits}' {guests_text}; true", guest.display());
+
+    let (_alone, alone) = shell(&guest, None, waits, &[guests_text]).await;
+    let (_held, held) = shell(&server, None, &with_guest, &[]).await;
+    let told = orphans();
+    assert!(told.contains(&format!("{alone} (bwrap)")), "{told}");
+    assert!(
+        !told.contains(&format!("{held} (")),
+        "it has its Sealport: {told}"
+    );
+
+    // What lives in a user namespace of its own is no Sealport of ours.
+    let mut deceiver = std::process::Command::new("unshare");
+    deceiver
+        .args(["--user", "--map-root-user", "--"])
+        .arg(&server)
+        .args(["-c", &with_guest]);
+    let may = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "true"])
+        .output()
+        .is_ok_and(|tried| tried.status.success());
+    if may {
+        let (_deceiver, below) = up(deceiver).await;
+        let told = orphans();
+        assert!(told.contains(&format!("{below} (bwrap)")), "{told}");
+    } else {
+        left_out::say("a guest in a user namespace that calls itself sealport: none can be made");
+    }
+
+    if !rustix::process::geteuid().is_root() {
+        left_out::say("a guest by its id that calls itself sealport: only root gives ids");
+        return;
+    }
+    // By its id; below it one that is a guest by its start.
+    let renamed = |name: &str| format!("printf '{name}' > /proc/self/comm; {waits}");
+    let uid = |more| Some(sealport::deploy::sandbox::FIRST_GUEST_ID + 90_000 + more);
+    let (_named, named) = shell(&guest, uid(1), &renamed("sealport"), &[]).await;
+    let (_above, below) = shell(&server, uid(2), &with_guest, &[]).await;
+    let (_raw, raw) = shell(&guest, uid(3), &renamed(r"\033[2J\377)("), &[]).await;
+    let told = orphans();
+    assert!(told.contains(&format!("{named} (sealport)")), "{told}");
+    assert!(told.contains(&format!("{below} (bwrap)")), "{told}");
+    assert!(
+        told.contains(&format!("{raw} (\\u{{1b}}[2J\u{fffd})()")),
+        "{told}"
+    );
+    assert!(!told.contains('\u{1b}'), "{told:?}");
 }

@@ -1,9 +1,10 @@
 //! A backup of an older Sealport: its rows go into tables as they were then, and these then go the way of any other.
 
+use sealport::store::{DatabaseConfig, Db, KeySource};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use crate::common::new_database;
-use crate::program::{PASSPHRASE, Place, column, emptied, said, sql};
+use crate::common::{TestDatabase, new_database};
+use crate::program::{PASSPHRASE, Place, column, emptied, key, refused, said, sql};
 use crate::world::World;
 
 /// Before backups were there at all.
@@ -66,7 +67,7 @@ async fn an_older_backup_is_loaded_at_its_own_step_and_then_brought_forward() {
 }
 
 /// A backup of this database, made by hand.
-async fn made(older: &crate::common::TestDatabase, fingerprint: &str, canary: &str) -> Vec<u8> {
+async fn made(older: &TestDatabase, fingerprint: &str, canary: &str) -> Vec<u8> {
     use sha2::Digest;
     let mut tables = Vec::new();
     let mut lines = String::new();
@@ -125,7 +126,7 @@ async fn a_newer_backup_is_refused() {
     recipient.set_work_factor(10);
     std::fs::write(&file, age::encrypt(&recipient, newer.as_bytes()).unwrap()).unwrap();
     let target = new_database().await;
-    let told = crate::program::refused(&place.restore(&target, &file).await);
+    let told = refused(&place.restore(&target, &file).await);
     assert!(told.contains("newer one"), "{told}");
     let mut admin = target.admin_options.connect().await.unwrap();
     let owners: i64 = sqlx::query_scalar(AssertSqlSafe("select count(*) from owners"))
@@ -133,4 +134,110 @@ async fn a_newer_backup_is_refused() {
         .await
         .unwrap();
     assert_eq!(owners, 0);
+}
+
+/// The newest step that a database went through.
+async fn step(database: &TestDatabase) -> String {
+    let steps = column(database, "select max(version)::text from _sqlx_migrations").await;
+    steps.into_iter().next().unwrap()
+}
+
+#[tokio::test]
+async fn only_a_server_brings_an_older_database_forward() {
+    let place = Place::new();
+    let steps = sqlx::migrate!();
+    let mut versions: Vec<i64> = steps.iter().map(|step| step.version).collect();
+    versions.sort_unstable();
+    let (newest, before) = (versions[versions.len() - 1], versions[versions.len() - 2]);
+    let database = new_database().await;
+    emptied(&database).await;
+    let mut owner = database.owner_options.connect().await.unwrap();
+    steps
+        .run_direct(Some(before), &mut owner, false)
+        .await
+        .unwrap();
+
+    let backup = ["backup", "a.age", "--passphrase-stdin"];
+    let add = ["user", "add", "ann@example.org", "--password-stdin"];
+    for arguments in [
+        &backup[..],
+        &add,
+        &["key", "status"],
+        &["key", "split"],
+        &["audit", "verify"],
+    ] {
+        let told = refused(&place.run(&database, arguments).await);
+        for expected in [
+            format!("at step {before}"),
+            format!("wants {newest}"),
+            String::from("sealport serve"),
+        ] {
+            assert!(told.contains(&expected), "{arguments:?}: {told}");
+        }
+        assert_eq!(step(&database).await, before.to_string(), "{arguments:?}");
+    }
+    assert_eq!(place.files(), [""; 0]);
+
+    let config = DatabaseConfig::new(
+        database.app_options.clone(),
+        Some(database.owner_options.clone()),
+    );
+    let server = Db::open(config, KeySource::Variable(key().into())).await;
+    server.unwrap().close().await;
+    assert_eq!(step(&database).await, newest.to_string());
+    for arguments in [&add[..], &backup, &["key", "status"]] {
+        let done = place.run(&database, arguments).await;
+        assert!(done.status.success(), "{}", said(&done.stderr));
+    }
+
+    // A newer one is for the newer program, as it is for a server.
+    sql(
+        &database,
+        &format!(
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values ({}, 'of tomorrow', true, '', 0)",
+            newest + 1
+        ),
+    )
+    .await;
+    for arguments in [&add[..], &["key", "status"]] {
+        let told = refused(&place.run(&database, arguments).await);
+        assert!(
+            told.contains("by a newer Sealport"),
+            "{arguments:?}: {told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_empty_database_is_filled_by_the_first_account_and_by_no_other_command() {
+    let place = Place::new();
+    let database = new_database().await;
+    // First with its tables and no key, as when the first start was cut short; then with nothing.
+    for expected in ["no master key", "empty"] {
+        let tables = "select count(*)::text from pg_tables where schemaname = 'public'";
+        let before = column(&database, tables).await;
+        for arguments in [
+            &["backup", "a.age", "--passphrase-stdin"][..],
+            &["key", "split"],
+            &["audit", "verify"],
+        ] {
+            let mut command = place.command(&database, arguments);
+            command.env_remove("SEALPORT_MASTER_KEY");
+            let child = crate::program::start(command, PASSPHRASE).await;
+            let told = refused(&crate::program::ended(child).await);
+            assert!(
+                told.contains(expected) && told.contains("sealport serve"),
+                "{arguments:?}: {told}"
+            );
+            assert!(!place.file("data/master.key").exists(), "{arguments:?}");
+        }
+        assert_eq!(column(&database, tables).await, before);
+        emptied(&database).await;
+    }
+    let add = ["user", "add", "ann@example.org", "--password-stdin"];
+    let added = place.run(&database, &add).await;
+    assert!(added.status.success(), "{}", said(&added.stderr));
+    let status = place.run(&database, &["key", "status"]).await;
+    assert!(status.status.success(), "{}", said(&status.stderr));
 }

@@ -1,5 +1,6 @@
 //! What a backup and a restore refuse, and what they leave behind when they end half-way.
 
+use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
@@ -166,7 +167,7 @@ async fn a_backup_to_a_recipient_opens_with_its_identity_alone() {
     );
     for (name, identity) in [("own.txt", &own), ("other.txt", &other)] {
         let text = format!("# a comment\n{}\n", identity.to_string().expose_secret());
-        std::fs::write(place.file(name), text).unwrap();
+        written(&place, name, &text, 0o600);
     }
     let target = new_database().await;
     for (arguments, expected) in [
@@ -195,6 +196,75 @@ async fn a_backup_to_a_recipient_opens_with_its_identity_alone() {
         )
         .await;
     assert!(refused(&none).contains("no age recipient"));
+}
+
+/// Makes a file of exactly this mode.
+fn written(place: &Place, name: &str, text: &str, mode: u32) {
+    let path = place.file(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passphrase_or_an_identity_that_others_can_read_is_refused() {
+    let world = World::new().await;
+    let place = Place::new();
+    let identity = x25519::Identity::generate();
+    let to = identity.to_public().to_string();
+    let secret = identity.to_string();
+    written(&place, "words", PASSPHRASE, 0o600);
+    for arguments in [
+        ["backup", "to.age", "--recipient", &to],
+        ["backup", "a.age", "--passphrase-file", "words"],
+    ] {
+        let made = place.run(&world.database, &arguments).await;
+        assert!(made.status.success(), "{}", said(&made.stderr));
+    }
+    let target = new_database().await;
+    for mode in [0o644, 0o640, 0o602] {
+        written(&place, "words", PASSPHRASE, mode);
+        written(&place, "identity", secret.expose_secret(), mode);
+        for (database, arguments) in [
+            (
+                &world.database,
+                ["backup", "b.age", "--passphrase-file", "words"],
+            ),
+            (&target, ["restore", "a.age", "--passphrase-file", "words"]),
+            (&target, ["restore", "to.age", "--identity", "identity"]),
+        ] {
+            let told = refused(&place.run(database, &arguments).await);
+            let mode = format!("can be read by others (mode {mode:04o})");
+            let mend = format!("chmod 600 {}", arguments[3]);
+            assert!(
+                told.contains(&mode) && told.contains(&mend),
+                "{arguments:?}: {told}"
+            );
+        }
+    }
+    assert!(!place.file("b.age").exists());
+    let owners = "select count(*)::text from owners";
+    assert_eq!(column(&target, owners).await, ["0"]);
+
+    // Nobody reads a pipe but who it was made for, whatever its mode.
+    let piped = ["backup", "c.age", "--passphrase-file", "/dev/stdin"];
+    let made = place.run(&world.database, &piped).await;
+    assert!(made.status.success(), "{}", said(&made.stderr));
+    let pipe = place.file("pipe");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::Mode::from_raw_mode(0o644),
+    )
+    .unwrap();
+    std::fs::set_permissions(&pipe, Permissions::from_mode(0o644)).unwrap();
+    let feeding = tokio::task::spawn_blocking(move || {
+        let mut end = std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        end.write_all(PASSPHRASE.as_bytes()).unwrap();
+    });
+    let from_pipe = ["restore", "c.age", "--passphrase-file", "pipe"];
+    let restored = place.run(&target, &from_pipe).await;
+    assert!(restored.status.success(), "{}", said(&restored.stderr));
+    feeding.await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The record's chain: what is sealed when, and that every change to it is found, whoever made it.
 
 use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
 use sealport::model::actors::{Actor, Caller, Job, Origin};
@@ -929,17 +931,21 @@ async fn an_owner_and_whoever_acted_find_the_row_and_nobody_else() {
 
 /// The program itself, as an operator calls it.
 fn sealport(database: &TestDatabase, place: &std::path::Path, args: &[&str]) -> Output {
+    command(database, place, args).output().unwrap()
+}
+
+fn command(database: &TestDatabase, place: &std::path::Path, args: &[&str]) -> Command {
     use secrecy::ExposeSecret;
-    Command::new(env!("CARGO_BIN_EXE_sealport"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sealport"));
+    command
         .arg("audit")
         .args(args)
         .env_clear()
         .env("SEALPORT_DATA", place)
         .env("DATABASE_URL", &database.app_url)
         .env("DATABASE_OWNER_URL", &database.owner_url)
-        .env("SEALPORT_MASTER_KEY", key().expose_secret())
-        .output()
-        .unwrap()
+        .env("SEALPORT_MASTER_KEY", key().expose_secret());
+    command
 }
 
 #[tokio::test]
@@ -993,4 +999,66 @@ async fn the_command_tells_by_its_exit_status() {
         told.contains("in batch 3, is not as it was sealed"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn an_export_that_ends_half_way_leaves_no_file_of_its_name() {
+    let house = house().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("old.jsonl");
+    let day = tomorrow().date().to_string();
+    let export = ["export", "--before", &day, file.to_str().unwrap()];
+    // Files may grow by a few hundred bytes: then the kernel kills, or says that there is no more room.
+    let cut_short = |before: &str| {
+        let whole = command(&house.database, place.path(), &export);
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("{before} ulimit -f 1; exec \"$0\" \"$@\"")])
+            .arg(whole.get_program())
+            .args(whole.get_args())
+            .env_clear();
+        for (name, value) in whole.get_envs() {
+            shell.env(name, value.unwrap());
+        }
+        shell.output().unwrap()
+    };
+    let others = || {
+        let entries = std::fs::read_dir(place.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("old.jsonl"))
+            .count()
+    };
+    let killed = cut_short("");
+    assert_eq!(
+        killed.status.signal(),
+        Some(rustix::process::Signal::XFSZ.as_raw()),
+        "{}",
+        String::from_utf8_lossy(&killed.stderr)
+    );
+    assert!(!file.exists());
+    assert_eq!(others(), 1, "what is left has a name that says so");
+
+    let full = cut_short("trap '' XFSZ;");
+    let told = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{told}");
+    assert!(told.contains("old.jsonl"), "{told}");
+    assert_eq!(others(), 1, "of this one nothing stays");
+
+    // The next one is not kept from it, and is whole.
+    let done = sealport(&house.database, place.path(), &export);
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(0), "{told}");
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let whole = std::fs::read(&file).unwrap();
+    assert!(whole.len() > 1024);
+    let again = sealport(&house.database, place.path(), &export);
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(told.contains("is there already"), "{told}");
+    assert_eq!(std::fs::read(&file).unwrap(), whole);
+    assert_eq!(others(), 2);
 }

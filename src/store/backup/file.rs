@@ -1,17 +1,14 @@
 //! The file around a backup: encrypted in age's format (age-encryption.org/v1), whole or not there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient, scrypt, x25519};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::super::{Error, Result};
+use super::super::{Error, Result, unfinished};
 use super::lines::{self, Header};
 
 /// A passphrase can be tried offline by whoever has the file.
@@ -37,9 +34,9 @@ impl Lock {
     }
 }
 
-/// A backup on its way: under another name, removed unless it is kept.
+/// A backup on its way.
 pub(super) struct Unfinished {
-    path: PathBuf,
+    file: unfinished::Unfinished,
     last: PathBuf,
     /// Reads the file back: by the passphrase, or as a second recipient that is made for this file and forgotten with this.
     opener: Box<dyn Identity>,
@@ -51,78 +48,45 @@ pub(super) struct Locked(StreamWriter<BufWriter<File>>);
 impl Unfinished {
     /// Errors: there is a file of this name, or none can be made there.
     pub fn begin(last: &Path, lock: &Lock) -> Result<(Self, Locked)> {
-        if fs::symlink_metadata(last).is_ok() {
-            return Err(Error::broken(format!(
-                "{} is there already, and a backup is never written over another file. Take another name.",
-                last.display()
-            )));
-        }
-        let mut path = last.as_os_str().to_owned();
-        path.push(format!(".{}.unfinished", uuid::Uuid::now_v7().simple()));
+        let (file, out) = unfinished::Unfinished::begin(last).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                return Error::broken(format!(
+                    "{} is there already, and a backup is never written over another file. Take another name.",
+                    last.display()
+                ));
+            }
+            unwritten(last, error)
+        })?;
         let (recipients, opener) = keyed(lock);
-        let unfinished = Unfinished {
-            path: PathBuf::from(path),
-            last: last.to_owned(),
-            opener,
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished.path)
-            .map_err(|error| unfinished.failed(error))?;
         let out = Encryptor::with_recipients(recipients.iter().map(AsRef::as_ref))
             .map_err(|error| Error::caused("The backup could not be encrypted.", error))?
-            .wrap_output(BufWriter::new(file))
-            .map_err(|error| unfinished.failed(error))?;
-        Ok((unfinished, Locked(out)))
+            .wrap_output(BufWriter::new(out))
+            .map_err(|error| unwritten(last, error))?;
+        let last = last.to_owned();
+        Ok((Unfinished { file, last, opener }, Locked(out)))
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Reads all of it from the disk.
     pub fn check(&self) -> Result<Header> {
-        lines::check(Closed::find(&self.path)?.open(std::slice::from_ref(&self.opener))?)
+        lines::check(Closed::find(self.path())?.open(std::slice::from_ref(&self.opener))?)
     }
 
     /// Gives it its name.
     pub fn keep(self) -> Result<()> {
-        let renamed = renameat_with(CWD, &self.path, CWD, &self.last, RenameFlags::NOREPLACE);
-        match renamed.map_err(io::Error::from) {
-            // Not every file system knows how not to replace; whether it is there was asked before.
-            Err(error)
-                if error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
-                    || error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) =>
-            {
-                fs::rename(&self.path, &self.last)
-            }
-            renamed => renamed,
-        }
-        .and_then(|()| {
-            let folder = self
-                .last
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        })
-        .map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, error: io::Error) -> Error {
-        Error::caused(
-            format!("The backup {} could not be written.", self.last.display()),
-            error,
-        )
+        let Unfinished { file, last, .. } = self;
+        file.keep().map_err(|error| unwritten(&last, error))
     }
 }
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Gone already when it was kept.
-        let _ = fs::remove_file(&self.path);
-    }
+fn unwritten(path: &Path, error: io::Error) -> Error {
+    Error::caused(
+        format!("The backup {} could not be written.", path.display()),
+        error,
+    )
 }
 
 impl Write for Locked {

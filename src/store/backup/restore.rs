@@ -5,7 +5,8 @@ use std::io::BufRead;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
 
-use super::super::db::{DatabaseConfig, KeySource, MIGRATIONS as STEPS, migrate_to};
+use super::super::db::{DatabaseConfig, KeySource};
+use super::super::steps::{MIGRATIONS as STEPS, migrate_to};
 use super::super::{Error, Result, key_source, roles};
 use super::catalogue::{self, MIGRATIONS, Table, quote};
 use super::lines::{Header, Line, Reader, TableMark, damaged};
