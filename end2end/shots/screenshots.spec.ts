@@ -9,7 +9,7 @@ import { withPalette } from "../support/palette.ts";
 import { samplePages, SHOTS, withSamples } from "../support/samples.ts";
 import { Sealport } from "../support/sealport.ts";
 
-/** Longer pages are cut: a picture is to be looked at. */
+/** Longer pages are cut, where what is below is more of the same: a picture is to be looked at. */
 const MAX_HEIGHT = 1_600;
 
 test("screenshots of every page", async ({ browser }) => {
@@ -24,14 +24,15 @@ test("screenshots of every page", async ({ browser }) => {
     for (const theme of ["light", "dark"] as const) {
       for (const width of [390, 1280]) {
         const context = await browser.newContext({ colorScheme: theme, viewport: { width, height: 800 } });
-        for (const { name, path, signedIn, prepare } of samplePages(sealport)) {
+        for (const { name, path, signedIn, prepare, whole } of samplePages(sealport)) {
           await context.clearCookies();
           if (signedIn) await context.addCookies(cookies);
           const page = await context.newPage();
           await page.goto(sealport.url + path);
           await prepare?.(page);
           const height = Number(await page.evaluate("document.documentElement.scrollHeight"));
-          await page.setViewportSize({ width, height: Math.min(Math.max(height, 600), MAX_HEIGHT) });
+          const most = whole ? Infinity : MAX_HEIGHT;
+          await page.setViewportSize({ width, height: Math.min(Math.max(height, 600), most) });
           const shot = await page.screenshot({ animations: "disabled", caret: "hide" });
           writeFileSync(join(SHOTS, `${name}-${theme}-${width}.png`), withPalette(shot));
           await page.close();

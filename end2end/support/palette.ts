@@ -3,7 +3,8 @@
 import { crc32, deflateSync, inflateSync } from "node:zlib";
 
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
-const COLOURS = 64;
+/** As many as a palette can have: what is rare, such as a warning, keeps its colour. */
+const COLOURS = 256;
 
 /** A PNG of 8 bits a channel, as browsers make them, with a palette in place of its colours. */
 export function withPalette(png: Buffer): Buffer {

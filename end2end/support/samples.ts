@@ -14,6 +14,8 @@ export type SamplePage = {
   signedIn: boolean;
   /** What has to be pressed so that all of it shows. */
   prepare?: (page: Page) => Promise<void>;
+  /** Its picture is not cut. */
+  whole?: boolean;
 };
 
 let draft = "";
@@ -121,7 +123,7 @@ export function samplePages(sealport: Sealport): SamplePage[] {
   return [
     { name: "sign-in", path: "/sign-in", signedIn: false },
     { name: "welcome", path: new URL(sealport.welcome).pathname, signedIn: false },
-    ...inside.map(([name, path, prepare]) => ({ name, path, signedIn: true, prepare })),
+    ...inside.map(([name, path, prepare]) => ({ name, path, signedIn: true, prepare, whole: name === "settings" })),
   ];
 }
 

@@ -2,9 +2,9 @@
 
 import { randomBytes } from "node:crypto";
 
-import { expect, type Page } from "@playwright/test";
+import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 
-import type { Sealport } from "./sealport.ts";
+import { Sealport } from "./sealport.ts";
 
 export const ADMIN = { email: "ada@example.org", password: "a long enough passphrase", handle: "ada" };
 
@@ -44,6 +44,58 @@ export async function addSecret(page: Page, sealport: Sealport, secret: NewSecre
   if (secret.kind) await page.getByLabel(/^Kind/).selectOption({ label: secret.kind });
   await page.getByRole("button", { name: "Seal and add" }).click();
   await expect(page.getByRole("status").filter({ hasText: "Sealed. It cannot be shown here again." })).toBeVisible();
+}
+
+/** Replaces the value on the page of the secret. */
+export async function replace(page: Page, by: string): Promise<void> {
+  await openFolding(page, "Replace the value");
+  await page.getByLabel("New value").fill(by);
+  await page.getByRole("button", { name: "Seal and replace" }).click();
+  await expect(page.getByRole("status")).toContainText("Sealed.");
+}
+
+/** Compares on the page of the secret. What differs is no success. */
+export async function compare(page: Page, typed: string, said: "The same:" | "Different:"): Promise<void> {
+  await openFolding(page, "Compare with what you have");
+  await page.getByLabel("Value to compare").fill(typed);
+  await page.getByRole("button", { name: "Compare", exact: true }).click();
+  const [one, other] = said === "The same:" ? (["status", "note"] as const) : (["note", "status"] as const);
+  await expect(page.getByRole(one)).toContainText(said);
+  await expect(page.getByRole(other)).toHaveCount(0);
+}
+
+/** What the tests of one file share. */
+export type Shared = { sealport: Sealport; context: BrowserContext; page: Page };
+
+/**
+ * Begins a file of tests that go on from each other: a Sealport of their own and its first administrator. `begin` is given both;
+ * what is returned makes values that no page and no line of the log may ever hold.
+ */
+export function neverShown(begin: (shared: Shared) => void): (made?: string) => string {
+  const values: string[] = [];
+  let shared: Shared;
+  test.describe.configure({ mode: "serial" });
+  test.beforeAll(async ({ browser }, testInfo) => {
+    test.setTimeout(300_000);
+    const sealport = await Sealport.started();
+    const context = await browser.newContext({ javaScriptEnabled: testInfo.project.use.javaScriptEnabled ?? true });
+    const page = await context.newPage();
+    begin((shared = { sealport, context, page }));
+    await welcome(page, sealport);
+  });
+  test.afterEach(async () => {
+    const content = await shared.page.content();
+    for (const value of values) expect(content).not.toContain(value);
+  });
+  test.afterAll(async () => {
+    for (const value of values) expect(shared.sealport.said).not.toContain(value);
+    await shared.page.close();
+    await shared.sealport.remove();
+  });
+  return (made = canary()) => {
+    values.push(made);
+    return made;
+  };
 }
 
 export type Wanted = {

@@ -87,6 +87,7 @@ test("pasted variables are seen line by line, and what is new is imported", asyn
   await page.getByRole("button", { name: "Import what is ticked" }).click();
   await expect(page.getByRole("status")).toContainText("3 added, 0 replaced. 4 lines were left out.");
   const rows = page.getByRole("table", { name: "Secrets" }).getByRole("row");
+  await expect(page).toHaveURL(/under=project\/shop$/);
   await expect(rows.filter({ hasText: "project/shop/" })).toHaveCount(3);
   await expect(rows.filter({ hasText: "STRIPE_KEY" })).toContainText("API key");
   await holds("project/shop/STRIPE_KEY", plain);
@@ -118,7 +119,7 @@ test("an uploaded file meets what is stored: each conflict is the person's to de
   await expect(page.getByRole("alert")).toContainText("Tick at least one line.");
 
   const twice = line("TWICE").getByRole("checkbox");
-  await expect(line("TWICE").first()).toContainText("The same path stands in 6 too");
+  await expect(line("TWICE").first()).toContainText("The same path is in line 6 too");
   await line("REPLACED").getByRole("checkbox").check();
   for (const box of await twice.all()) await box.check();
   await page.getByRole("button", { name: "Import what is ticked" }).click();
@@ -180,7 +181,7 @@ test("JSON is read too, and what is no file says why at its field", async () => 
   await lookAt("");
   await expect(page.getByText("Paste the variables, or choose a file.")).toBeVisible();
   await lookAt({ name: ".env", bytes: Buffer.from(`A=${broken}\n#${"x".repeat(1_050_000)}`) });
-  await expect(page.getByText("A file has at most 1024 KiB.")).toBeVisible();
+  await expect(page.getByText("A file has at most 1 MiB.")).toBeVisible();
   await lookAt({ name: ".env", bytes: Buffer.from(`A=${broken}\n#${"x".repeat(1_300_000)}`) });
   await expect(page.getByText("That was more than one form can carry")).toBeVisible();
 });

@@ -87,7 +87,7 @@ test("a secret is stored, a server is deployed with it, and it is seen used", as
       await page.goto(`${sealport.url}/activity`);
       const used = page.getByRole("listitem").filter({ hasText: /used .*GITLAB_PERSONAL_ACCESS_TOKEN/ });
       await expect(used).toHaveCount(1);
-      await expect(used).toContainText(/version 1 for our-gitlab, release 1/);
+      await expect(used).toContainText(/version 1 for its release 1/);
       await page.goto(`${sealport.url}/deployments/our-gitlab`);
     });
 

@@ -62,6 +62,8 @@ for (const scripts of [true, false]) {
     await ada.getByRole("button", { name: "Make an invitation" }).click();
     const invitation = await shownLink(ada, "invitation");
     await expect(ada.getByRole("region", { name: "Open invitations" })).toContainText(person.email);
+    // Whoever came by a link has signed in by it.
+    await expect(ada.getByRole("region", { name: "Everyone" })).not.toContainText("not signed in yet");
     await clean(ada, scripts);
 
     const theirs = await elsewhere(browser, scripts);
@@ -143,7 +145,7 @@ test("the page that asks for the password again, and the one that moves a secret
   await page.getByLabel("Password", { exact: true }).fill(ADMIN.password);
   await page.getByRole("button", { name: "Go on" }).click();
   await expect(page).toHaveURL(/\/people$/);
-  await expect(page.getByRole("status")).toContainText("press the button once more");
+  await expect(page.getByRole("note")).toContainText("press the button once more");
 
   await addSecret(page, sealport, { path: "TO_MOVE", value: "a value of some length" });
   await page.getByRole("link", { name: "Move to another owner" }).click();

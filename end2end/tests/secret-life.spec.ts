@@ -5,59 +5,17 @@ import { join } from "node:path";
 
 import { expect, type Page, test } from "@playwright/test";
 
-import { ROOT, Sealport } from "../support/sealport.ts";
-import { addSecret, ADMIN, canary, openFolding, welcome } from "../support/steps.ts";
+import { ROOT, type Sealport } from "../support/sealport.ts";
+import { addSecret, ADMIN, compare, neverShown, openFolding, replace } from "../support/steps.ts";
 
 let sealport: Sealport;
 let page: Page;
-/** Every value that was typed: no page may ever show one. */
-const values: string[] = [];
-
-test.describe.configure({ mode: "serial" });
-
-test.beforeAll(async ({ browser }, testInfo) => {
-  test.setTimeout(300_000);
-  sealport = await Sealport.started();
-  const context = await browser.newContext({ javaScriptEnabled: testInfo.project.use.javaScriptEnabled ?? true });
-  page = await context.newPage();
-  await welcome(page, sealport);
-});
-
-test.afterEach(async () => {
-  const content = await page.content();
-  for (const value of values) expect(content).not.toContain(value);
-});
-
-test.afterAll(async () => {
-  for (const value of values) expect(sealport.said).not.toContain(value);
-  await page.close();
-  await sealport.remove();
-});
-
-function value(): string {
-  const made = canary();
-  values.push(made);
-  return made;
-}
+const value = neverShown((shared) => ({ sealport, page } = shared));
 
 const open = (path: string) => page.goto(`${sealport.url}/secrets/${ADMIN.handle}/${path}`);
 const status = () => page.getByRole("status");
 const versions = () => page.getByRole("region", { name: "Versions" }).getByRole("listitem");
 const day = (ahead: number) => new Date(Date.now() + ahead * 86_400_000).toISOString().slice(0, 10);
-
-async function replace(by: string): Promise<void> {
-  await openFolding(page, "Replace the value");
-  await page.getByLabel("New value").fill(by);
-  await page.getByRole("button", { name: "Seal and replace" }).click();
-  await expect(status()).toContainText("Sealed.");
-}
-
-async function compare(typed: string, said: "The same:" | "Different:"): Promise<void> {
-  await openFolding(page, "Compare with what you have");
-  await page.getByLabel("Value to compare").fill(typed);
-  await page.getByRole("button", { name: "Compare", exact: true }).click();
-  await expect(status()).toContainText(said);
-}
 
 /** Opens a folder of the tree, if it is closed. */
 async function unfold(name: string): Promise<void> {
@@ -69,7 +27,7 @@ test("an old version becomes the newest again, and says from where", async () =>
   const first = value();
   await addSecret(page, sealport, { path: "project/shop/STRIPE_KEY", value: first });
   const second = value();
-  await replace(second);
+  await replace(page, second);
   await expect(versions()).toHaveCount(2);
   await expect(versions().first()).toContainText(`by ${ADMIN.handle}`);
   await expect(versions().first()).toContainText("from 127.0.0.1");
@@ -77,8 +35,8 @@ test("an old version becomes the newest again, and says from where", async () =>
   await expect(status()).toContainText("Version 3 has the value of version 1.");
   await expect(page.getByText("Sealed, version 3")).toBeVisible();
   await expect(versions().first()).toContainText("the value of version 1");
-  await compare(first, "The same:");
-  await compare(second, "Different:");
+  await compare(page, first, "The same:");
+  await compare(page, second, "Different:");
 });
 
 test("one version is destroyed by its typed number, and the newest offers no such thing", async () => {
@@ -150,22 +108,24 @@ test("what is due stands first", async () => {
   await page.goto(`${sealport.url}/secrets`);
   const due = page.getByRole("region", { name: "Due" });
   await expect(due.getByRole("listitem")).toHaveCount(1);
-  await expect(due).toContainText("Within 7 days");
+  await expect(due.getByText("Expires", { exact: true })).toBeVisible();
+  await expect(due).toContainText(/in [56] days/);
   await due.getByRole("link", { name: "BARE_KEY" }).click();
   await expect(page.getByLabel("New value")).toBeVisible();
   await openFolding(page, "Rotation");
-  await page.getByLabel(/^Days after which/).fill("0");
+  await page.getByLabel(/^Due every/).fill("0");
   await page.getByRole("button", { name: "Save", exact: true }).last().click();
   await expect(page.getByText("Give a number of days from 1 to 3650.").first()).toBeVisible();
-  await page.getByLabel(/^Days after which/).fill("90");
+  await page.getByLabel(/^Due every/).fill("90");
   await page.getByRole("button", { name: "Save", exact: true }).last().click();
   await expect(status()).toContainText("After 90 days");
+  await expect(page.getByText(/^New value due /)).toBeVisible();
   await openFolding(page, "Rotation");
   await expect(page.getByText("A new value is due every 90 days, next")).toBeVisible();
   // For all that is in a folder.
   await page.goto(`${sealport.url}/secrets?owner=${ADMIN.handle}&under=project/shop`);
   await openFolding(page, "Rotation of what is in this folder");
-  await page.getByLabel(/^Days after which/).fill("30");
+  await page.getByLabel(/^Due every/).fill("30");
   await page.getByLabel(/If Sealport generated the value/).check();
   await page.getByRole("button", { name: "Save", exact: true }).click();
   await expect(status()).toContainText("generated anew");
@@ -210,4 +170,20 @@ test("an administrator decides how many old versions are kept", async () => {
   await expect(status()).toContainText("Saved.");
   await expect(kept.getByLabel(/^Old versions kept/)).toHaveValue("20");
   await expect(kept.getByLabel(/^Days that they are kept/)).toHaveValue("365");
+  // What destroys something is asked about first: with how much, and again for other limits.
+  const question = kept.getByRole("alert");
+  for (const count of ["1", "0"]) {
+    await kept.getByLabel(/^Old versions kept/).fill(count);
+    await kept.getByRole("button", { name: "Save" }).click();
+    if (count === "1") await expect(status()).toContainText("Saved.");
+    else await expect(question).toContainText("This destroys 1 old version of 1 secret for good");
+  }
+  await page.goto(`${sealport.url}/settings`);
+  await expect(kept.getByLabel(/^Old versions kept/)).toHaveValue("1");
+  await kept.getByLabel(/^Old versions kept/).fill("0");
+  await kept.getByRole("button", { name: "Save" }).click();
+  await expect(question).toBeVisible();
+  await kept.getByRole("button", { name: "Save" }).click();
+  await expect(status()).toContainText("Saved.");
+  await expect(kept.getByLabel(/^Old versions kept/)).toHaveValue("0");
 });

@@ -2,43 +2,18 @@
 
 import { expect, type Page, test } from "@playwright/test";
 
-import { Sealport } from "../support/sealport.ts";
-import { addSecret, ADMIN, canary, openFolding, welcome } from "../support/steps.ts";
+import type { Sealport } from "../support/sealport.ts";
+import { addSecret, ADMIN, compare, neverShown, openFolding } from "../support/steps.ts";
 
 let sealport: Sealport;
 let page: Page;
 /** Another window of the same person. */
 let newPage: () => Promise<Page>;
-/** Every value that was typed: no page may ever show one. */
-const values: string[] = [];
 
-test.describe.configure({ mode: "serial" });
-
-test.beforeAll(async ({ browser }, testInfo) => {
-  test.setTimeout(300_000);
-  sealport = await Sealport.started();
-  const context = await browser.newContext({ javaScriptEnabled: testInfo.project.use.javaScriptEnabled ?? true });
-  newPage = () => context.newPage();
-  page = await newPage();
-  await welcome(page, sealport);
+const value = neverShown((shared) => {
+  ({ sealport, page } = shared);
+  newPage = () => shared.context.newPage();
 });
-
-test.afterEach(async () => {
-  const content = await page.content();
-  for (const value of values) expect(content).not.toContain(value);
-});
-
-test.afterAll(async () => {
-  for (const value of values) expect(sealport.said).not.toContain(value);
-  await page.close();
-  await sealport.remove();
-});
-
-function value(): string {
-  const made = canary();
-  values.push(made);
-  return made;
-}
 
 async function open(path: string): Promise<void> {
   await page.goto(`${sealport.url}/secrets/${ADMIN.handle}/${path}`);
@@ -54,8 +29,10 @@ test("an empty list says what it is for", async () => {
   await expect(page.getByRole("heading", { name: "Add a secret" })).toBeVisible();
 });
 
+const first = value();
+
 test("a secret is added and listed", async () => {
-  await addSecret(page, sealport, { path: "OPENAI_API_KEY", value: value(), description: "For the shop" });
+  await addSecret(page, sealport, { path: "OPENAI_API_KEY", value: first, description: "For the shop" });
   await page.goto(`${sealport.url}/secrets`);
   const row = rows().filter({ hasText: "OPENAI_API_KEY" });
   await expect(row).toContainText("For the shop");
@@ -85,16 +62,9 @@ test("it is replaced, and compared with what one has", async () => {
   await page.getByRole("button", { name: "Seal and replace" }).click();
   await expect(status()).toContainText("Version 2.");
   await expect(page.getByText("Sealed, version 2")).toBeVisible();
-  for (const [typed, said] of [
-    [newest, "The same: what you typed is the newest version"],
-    [values[0] ?? "", "Different: what you typed is not the newest version"],
-    [`${newest} `, "Different: what you typed is not the newest version"],
-  ] as const) {
-    await openFolding(page, "Compare with what you have");
-    await page.getByLabel("Value to compare").fill(typed);
-    await page.getByRole("button", { name: "Compare", exact: true }).click();
-    await expect(status()).toContainText(said);
-  }
+  await compare(page, newest, "The same:");
+  await compare(page, first, "Different:");
+  await compare(page, `${newest} `, "Different:");
   await expect(page.getByRole("region", { name: "Versions" }).getByRole("listitem")).toHaveCount(2);
 });
 
@@ -133,15 +103,8 @@ test("a value of many lines is sealed to the last character", async () => {
   const line = value();
   const pem = `-----BEGIN PRIVATE KEY-----\n${line}\n\n  indented\t\n-----END PRIVATE KEY-----\n`;
   await addSecret(page, sealport, { path: "project/web/TLS_KEY", value: pem, kind: "Certificate" });
-  for (const [typed, said] of [
-    [pem, "The same:"],
-    [pem.trimEnd(), "Different:"],
-  ] as const) {
-    await openFolding(page, "Compare with what you have");
-    await page.getByLabel("Value to compare").fill(typed);
-    await page.getByRole("button", { name: "Compare", exact: true }).click();
-    await expect(status()).toContainText(said);
-  }
+  await compare(page, pem, "The same:");
+  await compare(page, pem.trimEnd(), "Different:");
 });
 
 test("a value of 64 KiB is sealed, a longer one and an empty one are not", async () => {
@@ -170,14 +133,10 @@ test("one that is generated is shown to nobody", async ({ javaScriptEnabled }) =
   await page.getByLabel("Path").fill("GENERATED_HERE");
   await page.getByRole("button", { name: "Generate", exact: true }).click();
   await expect(page.getByLabel("Value")).toHaveValue(/^[A-Za-z0-9_-]{43}$/);
-  const made = await page.getByLabel("Value").inputValue();
-  values.push(made);
+  const made = value(await page.getByLabel("Value").inputValue());
   await page.getByRole("button", { name: "Seal and add" }).click();
   await expect(status()).toContainText("Sealed.");
-  await openFolding(page, "Compare with what you have");
-  await page.getByLabel("Value to compare").fill(made);
-  await page.getByRole("button", { name: "Compare", exact: true }).click();
-  await expect(status()).toContainText("The same:");
+  await compare(page, made, "The same:");
 });
 
 test("a pasted .env file is told from one value", async ({ javaScriptEnabled }) => {
@@ -210,12 +169,16 @@ test("the list is searched and sorted", async () => {
   await expect(page).toHaveURL(/sort=path/);
   const byPath = await paths();
   expect(byPath.at(-1)).toBe("ZULU");
+  await expect(page.getByRole("columnheader", { name: "Path ↑" })).toBeVisible();
   expect(byPath).toEqual([...byPath].sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1)));
   await page.getByRole("link", { name: "Changed" }).click();
   await expect(page).toHaveURL(/sort=changed/);
   const byChange = await paths();
   expect(byChange[0]).toBe("ZULU");
   expect([...byChange].sort()).toEqual([...byPath].sort());
+  await expect(page.getByRole("columnheader", { name: "Changed ↓" })).toBeVisible();
+  await page.getByRole("link", { name: "As folders" }).click();
+  await expect(page).toHaveURL(/\/secrets$/);
 });
 
 test("what looks like SQL or script is text, in every field", async () => {
@@ -270,6 +233,15 @@ test("what looks like SQL or script is text, in every field", async () => {
   await expect(page.getByRole("main")).toContainText("PAYLOAD_0");
 });
 
+test("a folder is where one adds and imports", async () => {
+  await page.goto(`${sealport.url}/secrets?under=project/web`);
+  await page.getByRole("link", { name: "Import", exact: true }).click();
+  await expect(page.getByLabel(/^Under/)).toHaveValue("project/web/");
+  await page.goto(`${sealport.url}/secrets?under=project/web`);
+  await page.getByRole("link", { name: "Add secret" }).click();
+  await expect(page.getByLabel("Path")).toHaveValue("project/web/");
+});
+
 test("it is deleted by its typed path, and not by another", async () => {
   await open("service/shop/OPENAI_API_KEY");
   await openFolding(page, "Delete");
@@ -280,6 +252,7 @@ test("it is deleted by its typed path, and not by another", async () => {
   await page.getByLabel("Type service/shop/OPENAI_API_KEY to confirm").fill("service/shop/OPENAI_API_KEY");
   await page.getByRole("button", { name: "Delete this secret" }).click();
   await expect(status()).toContainText("Deleted service/shop/OPENAI_API_KEY.");
+  await expect(page).toHaveURL(/under=service\/shop$/);
   await expect(rows().filter({ hasText: "service/shop" })).toHaveCount(0);
   await open("service/shop/OPENAI_API_KEY");
   await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();

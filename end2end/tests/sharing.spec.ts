@@ -49,7 +49,7 @@ test("what is not shared is not there", async () => {
 test("a secret is shared for use, and the page says what that trusts its holder with", async () => {
   await ada.goto(stripe());
   await ada.getByRole("link", { name: "Share", exact: true }).click();
-  await expect(ada.getByText("What use trusts its holder with.")).toBeVisible();
+  await expect(ada.getByText("What you trust them with when you give use.")).toBeVisible();
   await share(ada, "nobody@example.org", "use");
   await expect(ada.getByText("Nobody here has this e-mail address.")).toBeVisible();
   await expect(ada.getByLabel("With whom")).toHaveValue("nobody@example.org");

@@ -310,9 +310,18 @@ fn Rows(rows: Vec<AuditRow>) -> impl IntoView {
 #[component]
 pub fn Told(row: AuditRow, #[prop(optional)] here: bool) -> impl IntoView {
     let refused = row.outcome != "done";
-    let verb = verb(&row.action, refused);
+    let verb = what(&row);
     let version = row.version.map(|version| format!(", version {version}"));
+    let own = row.actor_kind == "deployment" && row.deployment.as_ref() == Some(&row.actor_name);
     let deployment = row.deployment.clone().map(|name| {
+        let href = format!("/deployments/{name}");
+        if own {
+            // Its name stands at the beginning.
+            let release = row.release.map(|number| {
+                view! { " for its " <a class="hover:underline" href=href>{format!("release {number}")}</a> }
+            });
+            return release.into_any();
+        }
         let release = row.release.map(|number| format!(", release {number}"));
         let preposition = match (row.path.is_some(), row.action.as_str()) {
             (true, _) => "for ",
@@ -321,9 +330,10 @@ pub fn Told(row: AuditRow, #[prop(optional)] here: bool) -> impl IntoView {
         view! {
             " "
             {preposition}
-            <a class="font-mono hover:underline" href=format!("/deployments/{name}")>{name.clone()}</a>
+            <a class="font-mono hover:underline" href=href>{name.clone()}</a>
             {release}
         }
+        .into_any()
     });
     let object = if here {
         row.path.is_some().then(|| view! { " it" }.into_any())
@@ -351,11 +361,34 @@ pub fn Told(row: AuditRow, #[prop(optional)] here: bool) -> impl IntoView {
 
 fn actor(row: &AuditRow) -> String {
     match row.actor_kind.as_str() {
+        // Whoever comes by a link is whom it was for.
+        "anonymous" if row.outcome == "done" && is_by_link(&row.action) => {
+            row.owner.clone().unwrap_or("Somebody".to_owned())
+        }
         "deployment" => format!("Deployment {}", row.actor_name),
         "token" => format!("Token {}", row.actor_name),
         "job" => format!("Sealport’s {}", row.actor_name),
         "anonymous" => "Somebody".to_owned(),
         _ => row.actor_name.clone(),
+    }
+}
+
+fn is_by_link(action: &str) -> bool {
+    matches!(action, "user.add" | "password.reset")
+}
+
+/// The verb, with the team where one is meant.
+fn what(row: &AuditRow) -> String {
+    let refused = row.outcome != "done";
+    let verb = verb(&row.action, refused);
+    match (row.action.as_str(), &row.owner) {
+        ("team.member", Some(team)) if !refused => {
+            verb.replace("a team", &format!("the team {team}"))
+        }
+        ("team.leave", Some(team)) if !refused => {
+            verb.replace("membership", &format!("membership in {team}"))
+        }
+        _ => verb,
     }
 }
 
@@ -503,6 +536,41 @@ mod tests {
         assert_eq!(program(chrome), "Chrome on Linux");
         assert_eq!(program("curl/8.5.0"), "curl/8.5.0");
         assert_eq!(program(&"x".repeat(200)).len(), 40);
+    }
+
+    #[test]
+    fn a_sentence_names_who_came_by_a_link_and_which_team() {
+        let row = |kind: &str, action: &str, outcome: &str| AuditRow {
+            id: Uuid::nil(),
+            at: time::OffsetDateTime::UNIX_EPOCH,
+            actor_kind: kind.into(),
+            actor_name: "ann".into(),
+            action: action.into(),
+            outcome: outcome.into(),
+            path: None,
+            version: None,
+            deployment: None,
+            release: None,
+            address: None,
+            agent: None,
+            grantee: None,
+            level: None,
+            reason: None,
+            owner: Some("ops".into()),
+        };
+        assert_eq!(actor(&row("anonymous", "user.add", "done")), "ops");
+        assert_eq!(actor(&row("anonymous", "user.add", "refused")), "Somebody");
+        assert_eq!(actor(&row("anonymous", "sign-in", "done")), "Somebody");
+        let told = |action: &str, outcome: &str| what(&row("user", action, outcome));
+        assert_eq!(
+            told("team.member", "done"),
+            "gave a place in the team ops to"
+        );
+        assert_eq!(
+            told("team.member", "refused"),
+            "tried to give a place in a team to"
+        );
+        assert_eq!(told("team.leave", "done"), "ended the membership in ops of");
     }
 
     #[test]

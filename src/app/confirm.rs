@@ -23,7 +23,7 @@ pub fn ConfirmPage() -> impl IntoView {
                 <Section title="Your password again" id="confirm">
                     <p class="max-w-prose">
                         {format!(
-                            "What you are about to do gives power to somebody, or takes it away, and you typed your password more than \
+                            "What you are about to do gives power to somebody, takes it away or destroys for good, and you typed your password more than \
                              {CONFIRMED_MINUTES} minutes ago. Afterwards you are back where you were, and press the button once more.",
                         )}
                     </p>

@@ -55,7 +55,8 @@ pub fn DeploymentPage() -> impl IntoView {
                     let (opened, found, token) = loaded.await?;
                     let name = found.detail.summary.name.clone();
                     let crumbs = vec![("Deployments".to_owned(), "/deployments".to_owned())];
-                    let moving = matches!(
+                    // Not while a token is shown: it is shown once.
+                    let moving = token.is_none() && matches!(
                         found.detail.summary.state,
                         DeploymentState::Deploying | DeploymentState::Restarting
                     );

@@ -211,7 +211,7 @@ pub fn DeploymentsPage() -> impl IntoView {
                 async move {
                     let (opened, all) = loaded.await?;
                     let me = opened.handle.clone();
-                    let deploy = || primary("/deploy", "ship", "Deploy");
+                    let deploy = || primary("/deploy".to_owned(), "ship", "Deploy");
                     Ok(
                         view! {
                             <Page opened here=Here::Deployments title="Deployments" action=deploy>

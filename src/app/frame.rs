@@ -141,7 +141,7 @@ pub fn Page(
 }
 
 /// A page's one primary action. The key `n` presses it.
-pub fn primary(href: &'static str, icon: &'static str, label: &'static str) -> impl IntoView {
+pub fn primary(href: String, icon: &'static str, label: &'static str) -> impl IntoView {
     view! {
         <a class="btn btn-primary" href=href data-primary="">
             <Icon name=icon />

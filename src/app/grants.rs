@@ -7,12 +7,13 @@ use uuid::Uuid;
 use super::fields::TextField;
 use super::frame::{Here, Page, Section, page};
 use super::icons::Icon;
-use super::secrets::address;
+use super::secrets::{address, way_to};
 use super::times::When;
 use super::wire::{Flash, page_open};
 use crate::model::errors::Refusal;
 use crate::model::grants::{Grant, Holder, Member, Reachers, Shareable, Shared};
 use crate::model::levels::Level;
+use crate::model::paths::Folder;
 
 const FORM: &str = "share";
 
@@ -112,7 +113,7 @@ pub fn SharePage() -> impl IntoView {
         let found = reachers_open(of.clone()).await?;
         let opened = page_open().await?;
         let flash = opened.flash_of(FORM);
-        let (title, crumbs) = place(&found);
+        let (title, crumbs) = place(&found, &opened.handle);
         let shown_at = of.clone();
         let is_deployment = matches!(found.on, Shared::Deployment { .. });
         Ok(view! {
@@ -128,17 +129,19 @@ pub fn SharePage() -> impl IntoView {
     })
 }
 
-fn place(found: &Reachers) -> (String, Vec<(String, String)>) {
-    let secrets = ("Secrets".to_owned(), "/secrets".to_owned());
+fn place(found: &Reachers, me: &str) -> (String, Vec<(String, String)>) {
+    let owner = found.owner.handle.as_str();
     match &found.on {
         Shared::Secret { path, .. } => {
-            let page = address(&found.owner.handle, path.as_str());
-            (
-                format!("Share {}", path.name()),
-                vec![secrets, (path.to_string(), page)],
-            )
+            let folder = Folder::parse(path.folder()).ok();
+            let mut crumbs = way_to(owner, folder.as_ref(), me);
+            crumbs.push((path.name().to_owned(), address(owner, path.as_str())));
+            (format!("Share {}", path.name()), crumbs)
         }
-        Shared::Folder { prefix } => (format!("Share the folder {prefix}"), vec![secrets]),
+        Shared::Folder { prefix } => (
+            format!("Share the folder {prefix}"),
+            way_to(owner, Some(prefix), me),
+        ),
         Shared::Deployment { name } => (
             format!("Share {name}"),
             vec![
@@ -345,7 +348,7 @@ fn Trust() -> impl IntoView {
         <div class="flex items-start gap-2 rounded-box bg-base-200 p-3 text-sm">
             <Icon name="shield" class="mt-0.5 size-4 shrink-0" />
             <p>
-                <strong>"What use trusts its holder with. "</strong>
+                <strong>"What you trust them with when you give use. "</strong>
                 "Nobody is shown the value for it, and it is masked in what a server prints or answers. But whoever has use in any deployment chooses the code that gets the value, and code can give it away. Name deployments to allow it in these alone; whoever administers those still chooses their code."
             </p>
         </div>

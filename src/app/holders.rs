@@ -5,7 +5,7 @@ use leptos_router::hooks::use_params_map;
 
 use super::frame::{Here, Page, Section, page};
 use super::grants::{Only, TakeBack};
-use super::secrets::address;
+use super::secrets::{address, folder_address};
 use super::times::When;
 use super::wire::page_open;
 use crate::model::errors::Refusal;
@@ -31,9 +31,11 @@ pub fn HolderPage() -> impl IntoView {
         let handle = reach.holder.handle.clone();
         let (is_self, of) = (reach.is_self, handle.clone());
         let whose = if reach.is_self {
-            "You own everything under your handle. Besides that you can do this:"
+            "You own everything under your handle. Besides that you can do this:".to_owned()
         } else {
-            "On what you administer, and in teams that you know. What others have shared with them does not show here."
+            format!(
+                "What {handle} can do on what you administer and in your teams. What others shared with them is not shown."
+            )
         };
         let crumbs = vec![("People".to_owned(), "/people".to_owned())];
         Ok(view! {
@@ -86,7 +88,7 @@ fn Row(grant: Grant, of: String, is_self: bool) -> impl IntoView {
     let (href, what) = match &grant.on {
         Shared::Secret { path, .. } => (address(&owner, path.as_str()), format!("{owner}:{path}")),
         Shared::Folder { prefix } => (
-            format!("/secrets?q={prefix}/"),
+            folder_address(&owner, Some(prefix)),
             format!("{owner}:{prefix}/"),
         ),
         Shared::Deployment { name } => (format!("/deployments/{name}"), name.to_string()),

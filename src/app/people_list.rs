@@ -73,7 +73,7 @@ fn Row(person: Person, is_me: bool) -> impl IntoView {
             <div class="min-w-0 flex-1 basis-64">
                 <div class="flex flex-wrap items-center gap-2">
                     <strong class="break-all">{person.email.clone()}</strong>
-                    <span class="font-mono text-dim">{person.handle.clone()}</span>
+                    <a class="link inline-flex min-h-6 items-center font-mono" href=format!("/people/{}", person.handle)>{person.handle.clone()}</a>
                     {(person.is_admin && ended.is_none())
                         .then(|| view! { <span class="badge badge-sm">"Administrator"</span> })}
                     {is_me.then(|| view! { <span class="badge badge-sm badge-soft">"You"</span> })}

@@ -43,8 +43,10 @@ pub async fn import_apply(
     #[server(default)]
     under: String,
 ) -> Result<(), Refusal> {
+    use super::secrets::folder_address;
     use super::wire::{back, caller, done};
     use crate::model::imports::Destination;
+    use crate::model::paths::Folder;
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
     let lines: BTreeSet<u32> = take
@@ -58,8 +60,10 @@ pub async fn import_apply(
             let under = Destination::parse(&under).unwrap_or_default();
             let to = match under.as_str() {
                 "" => "/secrets".to_owned(),
-                // A folder needs no escaping; the slash may stand in a query.
-                folder => format!("/secrets?q={folder}"),
+                folder => {
+                    let own = caller.user().map_or("", |user| user.handle.as_str());
+                    folder_address(own, Folder::parse(folder).ok().as_ref())
+                }
             };
             done(&to, imported.sentence()).await
         }
@@ -129,8 +133,8 @@ fn File(flash: Flash, under: String) -> impl IntoView {
     let text_hint =
         "A .env file, or a JSON object of names and texts. Each name becomes a secret of its own.";
     let file_hint = format!(
-        "Up to {} KiB and {IMPORT_LINES_MAX} variables. Nothing is stored before you have seen what it would do.",
-        IMPORT_LEN_BYTES / 1024
+        "Up to {} MiB and {IMPORT_LINES_MAX} variables. Nothing is stored before you have seen what it would do.",
+        IMPORT_LEN_BYTES / (1024 * 1024)
     );
     let text_class = if text_error.is_some() {
         "textarea textarea-error field-sizing-content max-h-80 min-h-20 w-full break-all font-mono"
@@ -217,6 +221,7 @@ fn Decide(import: Import, flash: Flash, all: bool) -> impl IntoView {
     };
     let id = import.id.to_string();
     let under = import.under.as_str().to_owned();
+    let said = under.clone();
     view! {
         <p class="max-w-prose">
             {format!("From {source}, {place}: {}. ", counted(&import))}
@@ -227,11 +232,11 @@ fn Decide(import: Import, flash: Flash, all: bool) -> impl IntoView {
         <form method="post" action="/_fn/import_apply" id="decide" class="flex flex-col gap-5">
             <input type="hidden" name="id" value=id.clone() />
             <input type="hidden" name="under" value=under />
-            <table class="table text-sm [&_td]:px-3 [&_td]:py-2 [&_th]:px-3 [&_td:first-child]:ps-0 [&_td:last-child]:pe-0 [&_th:first-child]:ps-0">
+            <table class="table text-sm max-sm:table-fixed [&_td]:px-3 [&_td]:py-2 [&_th]:px-3 [&_td:first-child]:ps-0 [&_td:last-child]:pe-0 [&_th:first-child]:ps-0">
                 <caption class="sr-only">"What each line would do"</caption>
                 <thead>
                     <tr>
-                        <th scope="col">
+                        <th scope="col" class="max-sm:w-12">
                             {match format {
                                 FileFormat::Dotenv => "Line",
                                 FileFormat::Json => "Entry",
@@ -248,7 +253,7 @@ fn Decide(import: Import, flash: Flash, all: bool) -> impl IntoView {
                         .map(|line| {
                             let others = twins.get(&line.key()).cloned().unwrap_or_default();
                             let ticked = ticked.contains(&line.at);
-                            view! { <Row line others ticked /> }
+                            view! { <Row line under=said.clone() others ticked /> }
                         })
                         .collect_view()}
                 </tbody>
@@ -302,6 +307,8 @@ fn Decide(import: Import, flash: Flash, all: bool) -> impl IntoView {
 #[component]
 fn Row(
     line: ImportLine,
+    /// The folder of all lines, which is said above.
+    under: String,
     /// The lines of the same path, this one among them.
     others: Vec<u32>,
     ticked: bool,
@@ -330,8 +337,9 @@ fn Row(
             .filter(|other| **other != at)
             .map(u32::to_string)
             .collect();
+        let lines = if numbers.len() == 1 { "line" } else { "lines" };
         let text = format!(
-            "The same path stands in {} too: tick one of them.",
+            "The same path is in {lines} {} too: tick one of them.",
             numbers.join(", ")
         );
         view! { <li class="text-amber">{text}</li> }
@@ -343,14 +351,9 @@ fn Row(
         .collect_view();
     let path = match &line.path {
         Some(path) => {
-            let (folder, name) = (path.folder().to_owned(), path.name().to_owned());
-            view! {
-                <span class="flex min-w-0 flex-wrap break-all font-mono">
-                    <span class="text-dim">{folder}</span>
-                    <strong>{name}</strong>
-                </span>
-            }
-            .into_any()
+            let short = path.as_str().strip_prefix(&under).unwrap_or(path.as_str());
+            view! { <strong class="min-w-0 break-all font-mono">{short.to_owned()}</strong> }
+                .into_any()
         }
         None => view! { <span class="text-dim">"No name"</span> }.into_any(),
     };
@@ -361,7 +364,7 @@ fn Row(
             <td class="align-top">
                 {if line.can_be_taken() {
                     view! {
-                        <label class="flex min-w-0 items-center gap-3" for=id.clone()>
+                        <label class="flex min-w-0 items-center gap-2" for=id.clone()>
                             <input
                                 class="checkbox shrink-0"
                                 type="checkbox"
@@ -379,7 +382,7 @@ fn Row(
                     path
                 }}
             </td>
-            <td class="w-1/2 align-top">
+            <td class="align-top sm:w-1/2">
                 {would}
                 {has_notes
                     .then(|| view! { <ul class="flex flex-col gap-1 text-dim">{twins} {notes}</ul> })}

@@ -107,18 +107,17 @@ pub async fn secret_add(
 
 #[component]
 pub fn SecretNewPage() -> impl IntoView {
-    let asked = use_query_map()
-        .get_untracked()
-        .get("path")
-        .unwrap_or_default();
+    let query = use_query_map().get_untracked();
+    let asked = query.get("path").unwrap_or_default();
+    let asked_owner = query.get("owner").unwrap_or_default();
     page(Here::Secrets, async move {
         let mut opened = page_open().await?;
         let flash = opened.flash_of(FORM);
         let owners = owners(&opened.handle, Level::Write).await?;
-        let path = if flash.form.is_empty() {
-            asked
+        let (path, owner) = if flash.form.is_empty() {
+            (asked, asked_owner)
         } else {
-            flash.typed("path")
+            (flash.typed("path"), flash.typed("owner"))
         };
         let taken = flash.typed("taken");
         if !taken.is_empty() {
@@ -167,7 +166,7 @@ pub fn SecretNewPage() -> impl IntoView {
                                     name="owner"
                                     label="Whose it is"
                                     options=owners
-                                    value=flash.typed("owner")
+                                    value=owner
                                     error=flash.error("owner")
                                     hint="A team’s secret belongs to its members, each with their level."
                                 />

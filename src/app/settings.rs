@@ -11,6 +11,9 @@ use crate::model::errors::Refusal;
 use crate::model::secrets::VersionsKept;
 use crate::model::users::PASSWORD_MIN_CHARS;
 
+/// Where a flash has what the next Save destroys.
+const QUESTION: &str = "question";
+
 /// How guests are confined on this machine: whether it is as it should be, and in a sentence.
 #[server(prefix = "/_fn", endpoint = "confinement")]
 pub async fn confinement() -> Result<Vec<(bool, String)>, Refusal> {
@@ -87,26 +90,63 @@ pub async fn secret_versions_kept() -> Result<Option<VersionsKept>, Refusal> {
 pub async fn versions_keep(
     #[server(default)] keep_count: String,
     #[server(default)] keep_days: String,
+    /// The limits whose effect was shown.
+    #[server(default)]
+    sure: String,
 ) -> Result<(), Refusal> {
     use super::forms::number;
-    let caller = super::wire::caller().await?;
+    use super::wire::{back, confirmed_with, done, go};
     let db = expect_context::<crate::store::Db>();
+    let limits = format!("{}/{}", keep_count.trim(), keep_days.trim());
+    let typed = [
+        ("keep_count", keep_count.as_str()),
+        ("keep_days", keep_days.as_str()),
+        ("sure", sure.as_str()),
+    ];
+    let caller = confirmed_with("versions", &typed).await?;
     let set = async {
         let kept = VersionsKept::new(number(&keep_count), number(&keep_days))?;
-        db.versions_keep(&caller, kept).await
+        if sure != limits {
+            let beyond = db.versions_beyond(&caller, kept).await?;
+            if beyond.versions > 0 {
+                return Ok(Some(beyond));
+            }
+        }
+        db.versions_keep(&caller, kept).await?;
+        Ok::<_, crate::store::Error>(None)
     };
     match set.await {
-        Ok(()) => {
+        Ok(None) => {
             let notice = "Saved. Versions beyond it are destroyed within minutes.";
-            super::wire::done("/settings#versions", notice).await
+            done("/settings#versions", notice).await
+        }
+        Ok(Some(beyond)) => {
+            let question = format!(
+                "This destroys {} for good, whoever owns them. Press Save again to do it.",
+                beyond.counted()
+            );
+            let mut flash = Flash {
+                form: "versions".to_owned(),
+                ..Flash::default()
+            };
+            for (field, text) in [
+                ("keep_count", keep_count),
+                ("keep_days", keep_days),
+                ("sure", limits),
+                (QUESTION, question),
+            ] {
+                flash.typed.insert(field.to_owned(), text);
+            }
+            go("/settings#versions", flash).await
         }
         Err(error) => {
-            let typed = [
-                ("keep_count", keep_count.as_str()),
-                ("keep_days", keep_days.as_str()),
-            ];
-            let refusal = error.into_refusal();
-            super::wire::back("/settings#versions", "versions", refusal, &typed).await
+            back(
+                "/settings#versions",
+                "versions",
+                error.into_refusal(),
+                &typed,
+            )
+            .await
         }
     }
 }
@@ -239,6 +279,7 @@ fn Versions(kept: VersionsKept, flash: Flash) -> impl IntoView {
         false => flash.typed(name),
     };
     let (count, days) = (or("keep_count", kept.count), or("keep_days", kept.days));
+    let question = flash.typed(QUESTION);
     view! {
         <Section title="Old versions of secrets" id="versions">
             <p>
@@ -261,6 +302,16 @@ fn Versions(kept: VersionsKept, flash: Flash) -> impl IntoView {
                     error=flash.error("keep_days")
                     hint="Counted from when another took their place. Empty: for ever."
                 />
+                <input type="hidden" name="sure" value=flash.typed("sure") />
+                {(!question.is_empty())
+                    .then(|| {
+                        view! {
+                            <p role="alert" class="flex items-start gap-2 text-amber">
+                                <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                                {question}
+                            </p>
+                        }
+                    })}
                 <div>
                     <button class="btn">"Save"</button>
                 </div>

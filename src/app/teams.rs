@@ -210,7 +210,7 @@ pub fn Teams(teams: Vec<TeamSummary>, new: Flash) -> impl IntoView {
                 }
                     .into_any()
             }}
-            <form method="post" action="/_fn/team_new" class="flex max-w-xl flex-wrap items-end gap-3">
+            <form method="post" action="/_fn/team_new" class="flex max-w-xl flex-wrap items-start gap-3">
                 <div class="min-w-48 flex-1">
                     <TextField
                         name="handle"
@@ -224,7 +224,7 @@ pub fn Teams(teams: Vec<TeamSummary>, new: Flash) -> impl IntoView {
                         hint="Its handle: small letters, digits and hyphens. It cannot be changed."
                     />
                 </div>
-                <button class="btn">
+                <button class="btn sm:mt-6.25">
                     <Icon name="plus" />
                     "Make a team"
                 </button>
@@ -272,7 +272,7 @@ fn MemberRow(member: Member, team: String, me: String, is_admin: bool) -> impl I
     view! {
         <li class="flex flex-wrap items-center gap-x-4 gap-y-2 py-2">
             <a class="link min-h-6 font-mono" href=format!("/people/{}", member.handle)>{member.handle.clone()}</a>
-            <span class="badge badge-sm">{member.level.as_str()}</span>
+            {(!is_admin).then(|| view! { <span class="badge badge-sm">{member.level.as_str()}</span> })}
             <span class="min-w-0 flex-1 basis-72 text-sm text-dim">
                 "added by " {member.added_by.clone()} " " <When at=member.added_at />
             </span>
@@ -325,7 +325,7 @@ fn levels() -> Vec<(String, String)> {
 #[component]
 fn AddMember(team: String, flash: Flash) -> impl IntoView {
     view! {
-        <form method="post" action="/_fn/team_member_set" class="flex max-w-2xl flex-wrap items-end gap-3">
+        <form method="post" action="/_fn/team_member_set" class="flex max-w-2xl flex-wrap items-start gap-3">
             <input type="hidden" name="team" value=team />
             <div class="min-w-48 flex-1">
                 <TextField
@@ -349,7 +349,7 @@ fn AddMember(team: String, flash: Flash) -> impl IntoView {
                     error=flash.error("level")
                 />
             </div>
-            <button class="btn">
+            <button class="btn mt-6.25">
                 <Icon name="plus" />
                 "Add"
             </button>
@@ -368,6 +368,17 @@ fn Owned(team: TeamDetail) -> impl IntoView {
                         <p class="max-w-prose text-dim">
                             "Nothing yet. Choose the team as the owner when you add a secret or deploy a server."
                         </p>
+                        {(team.level >= Level::Write)
+                            .then(|| {
+                                view! {
+                                    <p>
+                                        <a class="btn btn-sm" href=format!("/secrets/new?owner={handle}")>
+                                            <Icon name="plus" />
+                                            "Add a secret"
+                                        </a>
+                                    </p>
+                                }
+                            })}
                     }
                 })}
             <ul class="flex flex-col gap-1">
@@ -408,10 +419,10 @@ fn Dissolve(team: String, flash: Flash) -> impl IntoView {
             <p class="max-w-prose">
                 "Ends the team, its memberships and what was shared with it. A team that owns something cannot be dissolved. Its handle stays taken."
             </p>
-            <form method="post" action="/_fn/team_dissolve" class="flex flex-wrap items-end gap-3">
+            <form method="post" action="/_fn/team_dissolve" class="flex flex-wrap items-start gap-3">
                 <input type="hidden" name="team" value=team.clone() />
                 <TextField name="typed" id="dissolve-typed" label=format!("Type {team} to go on") code=true required=true error />
-                <button class="btn btn-error">"Dissolve the team"</button>
+                <button class="btn btn-error sm:mt-6.25">"Dissolve the team"</button>
             </form>
         </Folding>
     }

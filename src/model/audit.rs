@@ -33,6 +33,9 @@ pub struct AuditRow {
     pub level: Option<String>,
     /// A short reason, from a fixed list.
     pub reason: Option<String>,
+    /// Whose record it stands in: a handle. For sentences; an export has the columns that it always had.
+    #[serde(default, skip_serializing)]
+    pub owner: Option<String>,
 }
 
 /// What can stand in the record.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+use super::levels::Level;
 use super::paths::SecretPath;
 
 /// Days before its end from which a secret is due.
@@ -16,6 +17,8 @@ pub struct Due {
     pub why: DueWhy,
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+    /// How far the caller reaches on it.
+    pub level: Level,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,7 @@ mod tests {
                 path: SecretPath::parse("KEY").unwrap(),
                 why: DueWhy::Expires,
                 at: now + Duration::hours(hours),
+                level: Level::Use,
             };
             due.nearness(now)
         };

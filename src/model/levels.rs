@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum Level {
     /// A secret: bind it in a deployment. A deployment: call it.
     Use = 1,
-    /// A secret: reveal and compare. A deployment: see its page and log.
+    /// A secret: compare a value with it. A deployment: see its page and log.
     Read,
     /// A secret: new versions and metadata. A deployment: redeploy, start, stop.
     Write,
@@ -44,8 +44,8 @@ impl Level {
     pub fn on_secret(self) -> &'static str {
         match self {
             Level::Use => "bind it in a deployment",
-            Level::Read => "bind it, and read its value by command and API",
-            Level::Write => "bind and read it, set new values and change its details",
+            Level::Read => "bind and compare it",
+            Level::Write => "bind and compare it, set new values and change its details",
             Level::Admin => "everything, with sharing, renaming and deleting",
         }
     }

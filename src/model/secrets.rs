@@ -294,3 +294,26 @@ impl VersionsKept {
         Ok(VersionsKept { count, days })
     }
 }
+
+/// What limits of an installation would destroy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VersionsBeyond {
+    pub versions: usize,
+    /// Of so many secrets.
+    pub secrets: usize,
+    /// There are more than were counted.
+    pub more: bool,
+}
+
+impl VersionsBeyond {
+    /// As in "at least 2 old versions of 1 secret".
+    pub fn counted(self) -> String {
+        let at_least = if self.more { "at least " } else { "" };
+        let some = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            count => format!("{count} {what}s"),
+        };
+        let versions = some(self.versions, "old version");
+        format!("{at_least}{versions} of {}", some(self.secrets, "secret"))
+    }
+}

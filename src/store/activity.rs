@@ -39,7 +39,8 @@ impl Db {
         let rows = sqlx::query_as!(
             AuditRow,
             r#"select a.id, a.at, a.actor_kind, a.actor_name, a.action, a.outcome, a.path, a.version, a.deployment, a.release,
-                      host(a.address) as address, a.agent, a.grantee, a.level, a.reason
+                      host(a.address) as address, a.agent, a.grantee, a.level, a.reason,
+                      (select handle from owners where owners.id = a.owner_id) as owner
                from (
                    select theirs.id from unnest(record_owners()) as o (id)
                    cross join lateral (
@@ -135,7 +136,8 @@ impl Db {
         let rows = sqlx::query_as!(
             AuditRow,
             "select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
-                    host(address) as address, agent, grantee, level, reason
+                    host(address) as address, agent, grantee, level, reason,
+                    (select handle from owners where owners.id = owner_id) as owner
              from audit
              where secret_id is not null and (secret_id, id) >= ($1, $3) and (secret_id, id) <= ($1, $4)
              order by secret_id desc, id desc limit $2",
@@ -178,7 +180,8 @@ impl Db {
         let rows = sqlx::query_as!(
             AuditRow,
             "select id, at, actor_kind, actor_name, action, outcome, path, version, deployment, release,
-                    host(address) as address, agent, grantee, level, reason
+                    host(address) as address, agent, grantee, level, reason,
+                    (select handle from owners where owners.id = owner_id) as owner
              from audit
              where deployment is not null and (deployment, id) >= ($1, $3) and (deployment, id) <= ($1, $4)
              order by deployment desc, id desc limit $2",

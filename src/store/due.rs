@@ -28,13 +28,15 @@ impl Db {
     pub async fn secrets_due(&self, caller: &Caller) -> Result<Vec<Due>> {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query!(
-            r#"select id as "id!", owner as "owner!", path as "path!", why as "why!", at as "at!" from (
+            r#"select id as "id!", owner as "owner!", path as "path!", why as "why!", at as "at!", level as "level!" from (
                    select s.id, o.handle as owner, s.path, s.expires_at as at,
-                          case when s.expires_at <= now() then 'expired' else 'expires' end as why
+                          case when s.expires_at <= now() then 'expired' else 'expires' end as why,
+                          reach(s.owner_id, 'secret', s.id, s.path) as level
                    from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
                    where s.expires_at <= now() + make_interval(days => $1) and (s.active or s.expired_at is not null)
                    union all
-                   select s.id, o.handle, s.path, coalesce(v.value_since, v.created_at) + make_interval(days => rule.after_days), 'rotate'
+                   select s.id, o.handle, s.path, coalesce(v.value_since, v.created_at) + make_interval(days => rule.after_days), 'rotate',
+                          reach(s.owner_id, 'secret', s.id, s.path)
                    from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
                    join secret_versions v on v.secret_id = s.id and v.version = s.version
                    cross join lateral rotation_of(s.owner_id, s.id, s.path) rule
@@ -48,15 +50,18 @@ impl Db {
         .await?;
         Ok(rows
             .into_iter()
-            .map(|row| Due {
-                owner: row.owner,
-                path: damage::path_of(row.id, &row.path),
-                why: match row.why.as_str() {
-                    "expired" => DueWhy::Expired,
-                    "expires" => DueWhy::Expires,
-                    _ => DueWhy::Rotate,
-                },
-                at: row.at,
+            .filter_map(|row| {
+                Some(Due {
+                    owner: row.owner,
+                    path: damage::path_of(row.id, &row.path),
+                    why: match row.why.as_str() {
+                        "expired" => DueWhy::Expired,
+                        "expires" => DueWhy::Expires,
+                        _ => DueWhy::Rotate,
+                    },
+                    at: row.at,
+                    level: Level::from_number(row.level)?,
+                })
             })
             .collect())
     }
@@ -168,6 +173,24 @@ impl Db {
         audit::record(&mut tx, caller, Entry { reason, ..entry }).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// How far the caller reaches on what stands in an owner's folder; none where that is not at all.
+    pub async fn folder_level(
+        &self,
+        caller: &Caller,
+        owner: &Handle,
+        folder: &Folder,
+    ) -> Result<Option<Level>> {
+        let mut tx = self.begin_as(caller).await?;
+        let level = sqlx::query_scalar!(
+            r#"select reach(id, 'secret', null, $2 || '/') as "level!" from owners where handle = $1"#,
+            owner.as_str(),
+            folder.as_str()
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        Ok(level.and_then(Level::from_number))
     }
 
     /// The rule that was set for a folder itself, if it is in sight.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::administrators::{is_administrator, not_yours};
 use super::audit::{self, Entry};
 use super::passwords::check_rules;
-use super::sign_in::{Account, know_address, place_of};
+use super::sign_in::{Account, know_sign_in, place_of};
 use super::users::{link_hash, make_user, new_link, presenting};
 use super::{Db, Result};
 use crate::model::actors::{Actor, Caller, Origin, SignedInUser};
@@ -234,7 +234,7 @@ impl Db {
             origin: origin.clone(),
         };
         let mut tx = self.begin_as(&themselves).await?;
-        know_address(&mut tx, user.id, origin.address.map(place_of)).await?;
+        know_sign_in(&mut tx, user.id, origin.address.map(place_of)).await?;
         tx.commit().await?;
         Ok(user)
     }
@@ -253,7 +253,9 @@ impl Db {
             self.burnt(link, purpose, password, origin).await?;
         let user_id = burnt.user_id.ok_or_else(|| purpose.spent())?;
         let changed = sqlx::query!(
-            "update users set password_hash = $2, password_changed_at = now() where id = $1 and ended_at is null",
+            // Whoever sets it is signed in by that.
+            "update users set password_hash = $2, password_changed_at = now(), signed_in_at = now()
+             where id = $1 and ended_at is null",
             user_id,
             password_hash
         )

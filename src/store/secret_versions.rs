@@ -16,7 +16,7 @@ use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::SecretPath;
-use crate::model::secrets::VersionSummary;
+use crate::model::secrets::{VersionSummary, VersionsKept};
 
 /// Versions on a secret's page.
 const VERSIONS_SHOWN: i64 = 50;
@@ -223,35 +223,9 @@ impl Db {
             return Ok(0);
         }
         let mut tx = self.begin_as(&caller).await?;
-        let beyond = sqlx::query!(
-            r#"select v.secret_id as "secret_id!", v.owner_id as "owner_id!", v.version as "version!", s.path as "path!",
-                      v.too_many as "too_many!"
-               from (
-                   select secret_id, owner_id, version, destroyed_at,
-                          coalesce(row_number() over newest > $1 + 1, false) as too_many,
-                          -- Since when it is not the newest any more.
-                          lag(created_at) over newest < now() - make_interval(days => $2) as too_old
-                   from secret_versions
-                   window newest as (partition by secret_id order by version desc)
-               ) v join secrets s on s.id = v.secret_id
-               where v.destroyed_at is null and v.version < s.version
-                 and (v.too_many or coalesce(v.too_old, false))
-                 and not exists (
-                     select 1 from release_bindings b join releases r on r.deployment_id = b.deployment_id and r.number = b.number
-                     where b.secret_id = v.secret_id and b.version = v.version
-                       and (r.state in ('queued', 'running') or (r.state = 'live' and not exists (
-                           select 1 from releases newer
-                           where newer.deployment_id = r.deployment_id and newer.number > r.number and newer.state = 'live')))
-                 )
-               limit $3"#,
-            kept.count.map(i64::from) as Option<i64>,
-            kept.days as Option<i32>,
-            DESTROYED_AT_ONCE
-        )
-        .fetch_all(&mut *tx)
-        .await?;
+        let rows = beyond(&mut tx, kept, DESTROYED_AT_ONCE).await?;
         let mut gone = 0;
-        for row in beyond {
+        for row in rows {
             let went = destroy(&mut tx, &caller, row.secret_id, row.version).await?;
             // A path that does not read is on record by its id.
             let path = SecretPath::parse(&row.path).ok();
@@ -378,6 +352,52 @@ pub(super) async fn next_version(
         end.flatten()
     )
     .fetch_optional(&mut **tx)
+    .await?)
+}
+
+/// A version beyond what is kept.
+pub(super) struct Beyond {
+    pub secret_id: Uuid,
+    owner_id: Uuid,
+    version: i32,
+    path: String,
+    /// Rather than too old.
+    too_many: bool,
+}
+
+/// Versions beyond what is kept, at most so many: never the newest, nor one that a release runs or may run again.
+pub(super) async fn beyond(
+    tx: &mut Transaction<'_, Postgres>,
+    kept: VersionsKept,
+    at_most: i64,
+) -> Result<Vec<Beyond>> {
+    Ok(sqlx::query_as!(
+        Beyond,
+        r#"select v.secret_id as "secret_id!", v.owner_id as "owner_id!", v.version as "version!", s.path as "path!",
+                  v.too_many as "too_many!"
+           from (
+               select secret_id, owner_id, version, destroyed_at,
+                      coalesce(row_number() over newest > $1 + 1, false) as too_many,
+                      -- Since when it is not the newest any more.
+                      lag(created_at) over newest < now() - make_interval(days => $2) as too_old
+               from secret_versions
+               window newest as (partition by secret_id order by version desc)
+           ) v join secrets s on s.id = v.secret_id
+           where v.destroyed_at is null and v.version < s.version
+             and (v.too_many or coalesce(v.too_old, false))
+             and not exists (
+                 select 1 from release_bindings b join releases r on r.deployment_id = b.deployment_id and r.number = b.number
+                 where b.secret_id = v.secret_id and b.version = v.version
+                   and (r.state in ('queued', 'running') or (r.state = 'live' and not exists (
+                       select 1 from releases newer
+                       where newer.deployment_id = r.deployment_id and newer.number > r.number and newer.state = 'live')))
+             )
+           limit $3"#,
+        kept.count.map(i64::from) as Option<i64>,
+        kept.days as Option<i32>,
+        at_most
+    )
+    .fetch_all(&mut **tx)
     .await?)
 }
 

@@ -1,15 +1,22 @@
 //! What administrators decide for the whole installation while it runs.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
 
 use super::audit::{self, Entry};
+use super::secret_versions::beyond;
 use super::{Db, Result};
-use crate::model::actors::Caller;
+use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
-use crate::model::secrets::VersionsKept;
+use crate::model::secrets::{VersionsBeyond, VersionsKept};
 
 const VERSIONS_KEY: &str = "secret_versions";
+/// Versions that are counted before they are destroyed.
+const COUNTED_MAX: i64 = 10_000;
 
 /// As it stands in the table.
 #[derive(Default, Serialize, Deserialize)]
@@ -39,21 +46,7 @@ impl Db {
     /// Decides which old versions of secrets are kept; the next round of the retention destroys the others.
     /// Errors: `Denied` for whoever is no administrator.
     pub async fn versions_keep(&self, caller: &Caller, kept: VersionsKept) -> Result<()> {
-        let entry = Entry::of(Action::SettingsChange);
-        let mut tx = self.begin_as(caller).await?;
-        let may = sqlx::query_scalar!(r#"select is_administrator() as "may!""#)
-            .fetch_one(&mut *tx)
-            .await?;
-        if !may {
-            tx.rollback().await?;
-            let refusal = Refusal::new(
-                RefusalKind::Denied,
-                "Only administrators change what the installation keeps.",
-            );
-            return self
-                .refuse_on_record(caller, entry, "no administrator", refusal)
-                .await;
-        }
+        let mut tx = self.keeping(caller).await?;
         let stored = serde_json::json!({ "count": kept.count, "days": kept.days });
         sqlx::query!(
             "insert into settings (key, value) values ($1, $2)
@@ -63,9 +56,50 @@ impl Db {
         )
         .execute(&mut *tx)
         .await?;
-        let reason = Some("old versions of secrets that are kept");
-        audit::record(&mut tx, caller, Entry { reason, ..entry }).await?;
+        let entry = Entry {
+            reason: Some("old versions of secrets that are kept"),
+            ..Entry::of(Action::SettingsChange)
+        };
+        audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// How much the retention would destroy by these limits, whoever owns it: numbers alone. Errors: `Denied` for whoever is no
+    /// administrator.
+    pub async fn versions_beyond(
+        &self,
+        caller: &Caller,
+        kept: VersionsKept,
+    ) -> Result<VersionsBeyond> {
+        drop(self.keeping(caller).await?);
+        // An administrator sees no more of others' secrets than anybody: it is counted by whoever would destroy it.
+        let mut tx = self.begin_as(&Caller::job(Job::Retention)).await?;
+        let found = beyond(&mut tx, kept, COUNTED_MAX).await?;
+        let secrets: HashSet<Uuid> = found.iter().map(|version| version.secret_id).collect();
+        Ok(VersionsBeyond {
+            versions: found.len(),
+            secrets: secrets.len(),
+            more: found.len() as i64 >= COUNTED_MAX,
+        })
+    }
+
+    /// A transaction of an administrator, who decides what is kept. Errors: `Denied`, on record.
+    async fn keeping(&self, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
+        let mut tx = self.begin_as(caller).await?;
+        let may = sqlx::query_scalar!(r#"select is_administrator() as "may!""#)
+            .fetch_one(&mut *tx)
+            .await?;
+        if may {
+            return Ok(tx);
+        }
+        tx.rollback().await?;
+        let refusal = Refusal::new(
+            RefusalKind::Denied,
+            "Only administrators change what the installation keeps.",
+        );
+        let entry = Entry::of(Action::SettingsChange);
+        self.refuse_on_record(caller, entry, "no administrator", refusal)
+            .await
     }
 }

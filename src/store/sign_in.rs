@@ -180,13 +180,7 @@ impl Db {
             email: found.email,
             is_admin: found.is_admin,
         };
-        know_address(&mut tx, user.id, place).await?;
-        sqlx::query!(
-            "update users set signed_in_at = now() where id = $1",
-            user.id
-        )
-        .execute(&mut *tx)
-        .await?;
+        know_sign_in(&mut tx, user.id, place).await?;
         let caller = Caller {
             actor: Actor::User(user.clone()),
             origin: origin.clone(),
@@ -212,12 +206,18 @@ impl Db {
     }
 }
 
-/// Remembers that someone has signed in to their account from there.
-pub(super) async fn know_address(
+/// Remembers that someone has signed in to their account now, from there.
+pub(super) async fn know_sign_in(
     tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
     user_id: Uuid,
     place: Option<IpNet>,
 ) -> Result<()> {
+    sqlx::query!(
+        "update users set signed_in_at = now() where id = $1",
+        user_id
+    )
+    .execute(&mut **tx)
+    .await?;
     if let Some(place) = place {
         sqlx::query!(
             "insert into known_addresses (user_id, address) values ($1, $2)

@@ -12,7 +12,7 @@ use super::audit::{self, Entry};
 use super::error::OnConstraint;
 use super::limits::Limit;
 use super::passwords::check_rules;
-use super::sign_in::{Account, know_address, place_of};
+use super::sign_in::{Account, know_sign_in, place_of};
 use super::{Db, Error, Result, keyring};
 use crate::model::actors::{Actor, Caller, Job, Origin, Presented, SignedInUser};
 use crate::model::audit::Action;
@@ -131,7 +131,7 @@ impl Db {
                 origin: origin.clone(),
             })
             .await?;
-        know_address(&mut tx, user.id, origin.address.map(place_of)).await?;
+        know_sign_in(&mut tx, user.id, origin.address.map(place_of)).await?;
         tx.commit().await?;
         Ok(user)
     }

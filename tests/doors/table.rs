@@ -72,7 +72,7 @@ POST /_fn/secrets_list                | | s ssss ssss oo ii
 POST /_fn/secrets_tree                | owner={handle} | s ssss ssss oo ii
 POST /_fn/secrets_facets              | | o oooo ssss oo ii
 POST /_fn/secrets_due                 | | s ssss ssss oo ii
-POST /_fn/folder_rule                 | owner={handle}&under={prefix} | o oooo oooo oo ii
+POST /_fn/folder_reach                | owner={handle}&under={prefix} | o oooo oooo oo ii
 POST /_fn/folder_rotation             | owner={handle}&under={prefix}&after_days=30 | d rrdd rrdd nn ii
 POST /_fn/secret_open                 | handle={handle}&path={path} | s ssss ssss nn ii
 POST /_fn/secret_add                  | path={path}_NEW&value=a+new+value | d mmmm mmmm mm ii

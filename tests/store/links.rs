@@ -45,6 +45,11 @@ impl House {
             .unwrap()
     }
 
+    async fn has_signed_in(&self, address: &str) -> bool {
+        let found = self.db.people_list(&self.ada, address).await.unwrap();
+        found.iter().any(|person| person.signed_in_at.is_some())
+    }
+
     async fn spent(&self, link: &SecretString) -> bool {
         let origin = from("192.0.2.1");
         let tried = self
@@ -87,6 +92,7 @@ async fn an_invitation_makes_one_account_for_its_address() {
         ("ben", "ben@example.org", false)
     );
     assert!(house.spent(&link).await);
+    assert!(house.has_signed_in("ben@example.org").await);
     db.sign_in("ben@example.org", &text(PASSWORD), &origin)
         .await
         .unwrap();
@@ -237,6 +243,7 @@ async fn a_reset_link_sets_the_password_once_and_ends_all_sessions() {
     // It is no invitation, and an invitation is no reset.
     assert!(db.invitation_open(&link).await.unwrap().is_none());
 
+    assert!(!house.has_signed_in("ben@example.org").await);
     let account = db.reset_use(&link, &new, &origin).await.unwrap();
     assert_eq!(
         (&account.user.id, &account.user.handle),
@@ -244,6 +251,7 @@ async fn a_reset_link_sets_the_password_once_and_ends_all_sessions() {
     );
     let now = db.account(ben.id).await.unwrap().unwrap();
     assert_eq!(account.session_stamp, now.session_stamp);
+    assert!(house.has_signed_in("ben@example.org").await);
     let again = db.reset_use(&link, &new, &origin).await;
     assert_eq!(refusal(again).kind, RefusalKind::Unauthenticated);
     assert!(sessions.load(&bens.id).await.unwrap().is_none());

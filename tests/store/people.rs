@@ -128,6 +128,8 @@ async fn the_first_administrators_link_opens_once() {
     );
     let account = db.account(user.id).await.unwrap().unwrap();
     assert_eq!(account.user, user);
+    let people = db.people_list(&caller(&user), "").await.unwrap();
+    assert!(people[0].signed_in_at.is_some());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use sealport::model::actors::Caller;
 use sealport::model::due::DueWhy;
 use sealport::model::errors::RefusalKind;
+use sealport::model::levels::Level;
 use sealport::model::paths::{Folder, Handle, Tag};
 use sealport::model::secrets::{
     Kind, RotationRule, Scope, SecretFilter, SecretSort, VersionSummary, VersionsKept,
@@ -169,11 +170,23 @@ async fn old_versions_are_kept_by_count_and_age_as_an_administrator_says() {
     let keep = |count, days| VersionsKept::new(count, days).unwrap();
     let refused = refusal(db.versions_keep(me, keep(Some(0), None)).await);
     assert_eq!(refused.kind, RefusalKind::Denied);
+    let refused = refusal(db.versions_beyond(me, keep(Some(0), None)).await);
+    assert_eq!(refused.kind, RefusalKind::Denied);
     as_admin(
         &house.database,
         "alter table users disable trigger users_guard; update users set is_admin = true",
     )
     .await;
+    // What it would destroy is counted before, and nothing goes by that.
+    for (limits, said) in [
+        (keep(Some(2), None), "2 old versions of 1 secret"),
+        (keep(Some(0), None), "5 old versions of 2 secrets"),
+        (keep(None, Some(1)), "0 old versions of 0 secrets"),
+    ] {
+        let beyond = db.versions_beyond(me, limits).await.unwrap();
+        assert_eq!(beyond.counted(), said);
+    }
+    assert_eq!(house.whole(id).await, "1 2 3 4 5");
     db.versions_keep(me, keep(Some(2), None)).await.unwrap();
     assert_eq!(db.versions_kept(me).await.unwrap(), keep(Some(2), None));
     db.retention_step().await.unwrap();
@@ -459,6 +472,9 @@ async fn what_ends_soon_or_has_to_be_rotated_is_due() {
     let refused = refusal(db.rotation_set_in(&bob, &ann, &folder, None).await);
     assert_eq!(refused.kind, RefusalKind::NotFound);
     assert_eq!(db.rotation_in(&bob, &ann, &folder).await.unwrap(), None);
+    assert_eq!(db.folder_level(&bob, &ann, &folder).await.unwrap(), None);
+    let level = db.folder_level(me, &ann, &folder).await.unwrap();
+    assert_eq!(level, Some(Level::Admin));
     assert_eq!(
         db.rotation_in(me, &ann, &folder).await.unwrap(),
         rule(120, false)

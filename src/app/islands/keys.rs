@@ -64,13 +64,13 @@ pub fn Keys() -> impl IntoView {
             on:click=move |_| show()
         >
             <Icon name="keyboard" />
-            "Keys"
+            "Keyboard"
             <kbd class="kbd kbd-sm ms-auto">"?"</kbd>
         </button>
         <dialog node_ref=dialog class="modal" aria-labelledby="keys-title">
             <div class="modal-box max-w-xs">
                 <h2 id="keys-title" class="mb-3">
-                    "Keys"
+                    "Keyboard"
                 </h2>
                 <dl class="grid grid-cols-[5rem_1fr] gap-y-2">
                     {KEYS

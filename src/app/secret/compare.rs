@@ -25,15 +25,18 @@ pub async fn secret_compare(
         }
         db.secret_compare(&caller, id, value.into_value()).await
     };
-    let notice = match compared.await {
-        Ok(true) => "The same: what you typed is the newest version, to the last character.",
-        Ok(false) => "Different: what you typed is not the newest version.",
+    let mut flash = Flash::default();
+    match compared.await {
+        Ok(true) => {
+            let same = "The same: what you typed is the newest version, to the last character.";
+            flash.notice = Some(same.to_owned());
+        }
+        Ok(false) => {
+            let other = "Different: what you typed is not the newest version.";
+            flash.notes.push(other.to_owned());
+        }
         Err(error) => return again(&caller, &path, "compare", error.into_refusal(), &[]).await,
-    };
-    let flash = Flash {
-        notice: Some(notice.to_owned()),
-        ..Flash::default()
-    };
+    }
     go(&own(&caller, &path), flash).await
 }
 

@@ -20,7 +20,7 @@ pub async fn secret_delete(
     confirm: String,
 ) -> Result<(), Refusal> {
     use super::super::wire::{caller, done};
-    use super::{again, bare};
+    use super::{again, bare, folder_of};
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
     let deleted = async {
@@ -34,7 +34,10 @@ pub async fn secret_delete(
         db.secret_delete(&caller, id).await
     };
     match deleted.await {
-        Ok(()) => done("/secrets", format!("Deleted {}.", bare(&path))).await,
+        Ok(()) => {
+            let notice = format!("Deleted {}.", bare(&path));
+            done(&folder_of(&caller, &path), notice).await
+        }
         Err(error) => {
             let typed = [("confirm", confirm.as_str())];
             again(&caller, &path, "delete", error.into_refusal(), &typed).await
@@ -49,7 +52,7 @@ pub fn Delete(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) -> 
             <p>
                 {match secret.version {
                     1 => "Deletes the value.".to_owned(),
-                    count => format!("Deletes the value with all {count} of its versions."),
+                    count => format!("Deletes all {count} versions of the value."),
                 }}
                 " It cannot be brought back. The record of who used it stays."
             </p>

@@ -21,18 +21,18 @@ use super::frame::{Here, Page, page};
 use super::icons::Icon;
 use super::secret_runs::RunsNow;
 use super::secrets::list::{Chips, kind_icon};
-use super::secrets::{address, folder_address};
+use super::secrets::{address, way_to};
 use super::times::{When, day};
 use super::wire::page_open;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::Folder;
-use crate::model::secrets::{SecretDetail, SecretSummary, TOO_SHORT};
+use crate::model::secrets::{Rotation, SecretDetail, SecretSummary, TOO_SHORT};
 use compare::Compare;
 use delete::Delete;
 use details::Details;
 #[cfg(feature = "ssr")]
-use place::{again, bare, beside, own, to_be_sure};
+use place::{again, bare, beside, folder_of, own, to_be_sure};
 use replace::Replace;
 use rotation::RotationForm;
 use standing::Standing;
@@ -125,7 +125,7 @@ pub fn SecretPage() -> impl IntoView {
                     }
                 }
             >
-                <About secret=summary.clone() now />
+                <About secret=summary.clone() rotation=rotation.clone() now />
                 <Standing secret=summary.clone() is_mine lost_by />
                 <div class="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_20rem]">
                     <div class="flex min-w-0 flex-col gap-3">
@@ -192,21 +192,12 @@ impl FormOf {
 }
 
 fn crumbs(secret: &SecretSummary, me: &str) -> Vec<(String, String)> {
-    let mut crumbs = vec![("Secrets".to_owned(), "/secrets".to_owned())];
-    if secret.owner != me {
-        crumbs.push((secret.owner.clone(), folder_address(&secret.owner, None)));
-    }
-    if let Ok(folder) = Folder::parse(secret.path.folder()) {
-        crumbs.extend(folder.line().iter().map(|folder| {
-            let to = folder_address(&secret.owner, Some(folder));
-            (folder.name().to_owned(), to)
-        }));
-    }
-    crumbs
+    let folder = Folder::parse(secret.path.folder()).ok();
+    way_to(&secret.owner, folder.as_ref(), me)
 }
 
 #[component]
-fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
+fn About(secret: SecretSummary, rotation: Option<Rotation>, now: OffsetDateTime) -> impl IntoView {
     let form = FormOf::new(&secret);
     view! {
         <section class="flex flex-wrap items-center gap-x-6 gap-y-3 rounded-box border border-base-300 bg-base-100 px-4 py-3">
@@ -227,6 +218,14 @@ fn About(secret: SecretSummary, now: OffsetDateTime) -> impl IntoView {
             {secret
                 .expires_at
                 .map(|at| view! { <span class="text-dim">"Usable until " {day(at)}</span> })}
+            {rotation
+                .map(|Rotation { due_at, .. }| {
+                    let (words, class) = match due_at > now {
+                        true => ("New value due ", "text-dim"),
+                        false => ("A new value was due ", "text-amber"),
+                    };
+                    view! { <span class=class>{words} <When at=due_at /></span> }
+                })}
             {(secret.level >= Level::Write)
                 .then(|| {
                     view! {

@@ -1,20 +1,32 @@
 //! Where a secret is shown: the caller's own by its path, another's by `handle:path`.
 
-use super::super::secrets::address;
+use super::super::secrets::{address, folder_address};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::grants::LevelChange;
-use crate::model::paths::{Handle, SecretPath};
+use crate::model::paths::{Folder, Handle, SecretPath};
 
 /// The secret's page; the list for what is no path.
 pub fn own(caller: &Caller, path: &str) -> String {
-    let handle = match path.split_once(':') {
-        Some((handle, _)) => Handle::parse(handle).map(String::from).ok(),
-        None => caller.user().map(|user| user.handle.clone()),
-    };
-    match (SecretPath::parse(bare(path)), handle) {
+    match (SecretPath::parse(bare(path)), owner(caller, path)) {
         (Ok(path), Some(handle)) => address(&handle, path.as_str()),
         _ => "/secrets".to_owned(),
+    }
+}
+
+/// The folder that the secret stands in, by itself; the list for one that stands in none.
+pub fn folder_of(caller: &Caller, path: &str) -> String {
+    let folder = SecretPath::parse(bare(path)).and_then(|path| Folder::parse(path.folder()));
+    match (folder, owner(caller, path)) {
+        (Ok(folder), Some(owner)) => folder_address(&owner, Some(&folder)),
+        _ => "/secrets".to_owned(),
+    }
+}
+
+fn owner(caller: &Caller, path: &str) -> Option<String> {
+    match path.split_once(':') {
+        Some((handle, _)) => Handle::parse(handle).map(String::from).ok(),
+        None => caller.user().map(|user| user.handle.clone()),
     }
 }
 

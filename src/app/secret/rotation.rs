@@ -9,6 +9,7 @@ use super::super::times::When;
 use super::super::wire::Flash;
 use super::FormOf;
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::secrets::{Rotation, RotationRule};
 
 #[server(prefix = "/_fn", endpoint = "secret_rotation")]
@@ -74,21 +75,23 @@ pub async fn folder_rotation(
     }
 }
 
-/// The rule of a folder itself.
-#[server(prefix = "/_fn", endpoint = "folder_rule")]
-pub async fn folder_rule(
+/// How far one reaches in a folder, and the rule of the folder itself.
+#[server(prefix = "/_fn", endpoint = "folder_reach")]
+pub async fn folder_reach(
     #[server(default)] owner: String,
     #[server(default)] under: String,
-) -> Result<Option<RotationRule>, Refusal> {
+) -> Result<(Option<Level>, Option<RotationRule>), Refusal> {
     use crate::model::paths::{Folder, Handle};
     let db = expect_context::<crate::store::Db>();
     let caller = super::super::wire::caller().await?;
     let (Ok(owner), Ok(folder)) = (Handle::parse(&owner), Folder::parse(&under)) else {
-        return Ok(None);
+        return Ok((None, None));
     };
-    db.rotation_in(&caller, &owner, &folder)
-        .await
-        .map_err(crate::store::Error::into_refusal)
+    let found = async {
+        let level = db.folder_level(&caller, &owner, &folder).await?;
+        Ok((level, db.rotation_in(&caller, &owner, &folder).await?))
+    };
+    found.await.map_err(crate::store::Error::into_refusal)
 }
 
 #[cfg(feature = "ssr")]
@@ -96,7 +99,7 @@ fn said(rule: Option<RotationRule>) -> String {
     match rule {
         None => "It has no rotation of its own now.".to_owned(),
         Some(rule) if rule.regenerate => format!(
-            "After {} days a generated value is generated anew; others are reminded of.",
+            "After {} days a generated value is generated anew; for other values you get a reminder.",
             rule.after_days
         ),
         Some(rule) => format!("After {} days you are reminded here.", rule.after_days),
@@ -165,7 +168,7 @@ fn RotationFields(flash: Flash, rule: Option<RotationRule>) -> impl IntoView {
     view! {
         <TextField
             name="after_days"
-            label="Days after which the value has to be another"
+            label="Due every … days"
             kind="number"
             value=days
             error=flash.error("after_days").or_else(|| flash.error(""))
@@ -174,7 +177,7 @@ fn RotationFields(flash: Flash, rule: Option<RotationRule>) -> impl IntoView {
         <label class="flex min-h-6 items-start gap-2">
             <input type="checkbox" class="checkbox mt-0.5" name="regenerate" value="true" checked=rule.is_some_and(|rule| rule.regenerate) />
             <span>
-                "If Sealport generated the value, generate it anew by itself, and redeploy what runs with it. What others issued is only reminded of."
+                "If Sealport generated the value, generate it anew by itself, and redeploy what runs with it. For other values you get a reminder."
             </span>
         </label>
         <div>

@@ -123,7 +123,7 @@ fn Version(form: FormOf, version: VersionSummary, newest: i32, level: Level) -> 
                 <form method="post" action="/_fn/secret_roll_back">
                     {form.hidden()}
                     <input type="hidden" name="expected" value=newest />
-                    <button class="btn btn-ghost btn-xs min-h-6" name="version" value=number title="Makes its value the newest again, as a new version">
+                    <button class="btn btn-sm" name="version" value=number title="Makes its value the newest again, as a new version">
                         "Roll back"
                         <span class="sr-only">" to version " {number}</span>
                     </button>
@@ -131,7 +131,7 @@ fn Version(form: FormOf, version: VersionSummary, newest: i32, level: Level) -> 
                 {(level == Level::Admin)
                     .then(|| {
                         view! {
-                            <a class="btn btn-ghost btn-xs min-h-6" href=end>
+                            <a class="btn btn-sm text-error" href=end>
                                 "Destroy"
                                 <span class="sr-only">" version " {number}</span>
                             </a>

@@ -8,6 +8,7 @@ use super::super::times::When;
 use super::address;
 use crate::model::due::{Due, DueWhy, Nearness};
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 
 /// Rows that stand there at once; the others unfold.
 const SHOWN: usize = 5;
@@ -54,7 +55,11 @@ fn Rows(due: Vec<Due>, me: String) -> impl IntoView {
                 .into_iter()
                 .map(|row| {
                     let (word, class) = word(&row, now);
-                    let to = format!("{}?open=replace#replace", address(&row.owner, row.path.as_str()));
+                    let page = address(&row.owner, row.path.as_str());
+                    let to = match row.level >= Level::Write {
+                        true => format!("{page}?open=replace#replace"),
+                        false => page,
+                    };
                     let name = if row.owner == me { row.path.to_string() } else { format!("{}:{}", row.owner, row.path) };
                     let at = row.at;
                     view! {
@@ -65,9 +70,9 @@ fn Rows(due: Vec<Due>, me: String) -> impl IntoView {
                             </a>
                             <span class="text-dim">
                                 {match row.why {
-                                    DueWhy::Expired => "switched off: it expired ",
-                                    DueWhy::Expires => "expires ",
-                                    DueWhy::Rotate => "was to be another ",
+                                    DueWhy::Expired => "switched off since ",
+                                    DueWhy::Expires => "",
+                                    DueWhy::Rotate => "a new value was due ",
                                 }} <When at />
                             </span>
                         </li>
@@ -82,8 +87,8 @@ fn word(due: &Due, now: OffsetDateTime) -> (&'static str, &'static str) {
     match (due.why, due.nearness(now)) {
         (DueWhy::Rotate, _) => ("Rotation required", "badge-warning"),
         (DueWhy::Expired, _) | (_, Nearness::Past) => ("Expired", "badge-error"),
-        (_, Nearness::Day) => ("Within a day", "badge-error"),
-        (_, Nearness::Week) => ("Within 7 days", "badge-warning"),
-        (_, Nearness::Month) => ("Within 30 days", ""),
+        (_, Nearness::Day) => ("Expires", "badge-error"),
+        (_, Nearness::Week) => ("Expires", "badge-warning"),
+        (_, Nearness::Month) => ("Expires", ""),
     }
 }

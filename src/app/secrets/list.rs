@@ -5,13 +5,11 @@ use time::OffsetDateTime;
 
 use super::super::icons::Icon;
 use super::super::times::When;
-use super::address;
 use super::filter::Asked;
+use super::{address, folder_address};
+use crate::model::due::DUE_DAYS;
 use crate::model::levels::Level;
 use crate::model::secrets::{Kind, SecretSort, SecretSummary};
-
-/// Days before its end that a secret says so.
-const NEAR_DAYS: i64 = 14;
 
 /// The drawing that stands for a kind.
 pub fn kind_icon(kind: Kind) -> &'static str {
@@ -42,16 +40,22 @@ pub fn List(rows: Vec<SecretSummary>, asked: Asked, most: usize) -> impl IntoVie
         .into_any();
     }
     let count = rows.len();
+    let folders = match (&asked.owner, &asked.under) {
+        (Some(owner), under) => folder_address(owner.as_str(), under.as_ref()),
+        (None, Some(under)) => format!("/secrets?under={under}"),
+        (None, None) => "/secrets".to_owned(),
+    };
     view! {
-        <Table rows asked=asked.clone() />
+        <Table rows asked />
         <p class="text-sm text-dim">
             {match count {
-                1 => "1 secret".to_owned(),
+                1 => "1 secret.".to_owned(),
                 count if count == most => {
                     format!("The first {most} secrets. Narrow the list to find the others.")
                 }
-                count => format!("{count} secrets"),
+                count => format!("{count} secrets."),
             }}
+            " " <a class="link inline-flex min-h-6 items-center" href=folders>"As folders"</a>
         </p>
     }
     .into_any()
@@ -87,7 +91,10 @@ pub fn Table(
                     aria-current=sorted.then_some("true")
                 >
                     {label}
-                    {sorted.then_some(" ↓")}
+                    {sorted.then_some(match sort {
+                        SecretSort::Changed => " ↓",
+                        SecretSort::Path | SecretSort::Kind => " ↑",
+                    })}
                 </a>
             }
             .into_any()
@@ -95,8 +102,17 @@ pub fn Table(
         None => label.into_any(),
     };
     view! {
-        <table class="table text-sm [&_td]:px-3 [&_td]:py-2 [&_th]:px-3 [&_td:first-child]:ps-0 [&_td:last-child]:pe-0 [&_th:first-child]:ps-0">
+        // The columns of every table of a page stand below each other.
+        <table class="table table-fixed text-sm [&_td]:px-3 [&_td]:py-2 [&_th]:px-3 [&_td:first-child]:ps-0 [&_td:last-child]:pe-0 [&_th:first-child]:ps-0">
             <caption class="sr-only">{caption}</caption>
+            <colgroup>
+                <col />
+                <col class="w-16 max-sm:hidden" />
+                <col class="w-20 max-md:hidden" />
+                <col class="w-32 max-sm:hidden" />
+                <col class="w-36 max-md:hidden" />
+                <col class="w-11" />
+            </colgroup>
             <thead class=if inner { "sr-only" } else { "" }>
                 <tr>
                     <th scope="col">{heading("Path", SecretSort::Path)}</th>
@@ -116,7 +132,6 @@ pub fn Table(
 #[component]
 fn Row(row: SecretSummary, now: OffsetDateTime, inner: bool, mixed: bool) -> impl IntoView {
     let level = row.level;
-    let folder = row.path.folder().trim_end_matches('/').to_owned();
     let to = address(&row.owner, row.path.as_str());
     let name = row.path.name().to_owned();
     let users: Vec<String> = row.deployments().into_iter().map(str::to_owned).collect();
@@ -132,7 +147,7 @@ fn Row(row: SecretSummary, now: OffsetDateTime, inner: bool, mixed: bool) -> imp
         || is_near(&row, now);
     view! {
         <tr>
-            <td class="w-full max-w-0">
+            <td>
                 <a
                     class="flex min-h-6 min-w-0 font-mono hover:underline max-sm:flex-col sm:items-baseline"
                     href=to.clone()
@@ -187,11 +202,6 @@ fn Row(row: SecretSummary, now: OffsetDateTime, inner: bool, mixed: bool) -> imp
                         {(level == Level::Admin)
                             .then(|| {
                                 view! {
-                                    <li><a href=format!("/share/secret/{}", row.id)>"Share"</a></li>
-                                    {(!folder.is_empty())
-                                        .then(|| {
-                                            view! { <li><a href=format!("/share/folder/{}/{folder}", row.owner)>"Share its folder"</a></li> }
-                                        })}
                                     <li><a class="text-error" href=part("delete")>"Delete"</a></li>
                                 }
                             })}
@@ -205,7 +215,7 @@ fn Row(row: SecretSummary, now: OffsetDateTime, inner: bool, mixed: bool) -> imp
 /// Whether its end is past or near.
 fn is_near(row: &SecretSummary, now: OffsetDateTime) -> bool {
     row.expires_at
-        .is_some_and(|at| at - now < time::Duration::days(NEAR_DAYS))
+        .is_some_and(|at| at - now < time::Duration::days(DUE_DAYS))
 }
 
 /// What needs a look: switched off, expired or near its end.

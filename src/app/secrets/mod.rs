@@ -11,9 +11,10 @@ use leptos_router::hooks::use_query_map;
 
 use super::frame::{Empty, Here, Page, page, primary};
 use super::icons::Icon;
-use super::secret::rotation::{FolderRotationForm, folder_rule};
+use super::secret::rotation::{FolderRotationForm, folder_reach};
 use super::wire::page_open;
 use crate::model::errors::Refusal;
+use crate::model::levels::Level;
 use crate::model::paths::Folder;
 use crate::model::secrets::{Facets, Kind, Scope, SecretSort, SecretSummary};
 use crate::model::tree::SecretTree;
@@ -110,9 +111,10 @@ pub fn SecretsPage() -> impl IntoView {
         } else {
             Vec::new()
         };
-        let rule = match !asked.is_list() && !under.is_empty() {
-            true => Some(folder_rule(owner.clone().unwrap_or(me.clone()), under.clone()).await?),
-            false => None,
+        let whose = owner.clone().unwrap_or(me.clone());
+        let (level, rule) = match under.is_empty() {
+            true => (None, None),
+            false => folder_reach(whose.clone(), under.clone()).await?,
         };
         let found = if asked.is_list() {
             let asked = asked.clone();
@@ -137,12 +139,11 @@ pub fn SecretsPage() -> impl IntoView {
         };
         let is_new = is_root && facets.owners.is_empty();
         let reminder = is_root && key_backup_missing().await?;
-        let share = (!under.is_empty() && owner.as_ref().is_none_or(|owner| *owner == me))
-            .then(|| format!("/share/folder/{me}/{under}"));
-        let rotation = rule.map(|rule| {
+        let share = (level == Some(Level::Admin)).then(|| format!("/share/folder/{whose}/{under}"));
+        let (add, import) = ways_in(&whose, &under, whose == me, level);
+        let rotation = (!asked.is_list() && level >= Some(Level::Write)).then(|| {
             let flash = opened.flash_of("rotation");
-            let owner = owner.unwrap_or(me.clone());
-            view! { <FolderRotationForm owner under flash rule /> }
+            view! { <FolderRotationForm owner=whose under flash rule /> }
         });
         let (title, crumbs) = place(&asked, &me);
         let code = !crumbs.is_empty();
@@ -158,8 +159,8 @@ pub fn SecretsPage() -> impl IntoView {
                     view! {
                         <div class="flex flex-wrap gap-2">
                             {share.map(|share| view! { <a class="btn" href=share>"Share"</a> })}
-                            <a class="btn" href="/secrets/import">"Import"</a>
-                            {primary("/secrets/new", "plus", "Add secret")}
+                            <a class="btn" href=import.clone()>"Import"</a>
+                            {primary(add.clone(), "plus", "Add secret")}
                         </div>
                     }
                 }
@@ -187,18 +188,41 @@ pub fn folder_address(owner: &str, folder: Option<&Folder>) -> String {
     }
 }
 
-/// The title of a list or a folder, and the way to it.
-fn place(asked: &Asked, me: &str) -> (String, Vec<(String, String)>) {
+/// Where one adds and imports to what is shown. What is imported is always one's own.
+fn ways_in(owner: &str, under: &str, is_mine: bool, level: Option<Level>) -> (String, String) {
+    let (add, import) = ("/secrets/new".to_owned(), "/secrets/import".to_owned());
+    match (under, is_mine) {
+        ("", true) => (add, import),
+        ("", false) => (format!("{add}?owner={owner}"), import),
+        (under, true) => (
+            format!("{add}?path={under}/"),
+            format!("{import}?under={under}/"),
+        ),
+        (under, false) if level >= Some(Level::Write) => {
+            (format!("{add}?owner={owner}&path={under}/"), import)
+        }
+        _ => (add, import),
+    }
+}
+
+/// The way to a folder, or to all that is an owner's: a crumb for each folder, itself the last.
+pub fn way_to(owner: &str, folder: Option<&Folder>, me: &str) -> Vec<(String, String)> {
     let mut crumbs = vec![("Secrets".to_owned(), "/secrets".to_owned())];
-    let owner = asked.owner.as_ref().map_or(me, |owner| owner.as_str());
     if owner != me {
         crumbs.push((owner.to_owned(), folder_address(owner, None)));
     }
-    let line = asked.under.as_ref().map(Folder::line).unwrap_or_default();
+    let line = folder.map(Folder::line).unwrap_or_default();
     crumbs.extend(line.iter().map(|folder| {
         let to = folder_address(owner, Some(folder));
         (folder.name().to_owned(), to)
     }));
+    crumbs
+}
+
+/// The title of a list or a folder, and the way to it.
+fn place(asked: &Asked, me: &str) -> (String, Vec<(String, String)>) {
+    let owner = asked.owner.as_ref().map_or(me, |owner| owner.as_str());
+    let mut crumbs = way_to(owner, asked.under.as_ref(), me);
     // The last is where one is.
     match crumbs.pop() {
         Some((title, _)) => (title, crumbs),

@@ -116,7 +116,7 @@ fn folding(branch: Branch, rows: &mut HashMap<Uuid, SecretSummary>, open: bool) 
 /// The way to a folder's own address, at the end of its line: beside the summary, for nothing that is pressed stands within it.
 fn by_itself(to: String, path: String) -> impl IntoView {
     view! {
-        <a class="btn btn-ghost btn-xs absolute end-0 top-1 z-1 min-h-6" href=to>
+        <a class="link absolute end-1 top-1 z-1 inline-flex min-h-6 items-center text-sm" href=to>
             "Open"
             <span class="sr-only">" " {path} " by itself"</span>
         </a>

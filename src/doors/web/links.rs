@@ -105,7 +105,7 @@ pub async fn confirm(
         Ok(()) => {
             let waiting = session.remove::<Flash>(WAITING_KEY).await;
             let mut flash = waiting.ok().flatten().unwrap_or_default();
-            flash.notice = Some(
+            flash.notes.push(
                 "Thank you. Nothing has been done yet: press the button once more.".to_owned(),
             );
             (next, flash)

@@ -44,8 +44,8 @@ pub fn parse(file: &[u8]) -> Result<EnvFile, Refusal> {
     let refuse = |detail: String| Err(Refusal::invalid("file", detail));
     if file.len() > IMPORT_LEN_BYTES {
         return refuse(format!(
-            "A file has at most {} KiB. Import it in parts.",
-            IMPORT_LEN_BYTES / 1024
+            "A file has at most {} MiB. Import it in parts.",
+            IMPORT_LEN_BYTES / (1024 * 1024)
         ));
     }
     // UTF-16 without a mark passes for UTF-8 with a NUL beside each letter, and no value can hold one.

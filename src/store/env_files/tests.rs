@@ -198,7 +198,7 @@ fn what_is_no_such_file_is_refused_as_a_whole() {
         (b"{}", "one object"),
         (b"[]", "one object"),
         (b"{\"A\": \"1\",}", "line 1, column 11"),
-        (&long, "KiB"),
+        (&long, "1 MiB"),
         (many.as_bytes(), "at most 500"),
         (many_bad.as_bytes(), "at most 500"),
         (many_json.as_bytes(), "at most 500"),
