@@ -168,6 +168,11 @@ async fn what_gives_power_away_asks_for_the_password_again() {
             format!("id={id}&handle=ben&confirm=ben"),
         ),
         ("/move/secret/x?to=crew", "/_fn/secret_move", moved),
+        (
+            "/settings",
+            "/_fn/versions_keep",
+            "keep_count=0&sure=0%2F".to_owned(),
+        ),
     ] {
         let led = house.press(&mut browser, page, to, &form).await;
         let next: String = url::form_urlencoded::byte_serialize(page.as_bytes()).collect();
