@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_says_nothing_is_left() {
         let (address, _cancel) = server(Duration::from_millis(50)).await;
-        for (begun, ended) in [("", ""), ("GET / HTTP/1.1\r\nx: ", "HTTP/1.1 408")] {
+        for begun in ["", "GET / HTTP/1.1\r\nx: "] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(begun.as_bytes()).await.unwrap();
             // Ends: the server has closed it.
