@@ -1,4 +1,4 @@
--- Paths that differ only in case, in every language.
+-- Paths that differ only in case, in every language; and what a hand-over has to say before it is done.
 
 -- Small letters as ASCII has them: where the database's language is Turkish, the small letter of I is another than i.
 -- Forced Row Level Security holds for the owner too: as a job that sees these rows.
@@ -20,3 +20,7 @@ end $$;
 select set_config('sealport.job', '', true);
 drop index secrets_path_key;
 create unique index secrets_path_key on secrets (owner_id, lower(path collate "C"));
+
+-- Whom the heir's folders let in to what comes, and which rules of rotation stay behind.
+create policy grants_heir_seen on grants for select using (owner_id = (select heir()) and prefix is not null);
+create policy rotation_rules_handover_seen on rotation_rules for select using (owner_id = (select handing_over()));

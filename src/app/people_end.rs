@@ -16,7 +16,7 @@ pub async fn account_ending(handle: String) -> Result<Ending, Refusal> {
     let db = expect_context::<crate::store::Db>();
     let caller = super::wire::caller().await?;
     let handle = Handle::parse(&handle).map_err(|_| Refusal::not_found("person"))?;
-    db.account_ending(&caller, &handle)
+    db.account_ending(&caller, &handle, None)
         .await
         .map_err(crate::store::Error::into_refusal)
 }
@@ -31,13 +31,21 @@ pub async fn account_end(
     /// The handle, typed again.
     #[server(default)]
     confirm: String,
+    /// The heir of whom it was shown whom their folders let in.
+    #[server(default)]
+    sure: String,
 ) -> Result<(), Refusal> {
     use super::wire::{back, confirmed_with, done};
     use crate::model::paths::Handle;
     let db = expect_context::<crate::store::Db>();
-    let typed = [("heir", heir.as_str()), ("confirm", confirm.as_str())];
-    let caller = confirmed_with("end", &typed).await?;
     let named = heir.trim();
+    let mut typed = [
+        ("heir", heir.as_str()),
+        ("confirm", confirm.as_str()),
+        ("sure", sure.as_str()),
+    ];
+    let caller = confirmed_with("end", &typed).await?;
+    let mut shown = false;
     let ended = async {
         if handle.is_empty() || confirm.trim() != handle {
             return Err(Refusal::invalid(
@@ -50,6 +58,20 @@ pub async fn account_end(
             "" => None,
             named => Some(Handle::parse(named).map_err(|refusal| refusal.at("heir"))?),
         };
+        if let Some(heir) = heir.as_ref().filter(|heir| heir.as_str() != sure)
+            && let Ok(whose) = Handle::parse(&handle)
+            // What else is wrong is said, and put on record, by the ending itself.
+            && let Ok(ending) = db.account_ending(&caller, &whose, Some(heir)).await
+            && !ending.let_in.is_empty()
+        {
+            shown = true;
+            let told = format!(
+                "Folders that {heir} shares cover some of what comes, and let these in to it: {}. Nothing was ended yet. Press the \
+                 button again to do it.",
+                ending.let_in
+            );
+            return Err(Refusal::invalid("heir", told).into());
+        }
         db.account_end(&caller, id, heir.as_ref()).await
     };
     match ended.await {
@@ -65,6 +87,7 @@ pub async fn account_end(
                 Ok(handle) => format!("/people/{handle}/end"),
                 Err(_) => "/people".to_owned(),
             };
+            typed[2].1 = if shown { named } else { "" };
             back(&to, "end", error.into_refusal(), &typed).await
         }
     }
@@ -106,6 +129,7 @@ fn Owned(ending: Ending, flash: Flash) -> impl IntoView {
         secrets,
         deployments,
         handle,
+        rules_lost,
         ..
     } = ending.clone();
     let hindered = ending.last_administrator || !ending.last_admin_of.is_empty();
@@ -149,11 +173,25 @@ fn Owned(ending: Ending, flash: Flash) -> impl IntoView {
                                          An administrator comes to it only by naming themselves. It stands in the record of both accounts. Deployments go on running; at their next start the new owner needs use of every secret \
                                          that others had shared with them."
                                     </p>
+                                    <p class="max-w-prose text-dim">
+                                        "Folders that the new owner shares cover what comes into them. Who would be let in is said first, and the button then has to be pressed again."
+                                    </p>
+                                }
+                            })}
+                        {(!rules_lost.is_empty())
+                            .then(|| {
+                                view! {
+                                    <p class="max-w-prose">
+                                        {format!(
+                                            "Rules of rotation on these folders do not go with what is in them: {rules_lost}. The new owner sets them anew.",
+                                        )}
+                                    </p>
                                 }
                             })}
                         <form method="post" action="/_fn/account_end" class="flex max-w-md flex-col gap-4">
                             <input type="hidden" name="id" value=ending.id.to_string() />
                             <input type="hidden" name="handle" value=handle.clone() />
+                            <input type="hidden" name="sure" value=flash.typed("sure") />
                             {owns
                                 .then(|| {
                                     view! {

@@ -132,6 +132,7 @@ fn Effect(id: Uuid, owner: String, effect: MoveEffect) -> impl IntoView {
         taken,
         changes,
         used_by,
+        rule_lost,
     } = effect;
     view! {
         <Section title=format!("What changes when it is {to}’s") id="effect">
@@ -141,6 +142,16 @@ fn Effect(id: Uuid, owner: String, effect: MoveEffect) -> impl IntoView {
                     "Folders that {owner} shared do not cover it any more; folders that {to} shared do. Those whom you may not know of are not listed.",
                 )}
             </p>
+            {rule_lost
+                .map(|folder| {
+                    view! {
+                        <p class="max-w-prose">
+                            {format!(
+                                "The rule of rotation that {owner} set on the folder {folder} does not hold for it any more. If it needs one, give it one afterwards.",
+                            )}
+                        </p>
+                    }
+                })}
             {(!used_by.is_empty())
                 .then(|| {
                     view! {

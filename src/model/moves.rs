@@ -28,6 +28,8 @@ pub struct MoveEffect {
     pub changes: Vec<ReachChange>,
     /// Deployments of others than the new owner that bind it or fetch their code with it.
     pub used_by: Vec<String>,
+    /// The folder by whose rule it has to be rotated now, and then no more.
+    pub rule_lost: Option<String>,
 }
 
 /// A user or team that reaches a secret otherwise than before.

@@ -1,5 +1,7 @@
 //! People with an account.
 
+use std::fmt::{self, Display, Formatter};
+
 use serde::{Deserialize, Serialize};
 
 use time::OffsetDateTime;
@@ -109,4 +111,31 @@ pub struct Ending {
     pub last_admin_of: Vec<String>,
     /// Nobody else looks after the accounts.
     pub last_administrator: bool,
+    /// Folders whose rule of rotation does not go with what is in them.
+    pub rules_lost: Listed,
+    /// Whom folders that the heir shares let in to what comes, and how far; nobody while no heir is named.
+    pub let_in: Listed,
+}
+
+/// The first of a list, and how many more there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub named: Vec<String>,
+    pub more: i64,
+}
+
+impl Listed {
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+}
+
+impl Display for Listed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.named.join(", "))?;
+        match self.more {
+            ..=0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }

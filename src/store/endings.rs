@@ -12,8 +12,9 @@ use super::{Db, Error, Result, damage};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::levels::Level;
 use crate::model::paths::Handle;
-use crate::model::users::Ending;
+use crate::model::users::{Ending, Listed};
 
 /// Secrets that are taken in hand at a time.
 const SECRETS_AT_ONCE: i64 = 200;
@@ -26,8 +27,14 @@ struct Heir {
 }
 
 impl Db {
-    /// What would end with the account of that handle; changes nothing. Errors: `Denied`; `NotFound`, also for one that has ended.
-    pub async fn account_ending(&self, caller: &Caller, handle: &Handle) -> Result<Ending> {
+    /// What would end with the account of that handle, and if an heir is named, whom the heir's folders would let in; changes nothing.
+    /// Errors: `Denied`; `NotFound`, also for one that has ended; `Invalid` at `heir`.
+    pub async fn account_ending(
+        &self,
+        caller: &Caller,
+        handle: &Handle,
+        heir: Option<&Handle>,
+    ) -> Result<Ending> {
         let me = person(caller)?;
         let mut tx = self.begin_as(&Caller::job(Job::Handover)).await?;
         if !administers(&mut tx, me.id).await? {
@@ -40,7 +47,16 @@ impl Db {
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| Refusal::not_found("person"))?;
-        ending(&mut tx, id).await
+        let heir = match heir {
+            Some(heir) => Some(heir_called(&mut tx, heir, id).await?.id),
+            None => None,
+        };
+        name_both(&mut tx, id, heir).await?;
+        let mut ending = ending(&mut tx, id).await?;
+        if let Some(heir) = heir {
+            ending.let_in = let_in(&mut tx, id, heir).await?;
+        }
+        Ok(ending)
     }
 
     /// Ends the account, and gives all that it owns to `heir`: secrets sealed anew, deployments with all that hangs on them. Its
@@ -106,15 +122,7 @@ impl Db {
             Some(handle) => Some(heir_called(tx, handle, user_id).await?),
             None => None,
         };
-        sqlx::query!(
-            r#"select set_config('sealport.handing_over', $1, true) as "from!", set_config('sealport.heir', $2, true) as "to!""#,
-            user_id.to_string(),
-            heir.as_ref()
-                .map(|heir| heir.id.to_string())
-                .unwrap_or_default()
-        )
-        .fetch_one(&mut **tx)
-        .await?;
+        name_both(tx, user_id, heir.as_ref().map(|heir| heir.id)).await?;
         // From here on nothing new becomes theirs: a secret's foreign key waits for this row, and then finds that they have ended. Nor
         // does anybody leave a team that they are in: of two who go at once, the second sees that nobody would be its admin.
         sqlx::query!(
@@ -214,14 +222,24 @@ async fn administers(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<boo
     Ok(administers)
 }
 
-/// Counts what the account owns; the transaction is told of it here, for nothing else is in the job's reach.
-async fn ending(tx: &mut Transaction<'_, Postgres>, user_id: Uuid) -> Result<Ending> {
+/// The transaction is told of whom it is, for nothing else is in the job's reach.
+async fn name_both(
+    tx: &mut Transaction<'_, Postgres>,
+    user_id: Uuid,
+    heir: Option<Uuid>,
+) -> Result<()> {
     sqlx::query!(
-        "select set_config('sealport.handing_over', $1, true)",
-        user_id.to_string()
+        r#"select set_config('sealport.handing_over', $1, true) as "from!", set_config('sealport.heir', $2, true) as "to!""#,
+        user_id.to_string(),
+        heir.map(|id| id.to_string()).unwrap_or_default()
     )
     .fetch_one(&mut **tx)
     .await?;
+    Ok(())
+}
+
+/// Counts what the account owns, in a transaction that was told of it.
+async fn ending(tx: &mut Transaction<'_, Postgres>, user_id: Uuid) -> Result<Ending> {
     let row = sqlx::query!(
         r#"select o.handle, u.email,
                   (select count(*) from secrets where owner_id = $1) as "secrets!",
@@ -246,6 +264,52 @@ async fn ending(tx: &mut Transaction<'_, Postgres>, user_id: Uuid) -> Result<End
         deployments: row.deployments,
         last_admin_of: row.last_admin_of,
         last_administrator: is_last_administrator(tx, user_id).await?,
+        rules_lost: rules_lost(tx, user_id).await?,
+        let_in: Listed::default(),
+    })
+}
+
+/// Folders whose rules stay behind. '0' follows '/': the paths of a folder stand between the two.
+async fn rules_lost(tx: &mut Transaction<'_, Postgres>, user_id: Uuid) -> Result<Listed> {
+    let rows = sqlx::query!(
+        r#"select r.prefix as "prefix!", count(*) over () as "all!" from rotation_rules r
+           where r.owner_id = $1 and r.prefix is not null and exists (
+               select 1 from secrets s where s.owner_id = $1
+                 and s.path collate "C" >= r.prefix || '/' and s.path collate "C" < r.prefix || '0')
+           order by r.prefix limit $2"#,
+        user_id,
+        NAMED
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let more = rows.first().map_or(0, |row| row.all) - rows.len() as i64;
+    let named = rows.into_iter().map(|row| row.prefix).collect();
+    Ok(Listed { named, more })
+}
+
+/// Who reaches what comes by the folders that the heir shares, from the moment on that it is there.
+async fn let_in(tx: &mut Transaction<'_, Postgres>, from: Uuid, heir: Uuid) -> Result<Listed> {
+    let rows = sqlx::query!(
+        r#"select e.handle, max(g.level) as "level!", count(*) over () as "all!"
+           from grants g join owners e on e.id = g.grantee_id
+           where g.owner_id = $2 and g.prefix is not null and g.grantee_id <> $1 and e.ended_at is null and exists (
+               select 1 from secrets s where s.owner_id = $1
+                 and s.path collate "C" >= g.prefix || '/' and s.path collate "C" < g.prefix || '0')
+           group by e.handle order by e.handle limit $3"#,
+        from,
+        heir,
+        NAMED
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let more = rows.first().map_or(0, |row| row.all) - rows.len() as i64;
+    let named = rows.into_iter().map(|row| {
+        let level = Level::from_number(row.level).map_or("nothing", Level::as_str);
+        format!("{} ({level})", row.handle)
+    });
+    Ok(Listed {
+        named: named.collect(),
+        more,
     })
 }
 

@@ -310,15 +310,17 @@ async fn effect(
     .fetch_all(&mut **tx)
     .await?;
     let others = sqlx::query!(
-        r#"select exists (select 1 from secrets where owner_id = $2 and lower(path) = lower($3)) as "taken!",
+        r#"select exists (select 1 from secrets where owner_id = $2 and lower(path collate "C") = lower($3 collate "C")) as "taken!",
                   array(select d.name from deployments d
                         where d.owner_id <> $2 and (d.fetch_key = $1
                               or exists (select 1 from bindings b where b.deployment_id = d.id and b.secret_id = $1))
-                        order by d.name limit $4) as "used_by!: Vec<String>""#,
+                        order by d.name limit $4) as "used_by!: Vec<String>",
+                  (select prefix from rotation_of($5, $1, $3)) as rule_lost"#,
         found.id,
         target.id,
         found.path.as_str(),
-        LISTED
+        LISTED,
+        found.owner_id
     )
     .fetch_one(&mut **tx)
     .await?;
@@ -334,6 +336,7 @@ async fn effect(
             })
             .collect(),
         used_by: others.used_by,
+        rule_lost: others.rule_lost,
     })
 }
 

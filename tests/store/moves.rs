@@ -279,6 +279,42 @@ async fn what_does_not_move_stays_whole_and_says_why() {
     assert_eq!(house.owner(id).await, "ann");
 }
 
+#[tokio::test]
+async fn a_move_says_which_rule_of_rotation_holds_no_more() {
+    let house = house().await;
+    let db = &house.db;
+    let mut told = Vec::new();
+    for (path, own_rule) in [
+        ("project/web/KEY", false),
+        ("project/web/OWN", true),
+        ("KEY", false),
+    ] {
+        let id = db
+            .secret_create(&house.ann, new(path, "value"))
+            .await
+            .unwrap();
+        house
+            .sql(
+                "insert into rotation_rules (id, owner_id, prefix, after_days, set_by)
+                 values (gen_random_uuid(), '{ann}', 'project/web', 30, 'ann') on conflict do nothing",
+            )
+            .await;
+        if own_rule {
+            let rule = format!(
+                "insert into rotation_rules (id, owner_id, secret_id, after_days, set_by)
+                 values (gen_random_uuid(), '{{ann}}', '{id}', 30, 'ann')"
+            );
+            house.sql(&rule).await;
+        }
+        let plan = db
+            .secret_move_plan(&house.ann, id, Some(&handle("crew")))
+            .await
+            .unwrap();
+        told.push(plan.effect.unwrap().rule_lost);
+    }
+    assert_eq!(told, [Some("project/web".to_owned()), None, None]);
+}
+
 /// A secret is on its way into a team, moved but not yet for good, when the team is dissolved.
 #[tokio::test]
 async fn a_team_is_not_dissolved_while_a_secret_comes_to_it() {

@@ -192,7 +192,7 @@ async fn everything_goes_to_the_heir_in_one_step() {
     Sessions(db.clone()).create(&mut session).await.unwrap();
 
     let ending = db
-        .account_ending(&house.ada, &handle("ben"))
+        .account_ending(&house.ada, &handle("ben"), None)
         .await
         .unwrap();
     assert_eq!((ending.secrets, ending.deployments), (2, 1));
@@ -312,6 +312,70 @@ async fn a_large_account_goes_whole_to_a_team() {
         let none = db.secret_compare(&house.ada, *secret, guess(value)).await;
         assert_refused(none, RefusalKind::NotFound, None);
     }
+}
+
+/// What the heir shares by folder covers what comes; it is said before, and so is what stays behind.
+#[tokio::test]
+async fn it_is_told_whom_the_heirs_folders_let_in_and_which_rules_stay_behind() {
+    let house = house().await;
+    let (world, db) = (&house.world, &house.world.db);
+    for path in ["project/shop/KEY", "OTHER"] {
+        world.secret(&house.ben, path, "a value").await;
+    }
+    let carls = |prefix: &str, to: Uuid, level: i32| {
+        format!(
+            "insert into grants (id, owner_id, prefix, grantee_id, level, granted_by, granted_by_name)
+             values (gen_random_uuid(), '{0}', '{prefix}', '{to}', {level}, '{0}', 'carl')",
+            id(&house.carl)
+        )
+    };
+    // Dora twice, and the higher holds; nobody by a folder into which nothing comes; not who ends.
+    let dora = world.user("dora").await;
+    for (prefix, to, level) in [
+        ("project", id(&dora), 1),
+        ("project/shop", id(&dora), 3),
+        ("project/sho", id(&house.ada), 4),
+        ("project", id(&house.ben), 2),
+    ] {
+        world.sql(&carls(prefix, to, level)).await;
+    }
+    for prefix in ["project/shop", "meta"] {
+        let rule = format!(
+            "insert into rotation_rules (id, owner_id, prefix, after_days, set_by)
+             values (gen_random_uuid(), '{}', '{prefix}', 30, 'ben')",
+            id(&house.ben)
+        );
+        world.sql(&rule).await;
+    }
+    let told = async |heir: Option<&str>| {
+        let heir = heir.map(handle);
+        let ending = db
+            .account_ending(&house.ada, &handle("ben"), heir.as_ref())
+            .await
+            .unwrap();
+        (ending.let_in.to_string(), ending.rules_lost.to_string())
+    };
+    let lost = || "project/shop".to_owned();
+    assert_eq!(told(None).await, (String::new(), lost()));
+    assert_eq!(
+        told(Some("carl")).await,
+        ("dora (write)".to_owned(), lost())
+    );
+    assert_eq!(told(Some("ada")).await, (String::new(), lost()));
+    // Of many, the first and the number.
+    for number in 10..25 {
+        let one = world.user(&format!("e{number}")).await;
+        world.sql(&carls("project", id(&one), 1)).await;
+    }
+    let (many, _) = told(Some("carl")).await;
+    assert!(
+        many.starts_with("dora (write), e10 (use), ") && many.ends_with("e18 (use) and 6 more"),
+        "{many}"
+    );
+    let nobody = db
+        .account_ending(&house.ada, &handle("ben"), Some(&handle("nobody")))
+        .await;
+    assert_refused(nobody, RefusalKind::Invalid, Some("heir"));
 }
 
 /// Whoever is being ended can still rename, from where was not looked yet to where was.
@@ -456,7 +520,7 @@ async fn what_does_not_end_stays_whole_and_says_why() {
             .account_end(who, id(&house.ben), Some(&handle("ada")))
             .await;
         assert_refused(refused, RefusalKind::Denied, None);
-        let looked = db.account_ending(who, &handle("ben")).await;
+        let looked = db.account_ending(who, &handle("ben"), None).await;
         assert_refused(looked, RefusalKind::Denied, None);
     }
     assert_eq!(house.picture().await, before);
