@@ -65,7 +65,12 @@ pub async fn account_end(
             && !ending.let_in.is_empty()
         {
             shown = true;
-            return Err(to_be_sure(heir.as_str(), &ending).into());
+            let told = format!(
+                "Folders that {heir} shares cover some of what comes, and let these in to it: {}. Nothing was ended yet. Press the \
+                 button again to do it.",
+                ending.let_in
+            );
+            return Err(Refusal::invalid("heir", told).into());
         }
         db.account_end(&caller, id, heir.as_ref()).await
     };
