@@ -93,19 +93,6 @@ pub async fn account_end(
     }
 }
 
-/// What is said before others come to what was theirs; the second press does it.
-#[cfg(feature = "ssr")]
-fn to_be_sure(heir: &str, ending: &Ending) -> Refusal {
-    Refusal::invalid(
-        "heir",
-        format!(
-            "Folders that {heir} shares cover some of what comes, and let these in to it: {}. Nothing was ended yet. Press the button \
-             again to do it.",
-            ending.let_in
-        ),
-    )
-}
-
 #[component]
 pub fn AccountEndPage() -> impl IntoView {
     let handle = use_params_map()
