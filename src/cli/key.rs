@@ -192,7 +192,7 @@ pub async fn rotate_data_keys(database: DatabaseArgs) -> anyhow::Result<()> {
         }
         writeln!(
             out,
-            "Done. A server removes the former data keys within minutes. Backups from before hold them."
+            "Done. A server removes the former data keys when they have been out of use for 16 minutes. Backups from before hold them."
         )?;
         Ok(())
     })
