@@ -726,7 +726,7 @@ impl Helper {
     fn start_as(role: &str, data: &Path, uid: u32, home: &Home) -> Helper {
         let program = home.dir.path().join("helper");
         if !program.exists() {
-            fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+            common::programs::copied(&std::env::current_exe().unwrap(), &program);
         }
         let mut command = Command::new(&program);
         command.uid(uid).gid(uid).current_dir("/");

@@ -6,6 +6,8 @@
 
 #[path = "common/left_out.rs"]
 mod left_out;
+#[path = "common/programs.rs"]
+mod programs;
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -715,7 +717,7 @@ async fn a_launcher_that_guests_cannot_reach_is_copied_for_them() {
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
     let mut config = config(place.path(), &[]);
     config.launcher = hidden.join("sealport");
-    std::fs::copy(launcher(), &config.launcher).unwrap();
+    programs::copied(&launcher(), &config.launcher);
     let shelf = config.guests_dir.join(".launcher");
     for _ in 0..2 {
         let report = Sandbox::probe(config.clone()).await.unwrap().report();
@@ -725,7 +727,7 @@ async fn a_launcher_that_guests_cannot_reach_is_copied_for_them() {
         let expected = usize::from(rustix::process::geteuid().is_root());
         assert_eq!(copies, expected);
         // Another version comes: its copy takes the place of the first.
-        std::fs::copy(launcher(), hidden.join("next")).unwrap();
+        programs::copied(&launcher(), &hidden.join("next"));
         std::fs::rename(hidden.join("next"), &config.launcher).unwrap();
     }
 }
@@ -976,7 +978,7 @@ async fn a_node_beside_the_hosts_programs_is_found_with_nothing_around_it() {
     std::fs::create_dir_all(&bin).unwrap();
     std::fs::create_dir_all(prefix.join("lib/node_modules")).unwrap();
     std::fs::create_dir_all(prefix.join("lib/python3.99")).unwrap();
-    std::fs::copy("/usr/bin/node", bin.join("node")).expect("install nodejs (in /usr)");
+    programs::copied(Path::new("/usr/bin/node"), &bin.join("node"));
     let npm = std::fs::canonicalize("/usr/bin/npm").expect("install npm (in /usr)");
     std::os::unix::fs::symlink(npm, bin.join("npm")).unwrap();
     let beside = place.path().join("versions/beside");

@@ -14,6 +14,7 @@
 )]
 
 pub mod left_out;
+pub mod programs;
 pub mod waiting;
 
 use std::fs::Permissions;
