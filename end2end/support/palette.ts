@@ -5,13 +5,19 @@ import { crc32, deflateSync, inflateSync } from "node:zlib";
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
 /** As many as a palette can have: what is rare, such as a warning, keeps its colour. */
 const COLOURS = 256;
+/** Squared distance below which one colour stands for both: the many shades at the edges of letters take no room of others. */
+const NEAR = 48;
 
 /** A PNG of 8 bits a channel, as browsers make them, with a palette in place of its colours. */
 export function withPalette(png: Buffer): Buffer {
   const { width, height, pixels } = decoded(png);
   const counts = new Map<number, number>();
   for (const colour of pixels) counts.set(colour, (counts.get(colour) ?? 0) + 1);
-  const palette = [...counts].sort(([, a], [, b]) => b - a).slice(0, COLOURS).map(([colour]) => colour);
+  const palette: number[] = [];
+  for (const [colour] of [...counts].sort(([, a], [, b]) => b - a)) {
+    if (palette.length === COLOURS) break;
+    if (palette.every((taken) => apart(taken, colour) >= NEAR)) palette.push(colour);
+  }
   const nearest = new Map<number, number>();
   const rows = Buffer.alloc(height * (width + 1));
   for (let y = 0; y < height; y++) {
@@ -71,13 +77,18 @@ function closest(palette: number[], colour: number): number {
   let best = 0;
   let distance = Infinity;
   palette.forEach((other, index) => {
-    const red = (other >> 16) - (colour >> 16);
-    const green = ((other >> 8) & 255) - ((colour >> 8) & 255);
-    const blue = (other & 255) - (colour & 255);
-    const apart = red * red + green * green + blue * blue;
-    if (apart < distance) [best, distance] = [index, apart];
+    const between = apart(other, colour);
+    if (between < distance) [best, distance] = [index, between];
   });
   return best;
+}
+
+/** The squared distance of two colours. */
+function apart(one: number, other: number): number {
+  const red = (one >> 16) - (other >> 16);
+  const green = ((one >> 8) & 255) - ((other >> 8) & 255);
+  const blue = (one & 255) - (other & 255);
+  return red * red + green * green + blue * blue;
 }
 
 function chunk(kind: string, data: Buffer): Buffer {
