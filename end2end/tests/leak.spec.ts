@@ -12,7 +12,7 @@ import { expect, type Page, test } from "@playwright/test";
 import { callByNode } from "../support/clients.ts";
 import { Answers, CommandLines, dump, filesOf, Searcher } from "../support/leaks.ts";
 import { freePort, ROOT, Sealport } from "../support/sealport.ts";
-import { act, addSecret, ADMIN, bind, connect, deploy, inspect, openFolding, reaches, state, welcome } from "../support/steps.ts";
+import { act, addSecret, ADMIN, bind, compare, connect, deploy, inspect, openFolding, reaches, state, welcome } from "../support/steps.ts";
 
 const FIXTURES = join(ROOT, "end2end/fixtures");
 /** What is no secret and stands in all places: a search that does not find it proves nothing. */
@@ -200,10 +200,7 @@ async function storeAndFail(page: Page, sealport: Sealport, answers: Answers, va
     await expect(old.getByRole("alert")).toBeVisible();
     await old.close();
     for (const guess of [value.replaced, value.stored, value.comparedWrong]) {
-      await openFolding(page, "Compare with what you have");
-      await page.getByLabel("Value to compare").fill(guess);
-      await page.getByRole("button", { name: "Compare", exact: true }).click();
-      await expect(page.getByRole("status")).toContainText(guess === value.replaced ? "The same" : "Different");
+      await compare(page, guess, guess === value.replaced ? "The same:" : "Different:");
     }
   });
   await test.step("refused: taken, malformed, too long", async () => {
