@@ -1,17 +1,19 @@
 // A Sealport of a test's own: its own data directory, database, key and port.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 
 export const ROOT = resolve(import.meta.dirname, "../..");
 const PROGRAM =
   process.env.SEALPORT_PROGRAM ??
   join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "debug/sealport");
+/** What each of them said, for looking into a test that failed. */
+const LOGS = join(ROOT, "end2end/out/logs");
 /** The machine of a test run may be busy with builds. */
 const START_TIMEOUT_MS = 180_000;
 
@@ -97,8 +99,14 @@ export class Sealport {
     await ended;
   }
 
+  /** Ends it, and leaves nothing but what it said: a test that failed is looked into by that. */
   async remove(): Promise<void> {
     await this.stop();
+    mkdirSync(LOGS, { recursive: true });
+    writeFileSync(join(LOGS, `${basename(this.dir)}.log`), this.said);
+    // Where only the output of a test run is kept, what went wrong inside stands in it.
+    const errors = this.said.split("\n").filter((line) => line.includes('"level":"ERROR"'));
+    if (errors.length > 0) console.log(`${basename(this.dir)} said:\n${errors.slice(0, 20).join("\n")}`);
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
 
