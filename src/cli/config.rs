@@ -200,7 +200,8 @@ pub struct ServeArgs {
     pub guests: GuestArgs,
 
     /// What is logged, as in `info` or `sealport=debug`.
-    #[arg(long, env = "SEALPORT_LOG", default_value = "info")]
+    // Wrong passwords are on record, where there is an end to them; axum-login calls each an error.
+    #[arg(long, env = "SEALPORT_LOG", default_value = "info,axum_login=off")]
     pub log: String,
 }
 

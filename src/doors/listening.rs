@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
-/// How long a connection may take until the head of a request is there, the first as the next.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take until the head of a request is there, the first as the next. Longer than proxies keep theirs for
+/// the next request (two minutes at most, as they come): one that we close before them fails what they are just sending.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(150);
 /// The wait after a connection that could not be taken: out of descriptors, the next one could not either.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// Connections at once where the process may have any number of descriptors.

@@ -362,7 +362,15 @@ async fn begin_on_a_live_connection(
 ) -> Result<Transaction<'static, Postgres>> {
     let mut tries = pool.options().get_max_connections();
     loop {
-        match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+        let (pool, begin) = (pool.clone(), begin.clone());
+        // Whoever asked may be gone before it has begun: a page is left, a client hangs up. sqlx knows of no transaction then, and
+        // would give the connection back with one open, in which the next statement is neither committed nor its locks let go.
+        // Begun apart, it is there to the end, and rolled back when nobody takes it.
+        let begun = tokio::spawn(async move { pool.begin_with(AssertSqlSafe(begin)).await });
+        let begun = begun
+            .await
+            .map_err(|error| Error::caused("a transaction was not begun", error))?;
+        match begun {
             Ok(tx) => return Ok(tx),
             Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
             Err(error) => return Err(error.into()),

@@ -50,7 +50,14 @@ impl Error {
                     cause = cause.as_deref().map(tracing::field::display),
                     "{what}"
                 );
-                Refusal::internal()
+                match cause.as_deref().and_then(|cause| cause.downcast_ref()) {
+                    // More is asked of the database than it does in that time, or it is not there.
+                    Some(sqlx::Error::PoolTimedOut) => Refusal::new(
+                        RefusalKind::Unavailable,
+                        "Sealport waited too long for its database. Try again in a moment.",
+                    ),
+                    _ => Refusal::internal(),
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sealport::model::actors::Actor;
 use sealport::model::deployments::{DeploymentState, ReleaseState, StepName};
 use sealport::model::errors::RefusalKind;
+use sealport::model::paths::DeploymentName;
 use sealport::model::sources::Source;
 use sealport::store::db::begin_for_tests;
 use sealport::store::releases::ReleaseTask;
@@ -500,5 +501,38 @@ async fn requests_take_no_connection_from_the_hold() {
     let request = begin_for_tests(&db, &ada).await.unwrap();
     let held = db.deployments_hold(Uuid::now_v7(), 60).await.unwrap();
     assert_eq!(held.len(), 1);
+    // Another request waits for one, and then hears why nothing came of it.
+    let name = DeploymentName::parse("crawl").unwrap();
+    let refused = db.deployment_show(&ada, &name).await.unwrap_err();
+    let refused = refused.into_refusal();
+    assert_eq!(refused.kind, RefusalKind::Unavailable, "{refused}");
     drop(request);
+    db.deployment_show(&ada, &name).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_left_while_it_begins_leaves_no_transaction_open() {
+    let world = World::new().await;
+    let ada = world.user("ada").await;
+    let open =
+        "pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
+    // Left at the first look, the second, and so on, wherever it waits then.
+    for looks in 1..12 {
+        let mut begun = Box::pin(begin_for_tests(&world.db, &ada));
+        for _ in 0..looks {
+            if futures::poll!(&mut begun).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(begun);
+    }
+    let all_closed = async {
+        while world.count(open).await > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), all_closed)
+        .await
+        .expect("a transaction stays open");
 }
