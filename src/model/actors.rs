@@ -5,11 +5,16 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::levels::Level;
+use super::paths::Folder;
+
 /// Who acts. Every transaction knows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// A person in a browser session.
     User(SignedInUser),
+    /// A program with a token of the API.
+    Token(Box<ApiToken>),
     /// A deployment at its start: reads its bindings with the rights its owner has now.
     Deployment { id: Uuid, owner_id: Uuid },
     /// Background work of the system itself, and the operator's commands on the host.
@@ -24,6 +29,24 @@ pub struct SignedInUser {
     pub handle: String,
     pub email: String,
     pub is_admin: bool,
+}
+
+/// A token of the API, as it was when it was shown. What it opens is decided at each access, from its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiToken {
+    pub id: Uuid,
+    /// SHA-256 in hex: what the database looks it up by.
+    pub hash: String,
+    pub name: String,
+    /// Whose rights it has, at most; never an administrator's.
+    pub maker: SignedInUser,
+    pub owner_id: Uuid,
+    /// The handle of the owner whom it acts for.
+    pub owner: String,
+    pub ceiling: Level,
+    pub under: Option<Folder>,
+    /// May make and change deployments.
+    pub deploys: bool,
 }
 
 /// The system's own workers; each has policies of its own.
@@ -107,10 +130,20 @@ impl Caller {
         }
     }
 
+    /// The person who calls, or by whose token a program does.
     pub fn user(&self) -> Option<&SignedInUser> {
         match &self.actor {
             Actor::User(user) => Some(user),
-            _ => None,
+            Actor::Token(token) => Some(&token.maker),
+            Actor::Deployment { .. } | Actor::Job(_) | Actor::Anonymous(_) => None,
+        }
+    }
+
+    /// Whose secrets and deployments are meant where no owner is named.
+    pub fn own(&self) -> Option<(Uuid, &str)> {
+        match &self.actor {
+            Actor::Token(token) => Some((token.owner_id, &token.owner)),
+            _ => self.user().map(|user| (user.id, user.handle.as_str())),
         }
     }
 }

@@ -88,6 +88,10 @@ pub enum Action {
     TokenCreate,
     TokenRevoke,
     GatewayConnect,
+    /// Somebody was turned away at the API's door.
+    ApiConnect,
+    /// A value was given to whoever may read it.
+    SecretRead,
     KeyCreate,
     /// A step of changing the master key, or of the order to change data keys.
     KeyRotate,
@@ -121,6 +125,7 @@ impl Action {
         Action::SecretReplace,
         Action::SecretEdit,
         Action::SecretCompare,
+        Action::SecretRead,
         Action::SecretBind,
         Action::SecretMove,
         Action::SecretRollBack,
@@ -140,6 +145,7 @@ impl Action {
         Action::DeploymentDestroy,
         Action::ReleaseEnd,
         Action::GatewayConnect,
+        Action::ApiConnect,
         Action::TokenCreate,
         Action::TokenRevoke,
         Action::SignIn,
@@ -175,6 +181,7 @@ impl Action {
     /// Those that use what they are about, rather than change it: a value is opened, a server is called.
     pub const ACCESSES: &[Action] = &[
         Action::SecretBind,
+        Action::SecretRead,
         Action::SecretCompare,
         Action::GatewayConnect,
     ];
@@ -218,6 +225,8 @@ impl Action {
             Action::TokenCreate => "token.create",
             Action::TokenRevoke => "token.revoke",
             Action::GatewayConnect => "gateway.connect",
+            Action::ApiConnect => "api.connect",
+            Action::SecretRead => "secret.read",
             Action::KeyCreate => "key.create",
             Action::KeyRotate => "key.rotate",
             Action::KeySplit => "key.split",

@@ -64,6 +64,15 @@ pub(super) async fn record(
     insert(tx, caller, entry, Outcome::Done).await
 }
 
+/// The same of a refusal, where nothing rolls back.
+pub(super) async fn record_refused(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    entry: Entry<'_>,
+) -> Result<()> {
+    insert(tx, caller, entry, Outcome::Refused).await
+}
+
 impl Db {
     /// Puts a refusal on record in a transaction of its own, so that it stays when the access rolls back. Of what strangers are
     /// refused, some in each minute: a row each would let anybody fill the disk.
@@ -151,6 +160,7 @@ pub(super) const AND_MORE: &str = ", and more in this minute";
 pub(super) fn name_of(caller: &Caller) -> &str {
     match &caller.actor {
         Actor::User(user) => &user.handle,
+        Actor::Token(token) => &token.name,
         Actor::Deployment { .. } => "deployment",
         Actor::Job(job) => job.as_str(),
         Actor::Anonymous(_) => "unknown",
@@ -180,6 +190,7 @@ async fn insert(
 ) -> Result<()> {
     let (kind, actor_id, user_id) = match &caller.actor {
         Actor::User(user) => ("user", Some(user.id), Some(user.id)),
+        Actor::Token(token) => ("token", Some(token.id), Some(token.maker.id)),
         Actor::Deployment { id, owner_id } => ("deployment", Some(*id), Some(*owner_id)),
         Actor::Job(_) => ("job", None, None),
         Actor::Anonymous(_) => ("anonymous", None, None),

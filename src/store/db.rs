@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::api_tokens;
 use super::audit::{self, Entry};
 pub use super::key_source::{KeySource, new_key};
 use super::keys::Keys;
@@ -297,6 +298,14 @@ impl Db {
     }
 }
 
+/// The row of a token that is shown, checked; the transaction acts by it from then on.
+async fn enter_by_token(tx: &mut Transaction<'_, Postgres>, hash: &str) -> Result<()> {
+    match api_tokens::enter(tx, hash).await?.refused {
+        None => Ok(()),
+        Some(_) => Err(api_tokens::refused()),
+    }
+}
+
 /// Whether the tables are made or brought forward now. Errors: they are of another step, which this opening leaves as it is.
 async fn migrates(opening: Opening, owner: &mut PgConnection) -> Result<bool> {
     if opening == Opening::Server {
@@ -327,6 +336,7 @@ async fn keyed(tx: &mut Transaction<'_, Postgres>) -> Result<()> {
 async fn begin(pool: &PgPool, caller: &Caller) -> Result<Transaction<'static, Postgres>> {
     let (actor, job, presented) = match &caller.actor {
         Actor::User(user) => (Some(user.id), None, None),
+        Actor::Token(token) => (None, None, Some(token.hash.as_str())),
         Actor::Deployment { owner_id, .. } => (Some(*owner_id), None, None),
         Actor::Job(job) => (None, Some(*job), None),
         Actor::Anonymous(shown) => match shown {
@@ -350,6 +360,9 @@ async fn begin(pool: &PgPool, caller: &Caller) -> Result<Transaction<'static, Po
         sqlx::query!("select set_config('sealport.presented', $1, true)", text)
             .fetch_one(&mut *tx)
             .await?;
+    }
+    if let Actor::Token(token) = &caller.actor {
+        enter_by_token(&mut tx, &token.hash).await?;
     }
     Ok(tx)
 }

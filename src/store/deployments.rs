@@ -9,7 +9,7 @@ use super::audit::{self, Entry};
 use super::drafts::storable;
 use super::keyring::SEALED_EXTRA_BYTES;
 use super::{Db, Result};
-use crate::model::actors::{Actor, Caller, SignedInUser};
+use crate::model::actors::{Caller, SignedInUser};
 use crate::model::audit::Action;
 use crate::model::deployments::{Bound, DeploymentSpec, DeploymentState, StepName, Target};
 use crate::model::errors::{Refusal, RefusalKind};
@@ -244,10 +244,9 @@ struct Refused {
 
 /// The person who calls. Errors: `Unauthenticated` for anyone else.
 pub(super) fn person(caller: &Caller) -> Result<&SignedInUser> {
-    match &caller.actor {
-        Actor::User(user) => Ok(user),
-        _ => Err(Refusal::new(RefusalKind::Unauthenticated, "Sign in first.").into()),
-    }
+    caller
+        .user()
+        .ok_or_else(|| Refusal::new(RefusalKind::Unauthenticated, "Sign in first.").into())
 }
 
 pub(super) fn about<'a>(action: Action, owner_id: Uuid, name: &'a DeploymentName) -> Entry<'a> {

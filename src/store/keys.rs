@@ -196,25 +196,22 @@ impl Db {
         place: Place,
         sealed: &Sealed,
     ) -> Result<SecretString> {
-        let broken = |why: &str| {
-            damaged(
-                format!(
-                    "Version {} of the secret {} does not open: {why}.",
-                    place.version, place.secret_id
-                ),
-                SealError::DoesNotOpen,
-            )
-        };
         let key = self
             .data_key_of(tx, place.owner_id, sealed)
             .await?
-            .map_err(broken)?;
-        key.open(place, sealed).map_err(|error| match error {
-            SealError::DoesNotOpen => broken(
-                "it was sealed for another owner, secret, version or data key, or its bytes were changed",
-            ),
-            error => Error::caused("a value could not be opened", error),
-        })
+            .map_err(|why| broken(place, why))?;
+        key.open(place, sealed)
+            .map_err(|error| does_not_open(place, error))
+    }
+
+    /// Opens a value with a data key that is open already; nothing when it has to be fetched first. Errors: as `unseal`.
+    pub(super) fn unseal_with_open_key(
+        &self,
+        place: Place,
+        sealed: &Sealed,
+    ) -> Option<Result<SecretString>> {
+        let key = self.keys().remembered(sealed.data_key_id()?)?;
+        Some(key.open(place, sealed).map_err(|error| does_not_open(place, error)))
     }
 
     /// Seals the values of an import that waits, with its owner's active data key.
@@ -340,6 +337,26 @@ impl Db {
             ), error))?;
         Ok(self.keys().remember(key))
     }
+}
+
+fn does_not_open(place: Place, error: SealError) -> Error {
+    match error {
+        SealError::DoesNotOpen => broken(
+            place,
+            "it was sealed for another owner, secret, version or data key, or its bytes were changed",
+        ),
+        error => Error::caused("a value could not be opened", error),
+    }
+}
+
+fn broken(place: Place, why: &str) -> Error {
+    damaged(
+        format!(
+            "Version {} of the secret {} does not open: {why}.",
+            place.version, place.secret_id
+        ),
+        SealError::DoesNotOpen,
+    )
 }
 
 pub(super) fn seal_failed(error: SealError) -> Error {

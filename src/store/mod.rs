@@ -64,6 +64,8 @@ pub mod holds;
 pub mod logs;
 pub mod releases;
 
+pub mod api_tokens;
+pub mod secret_read;
 pub mod tokens;
 
 pub mod retention;

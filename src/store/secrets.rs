@@ -382,6 +382,8 @@ impl Found {
 pub(super) fn compares(caller: &Caller, id: Uuid) -> Limit {
     let actor = match &caller.actor {
         Actor::User(user) => user.id.to_string(),
+        // A person has no more tries with ten tokens than with none.
+        Actor::Token(token) => token.maker.id.to_string(),
         Actor::Deployment { id, .. } => id.to_string(),
         Actor::Job(job) => job.as_str().to_owned(),
         Actor::Anonymous(_) => String::from("anonymous"),

@@ -330,8 +330,9 @@ impl Db {
         needed: Level,
     ) -> Result<Uuid> {
         let user = person(caller)?;
-        let Some(owner) = owner.filter(|owner| owner.as_str() != user.handle) else {
-            return Ok(user.id);
+        let (own_id, own) = caller.own().unwrap_or((user.id, &user.handle));
+        let Some(owner) = owner.filter(|owner| owner.as_str() != own) else {
+            return Ok(own_id);
         };
         let none = || {
             Refusal::invalid(

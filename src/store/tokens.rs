@@ -42,6 +42,12 @@ pub struct PlainToken(SecretString);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashedToken(String);
 
+impl HashedToken {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl PlainToken {
     /// Errors: `Broken` when the system has no randomness.
     pub fn generate() -> Result<(PlainToken, HashedToken)> {
@@ -79,6 +85,11 @@ impl PlainToken {
         }
         let (body, check) = token.split_at(token.len() - CHECK_LEN_CHARS);
         (check_of(body) == check).then(|| PlainToken(presented.clone()))
+    }
+
+    /// For showing it once to its maker.
+    pub(super) fn expose(&self) -> &SecretString {
+        &self.0
     }
 
     pub fn hashed(&self) -> HashedToken {
@@ -125,29 +136,8 @@ impl Db {
         expires_at: Option<OffsetDateTime>,
     ) -> Result<NewToken> {
         let user = person(caller)?;
-        let name = name.trim();
-        let name_len_chars = name.chars().count();
-        if name_len_chars == 0
-            || name_len_chars > TOKEN_NAME_LEN_CHARS
-            || name.chars().any(char::is_control)
-        {
-            return Err(Refusal::invalid(
-                "name",
-                "Give the token a name of 1 to 100 characters, such as the program that will use it.",
-            )
-            .into());
-        }
-        let now = OffsetDateTime::now_utc();
-        let latest = now + time::Duration::days(TOKEN_MAX_AGE_DAYS);
-        let expires_at = expires_at.unwrap_or(latest);
-        // A minute of grace: the form that asked for a year was sent a moment ago.
-        if expires_at <= now || expires_at > latest + time::Duration::minutes(1) {
-            return Err(Refusal::invalid(
-                "expires_at",
-                "A token ends in the future, in a year at the latest.",
-            )
-            .into());
-        }
+        let name = checked_name(name)?;
+        let expires_at = checked_end(expires_at)?;
         let mut tx = self.begin_as(caller).await?;
         let found = sqlx::query!(
             "select id, owner_id from deployments where name = $1 and reach(owner_id, 'deployment', id, null) >= 1",
@@ -333,6 +323,39 @@ impl Db {
         };
         self.record_refusal(&caller, entry).await
     }
+}
+
+/// A token's name. Errors: `Invalid` at `name`.
+pub(super) fn checked_name(name: &str) -> Result<&str> {
+    let name = name.trim();
+    let name_len_chars = name.chars().count();
+    if name_len_chars == 0
+        || name_len_chars > TOKEN_NAME_LEN_CHARS
+        || name.chars().any(char::is_control)
+    {
+        return Err(Refusal::invalid(
+            "name",
+            "Give the token a name of 1 to 100 characters, such as the program that will use it.",
+        )
+        .into());
+    }
+    Ok(name)
+}
+
+/// When a token ends; without an end asked for, as late as it may. Errors: `Invalid` at `expires_at`.
+pub(super) fn checked_end(asked: Option<OffsetDateTime>) -> Result<OffsetDateTime> {
+    let now = OffsetDateTime::now_utc();
+    let latest = now + time::Duration::days(TOKEN_MAX_AGE_DAYS);
+    let expires_at = asked.unwrap_or(latest);
+    // A minute of grace: the form that asked for a year was sent a moment ago.
+    if expires_at <= now || expires_at > latest + time::Duration::minutes(1) {
+        return Err(Refusal::invalid(
+            "expires_at",
+            "A token ends in the future, in a year at the latest.",
+        )
+        .into());
+    }
+    Ok(expires_at)
 }
 
 /// One sentence for every cause and every name: which names there are is not for strangers.

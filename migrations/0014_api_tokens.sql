@@ -1,0 +1,155 @@
+-- Tokens of the API. Each acts for one owner, on paths under its prefix, up to its ceiling, and never further than its maker
+-- reaches at that moment.
+
+alter table tokens
+    -- Of the API: whole segments, without the slash at its end; none: every path of the owner's.
+    add column prefix text constraint tokens_prefix_length check (octet_length(prefix) between 1 and 250),
+    -- 1 use, 2 read, 3 write, 4 admin.
+    add column ceiling integer constraint tokens_ceiling check (ceiling between 1 and 4),
+    -- May make and change deployments.
+    add column deploys boolean not null default false,
+    drop constraint tokens_audience_check,
+    add constraint tokens_audience check (audience in ('api', 'gateway')),
+    add constraint tokens_api_is_bounded check ((audience = 'api') = (ceiling is not null)),
+    add constraint tokens_gateway_is_plain check (audience = 'api' or (prefix is null and not deploys));
+
+-- The token that acts in this transaction, as its row says; set by token_enter. After one `set local` an empty string, not null.
+create function current_token() returns uuid
+    language sql stable parallel safe
+    return nullif(current_setting('sealport.token', true), '')::uuid;
+comment on function current_token() is 'The API token by which the actor acts in this transaction.';
+
+-- How far the token that acts reaches, given how far its maker does.
+create function within_token(
+    makers integer, object_owner uuid, object_kind text, object_path text
+) returns integer
+    language plpgsql stable as $$
+declare
+    ceiling integer := current_setting('sealport.token_ceiling')::integer;
+    prefix text := nullif(current_setting('sealport.token_prefix'), '');
+begin
+    if object_owner is distinct from current_setting('sealport.token_owner')::uuid then
+        return 0;
+    end if;
+    return case object_kind
+        when 'secret' then
+            case when prefix is null or starts_with(object_path, prefix || '/') then least(makers, ceiling) else 0 end
+        -- Deployments have no path. Whoever may not change them sees them, at most.
+        when 'deployment' then
+            case when current_setting('sealport.token_deploys') = 'true' then makers else least(makers, ceiling, 2) end
+        when 'any' then least(makers, ceiling)
+        -- All that the owner owns.
+        else case when prefix is null then least(makers, ceiling) else 0 end
+    end;
+end $$;
+
+create or replace function reach(object_owner uuid, object_kind text, object_id uuid, object_path text) returns integer
+    language sql stable
+    -- What is one's own is decided without looking anything up.
+    return case
+        when current_token() is not null then within_token(
+            case when object_owner = current_actor() then 4
+                else granted(current_actor(), object_owner, object_kind, object_id, object_path, null) end,
+            object_owner, object_kind, object_path)
+        when object_owner = current_actor() then 4
+        else granted(current_actor(), object_owner, object_kind, object_id, object_path, null)
+    end;
+
+-- A token binds what it reaches itself; for another's part (the owner's of a deployment) it does not matter who asks.
+create or replace function usable_in(actor uuid, object_owner uuid, secret_id uuid, secret_path text, deployment_name text) returns boolean
+    language sql stable
+    return granted(actor, object_owner, 'secret', secret_id, secret_path, deployment_name) >= 1
+        and (current_token() is null or actor is distinct from current_actor()
+            or reach(object_owner, 'secret', secret_id, secret_path) >= 1);
+
+-- The owners whose record the actor sees: with a token its own owner's, where it reaches all of it.
+create or replace function record_owners() returns uuid[]
+    language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+declare
+    me uuid := current_actor();
+begin
+    if current_token() is not null then
+        return array(
+            select o.id from owners o
+            where o.id = current_setting('sealport.token_owner')::uuid and reach(o.id, 'owner', o.id, null) >= 4
+        );
+    end if;
+    return me || array(select m.team_id from team_members m where m.user_id = me and m.level = 4);
+end $$;
+
+-- What is a person's own stays out of a token's sight, whatever the other policies let a person do.
+create policy sessions_no_token on sessions as restrictive using (current_token() is null);
+create policy users_no_token on users as restrictive for update using (current_token() is null);
+create policy one_time_links_no_token on one_time_links as restrictive using (current_token() is null);
+create policy drafts_no_token on drafts as restrictive using (current_token() is null);
+create policy pending_imports_no_token on pending_imports as restrictive using (current_token() is null);
+create policy known_addresses_no_token on known_addresses as restrictive using (current_token() is null);
+create policy settings_no_token on settings as restrictive for insert with check (current_token() is null);
+create policy settings_no_token_changes on settings as restrictive for update using (current_token() is null);
+-- Of its maker's tokens it sees and revokes those of its owner, where it reaches all of it; itself always. It makes none: a token
+-- that is found out would live on in those that it made.
+create policy tokens_by_token on tokens as restrictive for select using (
+    current_token() is null or hash = presented() or reach(owner_id, 'owner', owner_id, null) >= 4
+);
+create policy tokens_by_token_changes on tokens as restrictive for update using (
+    current_token() is null or hash = presented() or reach(owner_id, 'owner', owner_id, null) >= 4
+);
+create policy tokens_by_token_none on tokens as restrictive for insert with check (current_token() is null);
+-- Own acts are the token's.
+create policy audit_by_token on audit as restrictive for select using (
+    current_token() is null or actor_id = current_token() or owner_id = any ((select record_owners())::uuid[])
+);
+
+-- Made for an owner of whom the maker reaches something now; what it opens is decided at each use.
+create policy tokens_api_made on tokens for insert with check (
+    audience = 'api' and maker_id = current_actor() and deployment_id is null
+    and reach(owner_id, 'any', null, null) >= 1
+);
+
+-- Checks the credential and takes on its maker's rights within its bounds, for the rest of the transaction. The token comes back
+-- also when it is refused: for the record. Security invoker: everything is read under Row Level Security.
+create function token_enter(token_hash text) returns table (
+    token_id uuid, name text, maker_id uuid, maker text, email text, owner_id uuid, owner text,
+    ceiling integer, prefix text, deploys boolean, refused text
+)
+    language plpgsql volatile as $$
+declare
+    found tokens%rowtype;
+    maker_name text;
+    maker_email text;
+    owner_name text;
+    why text;
+begin
+    perform set_config('sealport.actor', '', true), set_config('sealport.job', '', true),
+            set_config('sealport.token', '', true), set_config('sealport.presented', token_hash, true);
+    select t.* into found from tokens t where t.hash = token_hash and t.audience = 'api';
+    if found.id is null then
+        return query select null::uuid, null, null::uuid, null, null, null::uuid, null, null::integer, null, null::boolean, 'unknown token';
+        return;
+    end if;
+    perform set_config('sealport.actor', found.maker_id::text, true);
+    select o.handle, u.email into maker_name, maker_email from users u join owners o on o.id = u.id
+    where u.id = found.maker_id and u.ended_at is null;
+    select o.handle into owner_name from owners o where o.id = found.owner_id and o.ended_at is null;
+    why := case
+        when found.revoked_at is not null then 'revoked token'
+        when found.expires_at <= now() then 'expired token'
+        when maker_name is null or owner_name is null then 'ended account'
+    end;
+    perform set_config('sealport.token', found.id::text, true),
+            set_config('sealport.token_owner', found.owner_id::text, true),
+            set_config('sealport.token_ceiling', found.ceiling::text, true),
+            set_config('sealport.token_prefix', coalesce(found.prefix, ''), true),
+            set_config('sealport.token_deploys', found.deploys::text, true);
+    if why is null then
+        -- Once a minute is often enough to tell whether a token is in use.
+        update tokens t set last_used_at = now()
+        where t.id = found.id and (t.last_used_at is null or t.last_used_at < now() - interval '1 minute');
+    else
+        -- Nothing is left to act with but the record.
+        perform set_config('sealport.token_ceiling', '0', true), set_config('sealport.token_deploys', 'false', true);
+    end if;
+    return query select found.id, found.name, found.maker_id, maker_name, maker_email, found.owner_id, owner_name,
+        found.ceiling, found.prefix, found.deploys, why;
+end $$;
+grant execute on function token_enter(text) to sealport_server;
