@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// No sooner again than this, however fast a server writes.
 const REST: Duration = Duration::from_millis(100);
 /// Lines of one read.
-const LINES: i64 = 200;
+pub const LINES: i64 = 200;
 /// A stream ends after this long; whoever follows resumes it.
 const STREAM_LIFE: Duration = Duration::from_secs(300);
 
@@ -93,11 +93,19 @@ pub trait Teller: Send + 'static {
 
     fn line(&self, line: &LogLine) -> String;
 
-    /// Why it is over with what was told, as the data of `end`; asked when there is nothing new.
-    fn over(&self, detail: &DeploymentDetail) -> Option<String>;
+    /// Whether it is over with what was told; asked when there is nothing new.
+    fn over(&self, detail: &DeploymentDetail) -> Option<Over>;
 
     /// The data of `end` for a deployment that is not there any more, or not to be seen.
     fn gone(&self) -> String;
+}
+
+/// The end of what is to be told.
+pub struct Over {
+    /// The data of `end`.
+    pub data: String,
+    /// Last lines may still be on their way.
+    pub lingers: bool,
 }
 
 /// Where the lines that are known end: what a browser or a program that resumes says by `Last-Event-ID`.
@@ -111,6 +119,8 @@ pub struct Followed {
     pub name: DeploymentName,
     /// After this line; none: the newest.
     pub after: Option<i64>,
+    /// So many of the newest.
+    pub newest: i64,
 }
 
 /// A stream of its events. Errors: `NotFound`, with `use` alone too; `TooMany`.
@@ -175,9 +185,13 @@ impl<T: Teller> Follow<T> {
                 tokio::time::sleep(REST).await;
             }
             Ok(true) => {}
-            // Without a word: a browser that is signed in again by now comes back by itself.
+            Err(store::Error::Refused(_)) => self.end(self.teller.gone()),
+            // Without a word: whoever is signed in again by now, or finds the database again, comes back and goes on.
             Ok(false) => self.over = true,
-            Err(_) => self.end(self.teller.gone()),
+            Err(error) => {
+                error.into_refusal();
+                self.over = true;
+            }
         }
     }
 
@@ -196,19 +210,21 @@ impl<T: Teller> Follow<T> {
         let name = &self.followed.name;
         let detail = db.deployment_show(&self.caller, name).await?;
         self.waiting.extend(self.teller.tell(&detail));
-        let lines = db
-            .log_read(&self.caller, name, self.followed.after, LINES)
-            .await?;
+        let (after, limit) = match self.followed.after {
+            Some(after) => (Some(after), LINES),
+            None => (None, self.followed.newest),
+        };
+        let lines = db.log_read(&self.caller, name, after, limit).await?;
         for line in lines {
             self.followed.after = Some(line.seq);
             let event = Event::default().event("line").id(line.seq.to_string());
             self.waiting.push_back(event.data(self.teller.line(&line)));
         }
         if self.waiting.is_empty()
-            && let Some(data) = self.teller.over(&detail)
+            && let Some(over) = self.teller.over(&detail)
         {
-            if self.is_ending {
-                self.end(data);
+            if self.is_ending || !over.lingers {
+                self.end(over.data);
             }
             self.is_ending = true;
         }

@@ -13,7 +13,7 @@ use tower_sessions::session::Id;
 
 use super::AppState;
 use super::identity::plain;
-use crate::doors::follow::{Followed, Streams, Teller, follow, last_event_id};
+use crate::doors::follow::{Followed, LINES, Over, Streams, Teller, follow, last_event_id};
 use crate::model::actors::Caller;
 use crate::model::deployments::{DeploymentDetail, LogLine};
 use crate::model::errors::Refusal;
@@ -45,6 +45,7 @@ pub(super) async fn events(
     let followed = Followed {
         name,
         after: last_event_id(&headers).or(resume.after),
+        newest: LINES,
     };
     let page = Page {
         session,
@@ -88,7 +89,7 @@ impl Teller for Page {
         .to_string()
     }
 
-    fn over(&self, _: &DeploymentDetail) -> Option<String> {
+    fn over(&self, _: &DeploymentDetail) -> Option<Over> {
         None
     }
 
