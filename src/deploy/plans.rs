@@ -11,7 +11,9 @@ use crate::model::plans::{
 };
 use crate::model::sources::Inspection;
 use crate::store::deployment_changes::DeploymentChange;
-use crate::store::deployment_checks::{Answered, Asked, Wrong, bindings_wrong, source_wrong};
+use crate::store::deployment_checks::{
+    Answered, Asked, Keeps, Wrong, bindings_wrong, source_wrong,
+};
 use crate::store::{Error, Result as StoreResult};
 
 use super::Deployer;
@@ -86,16 +88,17 @@ impl Deployer {
             None
         };
         let db = &self.0.db;
-        if let Some(follows) = request.follows_changes {
-            told(db.deployment_follow(caller, name, follows).await)?;
-        }
         if !request.releases() {
+            if let Some(follows) = request.follows_changes {
+                told(db.deployment_follow(caller, name, follows).await)?;
+            }
             return Ok(None);
         }
         let change = DeploymentChange {
             source: found.map(|found| (found.resolved.clone(), found.start_plan())),
             bindings: request.bindings.is_some().then(|| weighed.bindings()),
             fetch_key: request.fetch_key.is_some().then(|| weighed.fetch_key()),
+            follows_changes: request.follows_changes,
         };
         let release = told(db.deployment_change(caller, name, &change).await)?;
         self.wake();
@@ -171,6 +174,10 @@ impl Deployer {
             ..Plan::default()
         };
         let mut parts = Parts::of_change(caller, request, &detail.summary.source, &mut plan);
+        parts.keeps = Keeps {
+            bindings: request.looks() && request.bindings.is_none(),
+            fetch_key: request.looks() && request.fetch_key.is_none(),
+        };
         if request.bindings.is_none() && detail.summary.level >= Level::Read {
             parts.kept = detail
                 .bindings
@@ -200,6 +207,7 @@ impl Deployer {
                 exists,
                 secrets: &secrets,
                 fetch_key: parts.fetch_key.as_ref(),
+                keeps: parts.keeps,
                 in_earnest,
             };
             let mut found = told(self.0.db.deployment_ask(caller, &asked).await)?;
@@ -362,7 +370,8 @@ impl Weighed {
 /// What the store found in the way, with the path by which it was named.
 fn lack_of(wrong: Wrong, parts: &Parts) -> (Lacking, Lack) {
     let mut lack = Lack::of(wrong.refusal);
-    lack.secret = parts.path_at(&lack.field).map(ToString::to_string);
+    let named = parts.path_at(&lack.field).map(ToString::to_string);
+    lack.secret = named.or(wrong.secret.map(|(_, path)| path.to_string()));
     (wrong.how, lack)
 }
 

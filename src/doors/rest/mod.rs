@@ -11,12 +11,16 @@ pub mod secrets;
 pub mod values;
 pub mod versions;
 
+pub mod deployments;
+pub mod logs;
+pub mod plans;
+
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
@@ -24,6 +28,7 @@ pub use pages::Page;
 
 use self::bearer::Quotas;
 use self::problems::Problem;
+use super::follow::Streams;
 use super::web::AppState;
 
 /// The largest body, in bytes: a value of 64 KiB whose every character JSON escapes, and what stands beside it.
@@ -48,7 +53,18 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
         values::check,
         versions::list,
         versions::roll_back,
-    )
+        deployments::list,
+        deployments::post,
+        deployments::show,
+        deployments::patch,
+        deployments::delete,
+        deployments::start,
+        deployments::stop,
+        deployments::redeploy,
+        deployments::release,
+        logs::logs,
+    ),
+    components(schemas(logs::LineEvent, logs::StepEvent, logs::StateEvent, logs::EndEvent))
 )]
 pub struct Api;
 
@@ -68,6 +84,27 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/check/{*path}", post(values::check))
         .route("/versions/{*path}", get(versions::list))
         .route("/rollback/{*path}", post(versions::roll_back))
+        .route(
+            "/deployments",
+            get(deployments::list).post(deployments::post),
+        )
+        .route(
+            "/deployments/{name}",
+            get(deployments::show)
+                .patch(deployments::patch)
+                .delete(deployments::delete),
+        )
+        .route("/deployments/{name}/start", post(deployments::start))
+        .route("/deployments/{name}/stop", post(deployments::stop))
+        .route("/deployments/{name}/releases", post(deployments::redeploy))
+        .route(
+            "/deployments/{name}/releases/{number}",
+            get(deployments::release),
+        )
+        .route(
+            "/deployments/{name}/logs",
+            get(logs::logs).layer(Extension(Streams::default())),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_BYTES))
