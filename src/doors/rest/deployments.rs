@@ -161,6 +161,14 @@ pub enum ReleaseStateName {
     Superseded,
 }
 
+/// What a change answers that takes no release: of a dry run the plan, or else the deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Changed {
+    Plan(DeploymentPlan),
+    Deployment(Box<DeploymentShown>),
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -247,7 +255,7 @@ pub(super) async fn show(
 #[utoipa::path(patch, path = "/api/v1/deployments/{name}", tag = "deployments", request_body = DeploymentPatch,
     params(("name" = DeploymentNameText, Path,), DryRun),
     responses(
-        (status = 200, description = "A dry run, or a change that takes no release: then the deployment", body = DeploymentPlan),
+        (status = 200, description = "A dry run, or a change that takes no release", body = Changed),
         (status = 202, description = "The release that was begun; Location is its address", body = Release,
             headers(("Location" = String))),
         (status = 403, body = DeploymentProblem), (status = 404, body = Problem), (status = 422, body = DeploymentProblem)))]
