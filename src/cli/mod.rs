@@ -8,6 +8,7 @@ pub mod audit;
 pub mod backup;
 pub mod doctor;
 pub mod key;
+pub mod token;
 pub mod user;
 
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ enum Command {
     /// People with an account.
     #[command(subcommand)]
     User(UserCommand),
+    /// Credentials for programs.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
                 database,
                 ..
             }) => user::add(&email, admin, database).await,
+            Command::Token(command) => token::run(command).await,
             Command::Key(command) => run_key(command).await,
             Command::Audit(command) => audit::run(command).await,
         }
