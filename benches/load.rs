@@ -2,11 +2,11 @@
 //! answered. One file without dependencies, which rustc builds alone in seconds: cargo would build the server once more for it.
 //!
 //! ```text
-//! load wait ADDRESS PATH
+//! load wait ADDRESS PATH [--header TEXT].. [--holds TEXT]
 //! load run ADDRESS METHOD PATH [--connections N] [--seconds N] [--warm-up N] [--of N] [--from N] [--header TEXT].. [--body TEXT]
 //! ```
 //!
-//! `{n}` in path and body becomes a number: one of the first `--of`, in a mixed order, or else each from `--from` on once.
+//! `wait` asks until the answer is 200 and holds the text. `{n}` in path and body becomes a number: one of the first `--of`, in a mixed order, or else each from `--from` on once.
 //! `run` prints a line: requests answered in the time measured, of them refused, requests a second, and microseconds of the 50th and
 //! 99th of 100 requests.
 #![allow(clippy::print_stdout)]
@@ -42,12 +42,12 @@ fn main() -> ExitCode {
 fn begun(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["wait", address, path] => wait(parsed(address)?, path),
+        ["wait", address, path, options @ ..] => wait(parsed(address)?, path, options),
         ["run", address, method, path, options @ ..] => {
             Run::of(parsed(address)?, method, path, options)?.done()
         }
         _ => Err(wrong(
-            "usage: load wait ADDRESS PATH | load run ADDRESS METHOD PATH [OPTION VALUE]..",
+            "usage: load wait ADDRESS PATH [OPTION VALUE].. | load run ADDRESS METHOD PATH [OPTION VALUE]..",
         )),
     }
 }
@@ -61,24 +61,31 @@ fn parsed<T: std::str::FromStr>(text: &str) -> Result<T> {
         .map_err(|_| wrong(format!("{text} is not what belongs there")))
 }
 
-/// Until this answers with 200.
-fn wait(address: SocketAddr, path: &str) -> Result<()> {
+/// Until this answers with 200 and what is waited for.
+fn wait(address: SocketAddr, path: &str, options: &[&str]) -> Result<()> {
+    let (mut headers, mut wanted) = (String::new(), String::new());
+    for pair in options.chunks(2) {
+        match *pair {
+            ["--header", value] => headers += &format!("{value}\r\n"),
+            ["--holds", value] => wanted = value.to_owned(),
+            _ => return Err(wrong(format!("unknown option: {}", pair.join(" ")))),
+        }
+    }
     let begun = Instant::now();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n");
+    let mut connection = None;
+    let mut last = String::new();
     while begun.elapsed() < WAIT_MAX {
-        let status = Connection::open(address).and_then(|mut connection| {
-            connection
-                .asked(request.as_bytes())
-                .map(|answer| answer.status)
-        });
-        if status.is_ok_and(|status| status == 200) {
-            return Ok(());
+        match asked(&mut connection, address, request.as_bytes()) {
+            Ok(answer) if answer.status == 200 && answer.body().contains(&wanted) => return Ok(()),
+            Ok(answer) => last = answer.shown(),
+            Err(error) => last = error.to_string(),
         }
         thread::sleep(WAIT_EVERY);
     }
     Err(Error::new(
         ErrorKind::TimedOut,
-        format!("{address}{path} did not answer with 200"),
+        format!("{address}{path} did not come to {wanted:?}; it said last: {last}"),
     ))
 }
 
@@ -187,7 +194,7 @@ impl Run {
             let answer = asked(&mut connection, self.address, request.as_bytes());
             let refusal = match &answer {
                 Ok(answer) if (200..300).contains(&answer.status) => None,
-                Ok(answer) => Some(answer.head_and_body()),
+                Ok(answer) => Some(answer.shown()),
                 Err(error) => Some(error.to_string()),
             };
             broken = if answer.is_err() { broken + 1 } else { 0 };
@@ -228,16 +235,16 @@ impl Run {
     }
 }
 
-/// Numbers in an order that looks like chance and is the same each time: xorshift64.
+/// Numbers in an order that looks like chance and is the same each time: Knuth's generator, its upper half.
 struct Mixed(u64);
 
 impl Mixed {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
     }
 }
 
@@ -273,14 +280,15 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn head_and_body(&self) -> String {
-        let text = String::from_utf8_lossy(self.bytes);
-        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-        format!(
-            "{} {}",
-            self.status,
-            body.chars().take(300).collect::<String>()
-        )
+    fn body(&self) -> String {
+        let head = find(self.bytes, b"\r\n\r\n").map_or(0, |end| end + 4);
+        String::from_utf8_lossy(&self.bytes[head..]).into_owned()
+    }
+
+    /// For a message: bounded.
+    fn shown(&self) -> String {
+        let body: String = self.body().chars().take(300).collect();
+        format!("{} {body}", self.status)
     }
 }
 
@@ -298,14 +306,6 @@ impl Connection {
         Ok(Connection {
             stream,
             bytes: Vec::with_capacity(64 * 1024),
-        })
-    }
-
-    fn asked(&mut self, request: &[u8]) -> Result<Answer<'_>> {
-        let (status, length) = self.read_answer(request)?;
-        Ok(Answer {
-            status,
-            bytes: &self.bytes[..length],
         })
     }
 

@@ -19,33 +19,34 @@ create function current_token() returns uuid
     return nullif(current_setting('sealport.token', true), '')::uuid;
 comment on function current_token() is 'The API token by which the actor acts in this transaction.';
 
--- The one decision, with the token's bounds in it. Not written in SQL any more: policies would have the whole of it in each of their
--- statements, where setting it up costs more than deciding.
+-- The one decision, with the token's bounds in it. In one expression for people and one for tokens, and not in SQL any more, which
+-- would put the whole of it into each statement that reads a table: setting it up there costs more than deciding.
 create or replace function reach(object_owner uuid, object_kind text, object_id uuid, object_path text) returns integer
     language plpgsql stable as $$
-declare
-    me uuid := current_actor();
-    -- What is one's own is decided without looking anything up.
-    level integer := case when object_owner = me then 4
-        else granted(me, object_owner, object_kind, object_id, object_path, null) end;
-    ceiling integer;
-    prefix text;
 begin
     if current_token() is null then
-        return level;
-    elsif object_owner is distinct from current_setting('sealport.token_owner')::uuid then
-        return 0;
+        -- What is one's own is decided without looking anything up.
+        return case when object_owner = current_actor() then 4
+            else granted(current_actor(), object_owner, object_kind, object_id, object_path, null) end;
     end if;
-    ceiling := current_setting('sealport.token_ceiling')::integer;
-    prefix := current_setting('sealport.token_prefix');
-    return case object_kind
-        when 'secret' then case when prefix = '' or starts_with(object_path, prefix || '/') then least(level, ceiling) else 0 end
-        -- Deployments have no path. Whoever may not change them sees them, at most.
-        when 'deployment' then case when current_setting('sealport.token_deploys') = 'true' then level else least(level, ceiling, 2) end
-        when 'any' then least(level, ceiling)
-        -- All that the owner owns.
-        else case when prefix = '' then least(level, ceiling) else 0 end
-    end;
+    return case when object_owner is distinct from current_setting('sealport.token_owner')::uuid then 0
+        else least(
+            case when object_owner = current_actor() then 4
+                else granted(current_actor(), object_owner, object_kind, object_id, object_path, null) end,
+            case object_kind
+                when 'secret' then case
+                    when current_setting('sealport.token_prefix') = ''
+                        or starts_with(object_path, current_setting('sealport.token_prefix') || '/')
+                    then current_setting('sealport.token_ceiling')::integer else 0 end
+                -- Deployments have no path. Whoever may not change them sees them, at most.
+                when 'deployment' then case when current_setting('sealport.token_deploys') = 'true' then 4
+                    else least(current_setting('sealport.token_ceiling')::integer, 2) end
+                when 'any' then current_setting('sealport.token_ceiling')::integer
+                -- All that the owner owns.
+                else case when current_setting('sealport.token_prefix') = ''
+                    then current_setting('sealport.token_ceiling')::integer else 0 end
+            end)
+        end;
 end $$;
 
 -- A token binds what it reaches itself; for another's part (the owner's of a deployment) it does not matter who asks.
@@ -100,8 +101,8 @@ create policy tokens_api_made on tokens for insert with check (
 );
 
 -- Checks the credential and takes on its maker's rights within its bounds, for the rest of the transaction. The token comes back
--- also when it is refused: for the record. Security invoker: everything is read under Row Level Security. Settings are set by an
--- assignment, which costs a fifth of a statement.
+-- also when it is refused: for the record. Security invoker: everything is read under Row Level Security. Settings are set where
+-- something is read anyway, or by an assignment: a statement for each would cost more than reading the token.
 create function token_check(
     token_hash text,
     out token_id uuid, out name text, out maker_id uuid, out owner_id uuid, out ceiling integer, out prefix text, out deploys boolean,
@@ -109,40 +110,38 @@ create function token_check(
 )
     language plpgsql volatile as $$
 declare
-    ends timestamptz;
-    revoked timestamptz;
-    used timestamptz;
+    unused boolean;
     living boolean;
     set text;
 begin
     set := set_config('sealport.actor', '', true) || set_config('sealport.job', '', true)
         || set_config('sealport.token', '', true) || set_config('sealport.presented', token_hash, true);
-    select t.id, t.name, t.maker_id, t.owner_id, t.ceiling, t.prefix, t.deploys, t.expires_at, t.revoked_at, t.last_used_at
-    into token_id, name, maker_id, owner_id, ceiling, prefix, deploys, ends, revoked, used
+    select t.id, t.name, t.maker_id, t.owner_id, t.ceiling, t.prefix, t.deploys,
+        case when t.revoked_at is not null then 'revoked token' when t.expires_at <= now() then 'expired token' end,
+        t.last_used_at is null or t.last_used_at < now() - interval '1 minute',
+        set_config('sealport.actor', t.maker_id::text, true) || set_config('sealport.token', t.id::text, true)
+            || set_config('sealport.token_owner', t.owner_id::text, true)
+            || set_config('sealport.token_ceiling', t.ceiling::text, true)
+            || set_config('sealport.token_prefix', coalesce(t.prefix, ''), true)
+            || set_config('sealport.token_deploys', t.deploys::text, true)
+    into token_id, name, maker_id, owner_id, ceiling, prefix, deploys, refused, unused, set
     from tokens t where t.hash = token_hash and t.audience = 'api';
     if token_id is null then
         refused := 'unknown token';
         return;
     end if;
-    set := set_config('sealport.actor', maker_id::text, true);
     if owner_id = maker_id then
         select u.ended_at is null into living from users u where u.id = token_check.maker_id;
     else
         select u.ended_at is null and o.ended_at is null into living from users u, owners o
         where u.id = token_check.maker_id and o.id = token_check.owner_id;
     end if;
-    refused := case
-        when revoked is not null then 'revoked token'
-        when ends <= now() then 'expired token'
-        when living is not true then 'ended account'
-    end;
-    -- When it is refused, nothing is left to act with but the record.
-    set := set_config('sealport.token', token_id::text, true) || set_config('sealport.token_owner', owner_id::text, true)
-        || set_config('sealport.token_ceiling', case when refused is null then ceiling else 0 end::text, true)
-        || set_config('sealport.token_prefix', coalesce(prefix, ''), true)
-        || set_config('sealport.token_deploys', (deploys and refused is null)::text, true);
-    -- Once a minute is often enough to tell whether a token is in use.
-    if refused is null and (used is null or used < now() - interval '1 minute') then
+    if refused is not null or living is not true then
+        refused := coalesce(refused, 'ended account');
+        -- Nothing is left to act with but the record.
+        set := set_config('sealport.token_ceiling', '0', true) || set_config('sealport.token_deploys', 'false', true);
+    elsif unused then
+        -- Once a minute is often enough to tell whether a token is in use.
         update tokens t set last_used_at = now()
         where t.id = token_id and (t.last_used_at is null or t.last_used_at < now() - interval '1 minute');
     end if;

@@ -6,9 +6,32 @@ alter table secrets add column path_key text collate "C" not null generated alwa
 drop index secrets_path_key;
 create unique index secrets_path_key on secrets (owner_id, path_key);
 
--- As they were, without subqueries: those are set up by every statement that may read the table, whoever acts.
-alter policy secrets_handover_seen on secrets using (owner_id = handing_over() or owner_id = heir());
-alter policy tokens_handover_seen on tokens using (maker_id = handing_over() or owner_id = handing_over() or owner_id = heir());
+-- What each policy asks stays; how it is asked changes. Whatever a policy names is set up by each statement that reads the table,
+-- whoever acts: a subquery with its plan and the policies of its own table, a condition with each of its functions. So subqueries
+-- stand in functions, which are set up when they are reached, and jobs that see a whole table stand in one condition.
+create function handed_over(owner uuid) returns boolean
+    language plpgsql stable as $$
+begin
+    return current_job() = 'handover' and (owner = handing_over() or owner = heir());
+end $$;
+alter policy secrets_handover_seen on secrets using (handed_over(owner_id));
+alter policy secrets_retention_sees on secrets using (current_job() in ('retention', 'caretaker'));
+alter policy secrets_retention_sees on secrets rename to secrets_jobs_see;
+drop policy secrets_caretaker_sees on secrets;
+alter policy secret_versions_retention_sees on secret_versions using (current_job() in ('retention', 'caretaker', 'rotation'));
+alter policy secret_versions_retention_sees on secret_versions rename to secret_versions_jobs_see;
+drop policy secret_versions_caretaker_sees on secret_versions;
+drop policy secret_versions_rotation_sees on secret_versions;
+create function secret_seen(secret uuid, secret_owner uuid) returns boolean
+    language plpgsql stable as $$
+begin
+    return exists (select 1 from secrets s where s.id = secret and s.owner_id = secret_owner);
+end $$;
+alter policy secret_versions_seen on secret_versions using (
+    -- Who reaches all that the owner owns reaches this: the foreign key says whose it is.
+    case when reach(owner_id, 'owner', owner_id, null) >= 1 then true else secret_seen(secret_id, owner_id) end
+);
+alter policy tokens_handover_seen on tokens using (maker_id = handing_over() or handed_over(owner_id));
 alter policy users_reset_seen on users using (id = reset_now());
 create function account_tried(account uuid) returns boolean
     language plpgsql stable as $$
@@ -60,41 +83,75 @@ create function secret_read(
     language plpgsql volatile set plan_cache_mode = force_generic_plan as $$
 declare
     t record;
-    s record;
 begin
     t := token_check(token_hash);
-    token_id := t.token_id;
-    refused := t.refused;
-    if token_id is null then
+    if t.token_id is null then
+        refused := t.refused;
         return;
+    elsif wanted_owner is not null and t.refused is null
+        -- A token acts for one owner; whose names there are besides is not its business.
+        and not exists (select 1 from owners o where o.id = t.owner_id and o.handle = wanted_owner) then
+        wanted_path := null;
     end if;
-    if refused is null then
-        select x.id, x.owner_id, x.path, x.active, x.expires_at, reach(x.owner_id, 'secret', x.id, x.path) as level,
-            y.version, y.sealed, y.destroyed_at into s
-        from secrets x
-        left join secret_versions y on y.secret_id = x.id and y.version = case when wanted_version is null then x.version else wanted_version end
-        where x.owner_id = t.owner_id and x.path_key = lower(wanted_path collate "C")
-            -- A token acts for one owner; whose names there are besides is not its business.
-            and (wanted_owner is null or wanted_owner = (select o.handle from owners o where o.id = t.owner_id));
-        refused := case
-            when s.id is null then 'no such secret'
-            when s.level < 2 then 'no right to the value'
-            when s.expires_at <= now() then 'the secret has expired'
-            when not s.active then 'the secret is switched off'
-            when s.version is null then 'no such version'
-            when s.destroyed_at is not null then 'the version was destroyed'
-        end;
-        owner_id := s.owner_id;
-        secret_id := s.id;
-        path := s.path;
-        version := s.version;
-        sealed := case when refused is null then s.sealed end;
-    end if;
-    insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path, version,
-            address, agent, request_id, reason)
-    values (record_id, 'token', t.token_id, t.name, t.maker_id, t.owner_id, 'secret.read',
-            case when refused is null then 'done' else 'refused' end,
-            -- What is not there or not in sight is named by no word from outside.
-            secret_read.secret_id, secret_read.path, secret_read.version, caller_address, caller_agent, caller_request, refused);
+    with found as (
+        select s.id, s.owner_id, s.path, v.version, v.sealed,
+            case
+                when t.refused is not null then t.refused
+                when s.id is null then 'no such secret'
+                when reach(s.owner_id, 'secret', s.id, s.path) < 2 then 'no right to the value'
+                when s.expires_at <= now() then 'the secret has expired'
+                when not s.active then 'the secret is switched off'
+                when v.version is null then 'no such version'
+                when v.destroyed_at is not null then 'the version was destroyed'
+            end as why
+        from (select) as always
+        left join secrets s on t.refused is null and s.owner_id = t.owner_id and s.path_key = lower(wanted_path collate "C")
+        left join secret_versions v on v.secret_id = s.id
+            -- Not `coalesce`, which Row Level Security keeps away from an index.
+            and v.version = case when wanted_version is null then s.version else wanted_version end
+    ), noted as (
+        insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path, version,
+                address, agent, request_id, reason)
+        select record_id, 'token', t.token_id, t.name, t.maker_id, t.owner_id, 'secret.read',
+                case when f.why is null then 'done' else 'refused' end,
+                -- What is not there or not in sight is named by no word from outside.
+                f.id, f.path, f.version, caller_address, caller_agent, caller_request, f.why
+        from found f
+    )
+    select t.token_id, f.owner_id, f.id, f.path, f.version, case when f.why is null then f.sealed end, f.why
+    into token_id, owner_id, secret_id, path, version, sealed, refused
+    from found f;
 end $$;
 grant execute on function secret_read(text, text, text, integer, uuid, inet, text, text) to sealport_server;
+
+-- The secrets in sight in two parts, so that a page of a list can take the first of what its owners have, in the order of an index.
+create function owners_in_sight() returns setof uuid
+    language plpgsql stable as $$
+begin
+    if current_token() is not null then
+        return next current_setting('sealport.token_owner')::uuid;
+    else
+        return query select unnest(acting_for());
+    end if;
+end $$;
+create function secrets_granted() returns setof uuid
+    language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+declare
+    as_whom uuid[] := acting_for();
+begin
+    return query
+        select g.secret_id from grants g where g.grantee_id = any (as_whom) and g.secret_id is not null
+        union
+        -- '0' follows '/': the paths of a folder stand between the two.
+        select s.id from grants g join secrets s on s.owner_id = g.owner_id
+            and s.path collate "C" >= g.prefix || '/' and s.path collate "C" < g.prefix || '0'
+        where g.grantee_id = any (as_whom) and g.prefix is not null;
+end $$;
+create or replace function secrets_in_sight() returns setof uuid
+    language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return query
+        select s.id from owners_in_sight() as o (id) join secrets s on s.owner_id = o.id
+        union
+        select g.id from secrets_granted() as g (id);
+end $$;
