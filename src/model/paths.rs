@@ -111,6 +111,51 @@ impl SecretPath {
     }
 }
 
+/// A path as machines name it: `path` for the actor's own, `handle:path` for another owner's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyPath {
+    pub owner: Option<Handle>,
+    pub path: SecretPath,
+}
+
+impl KeyPath {
+    /// Errors: `Invalid` at the field `path`.
+    pub fn parse(raw: &str) -> Result<Self, Refusal> {
+        let (owner, path) = match raw.split_once(':') {
+            Some((owner, path)) => {
+                let owner = Handle::parse(owner).map_err(|refusal| refusal.at("path"))?;
+                (Some(owner), path)
+            }
+            None => (None, raw),
+        };
+        let path = SecretPath::parse(path)?;
+        Ok(KeyPath { owner, path })
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            Some(owner) => write!(f, "{owner}:{}", self.path),
+            None => write!(f, "{}", self.path),
+        }
+    }
+}
+
+impl TryFrom<String> for KeyPath {
+    type Error = Refusal;
+    fn try_from(raw: String) -> Result<Self, Refusal> {
+        KeyPath::parse(&raw)
+    }
+}
+
+impl From<KeyPath> for String {
+    fn from(key: KeyPath) -> String {
+        key.to_string()
+    }
+}
+
 fn is_segment(segment: &str) -> bool {
     let mut bytes = segment.bytes();
     bytes
@@ -372,6 +417,19 @@ mod tests {
         let line = Folder::parse("project/shop/eu").unwrap().line();
         let line: Vec<&str> = line.iter().map(Folder::as_str).collect();
         assert_eq!(line, ["project", "project/shop", "project/shop/eu"]);
+    }
+
+    #[test]
+    fn a_path_can_name_its_owner() {
+        let own = KeyPath::parse("project/shop/KEY").unwrap();
+        assert_eq!((own.owner, own.path.as_str()), (None, "project/shop/KEY"));
+        let of = KeyPath::parse("acme:KEY").unwrap();
+        let owner = of.owner.unwrap();
+        assert_eq!((owner.as_str(), of.path.as_str()), ("acme", "KEY"));
+        for bad in ["", ":KEY", "acme:", "Acme:KEY", "a:b:KEY", "acme: KEY"] {
+            let refusal = KeyPath::parse(bad).unwrap_err();
+            assert_eq!(refusal.field.as_deref(), Some("path"), "{bad}");
+        }
     }
 
     #[test]

@@ -21,11 +21,48 @@ pub struct ReadValue {
     pub value: SecretString,
 }
 
+/// What the statement of the access answers.
+struct Row {
+    token_id: Option<Uuid>,
+    owner_id: Option<Uuid>,
+    secret_id: Option<Uuid>,
+    path: Option<String>,
+    version: Option<i32>,
+    sealed: Option<Vec<u8>>,
+    refused: Option<String>,
+}
+
 impl Db {
+    /// As [`Db::secret_read`], for agents: where an administrator keeps values from them it is refused in the same statement.
+    /// Errors: also `Denied` for that.
+    pub async fn secret_read_by_mcp(
+        &self,
+        token: &SecretString,
+        owner: Option<&Handle>,
+        path: &SecretPath,
+        origin: &Origin,
+    ) -> Result<ReadValue> {
+        self.read_through(true, token, owner, path, None, origin)
+            .await
+    }
+
     /// Opens one version of a secret, the newest unless one is named. Errors: `Unauthenticated` for a token that opens nothing,
     /// `NotFound`, `Denied` with `use` alone, `Conflict` for a secret that is off, expired or destroyed.
     pub async fn secret_read(
         &self,
+        token: &SecretString,
+        owner: Option<&Handle>,
+        path: &SecretPath,
+        version: Option<i32>,
+        origin: &Origin,
+    ) -> Result<ReadValue> {
+        self.read_through(false, token, owner, path, version, origin)
+            .await
+    }
+
+    async fn read_through(
+        &self,
+        mcp: bool,
         token: &SecretString,
         owner: Option<&Handle>,
         path: &SecretPath,
@@ -37,8 +74,26 @@ impl Db {
             return Err(refused());
         };
         let hash = token.hashed();
-        let read = || {
-            sqlx::query!(
+        let read = async || {
+            if mcp {
+                return sqlx::query_as!(
+                    Row,
+                    "select token_id, owner_id, secret_id, path, version, sealed, refused
+                     from secret_read_by_mcp($1, $2, $3, $4, $5, $6, $7, $8)",
+                    hash.as_str(),
+                    owner.map(Handle::as_str),
+                    path.as_str(),
+                    version,
+                    Uuid::now_v7(),
+                    origin.address.map(IpNet::from) as _,
+                    plain(&origin.agent),
+                    plain(&origin.request_id)
+                )
+                .fetch_one(self.pool())
+                .await;
+            }
+            sqlx::query_as!(
+                Row,
                 "select token_id, owner_id, secret_id, path, version, sealed, refused
                  from secret_read($1, $2, $3, $4, $5, $6, $7, $8)",
                 hash.as_str(),
@@ -48,9 +103,10 @@ impl Db {
                 Uuid::now_v7(),
                 origin.address.map(IpNet::from) as _,
                 plain(&origin.agent),
-                plain(&origin.request_id),
+                plain(&origin.request_id)
             )
             .fetch_one(self.pool())
+            .await
         };
         // Connections are not pinged before use: one that died meanwhile shows here, and another is taken.
         let mut tries = self.pool().options().get_max_connections();
@@ -67,9 +123,13 @@ impl Db {
         if let Some(why) = row.refused {
             return Err(refusal(&why));
         }
-        let (Some(owner_id), Some(secret_id), Some(version), Some(sealed), Some(found)) =
-            (row.owner_id, row.secret_id, row.version, row.sealed, row.path)
-        else {
+        let (Some(owner_id), Some(secret_id), Some(version), Some(sealed), Some(found)) = (
+            row.owner_id,
+            row.secret_id,
+            row.version,
+            row.sealed,
+            row.path,
+        ) else {
             return Err(Error::broken("a read came back without its value"));
         };
         let place = Place {
@@ -117,6 +177,10 @@ fn refusal(why: &str) -> Error {
         "no right to the value" => (
             RefusalKind::Denied,
             "This token may use the secret, not read it: bind it in a deployment, or ask its owner for read.",
+        ),
+        "no values by MCP" => (
+            RefusalKind::Denied,
+            "This installation lets no value out by MCP. Bind the secret in a deployment, which gets it without showing it.",
         ),
         "the secret has expired" => (
             RefusalKind::Conflict,
