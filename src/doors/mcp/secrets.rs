@@ -156,8 +156,9 @@ impl Called {
 
     /// All but the value, and why it is not there.
     async fn described(&self, at: &KeyPath, refusal: Refusal) -> Result<Outcome, Refusal> {
-        let Some(found) = self.find(at).await? else {
-            return Err(refusal);
+        let found = match self.db.secret_at(&self.caller, at).await {
+            Ok(found) => found,
+            Err(error) => return Err(error.into_refusal()),
         };
         let used = self.db.secrets_last_used(&self.caller, &[found.id]).await;
         let used = used.map_err(Error::into_refusal)?;
@@ -191,84 +192,86 @@ impl Called {
 
     pub(super) async fn set_secret(&self, asked: SetSecret) -> Result<Outcome, Refusal> {
         let at = KeyPath::parse(&asked.key_path)?;
-        let set = Setting::parse(asked)?;
-        let mut result = self.set_once(&at, &set).await;
-        for _ in 1..TRIES {
-            match result {
-                // Another wrote it between the look and the write: what was asked for holds all the same.
-                Err(refusal)
-                    if matches!(refusal.kind, RefusalKind::Conflict | RefusalKind::Taken) =>
-                {
-                    result = self.set_once(&at, &set).await;
-                }
-                _ => break,
-            }
-        }
-        Outcome::done(&result?)
-    }
-
-    async fn set_once(&self, at: &KeyPath, set: &Setting) -> Result<SecretSet, Refusal> {
-        let done = match self.find(at).await? {
-            None => self.make(at, set).await,
-            Some(found) => self.change(&found, set).await,
+        let generate = match &asked.generate {
+            Some(asked) => bytes_to_generate(asked)?,
+            None => None,
         };
-        let (version, created, notes) = done.map_err(Error::into_refusal)?;
-        Ok(SecretSet {
-            key_path: key_path(at, &at.path),
+        let value = match (asked.value, generate) {
+            (Some(_), Some(_)) => {
+                return Err(Refusal::invalid(
+                    "generate",
+                    "Give value or generate, not both: a value is either yours or made by Sealport.",
+                ));
+            }
+            (Some(value), None) => Some(NewValue::Typed(value)),
+            (None, Some(bytes)) => Some(NewValue::Generated {
+                bytes,
+                encoding: Encoding::default(),
+            }),
+            (None, None) => None,
+        };
+        let ends = asked.expires_at.as_deref().map(|text| {
+            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+                Refusal::invalid("expiresAt", "Write the time as in 2027-03-31T12:00:00Z.")
+            })
+        });
+        let (ends, description) = (ends.transpose()?, asked.description);
+        let put = match value {
+            Some(value) => self.put(&at, value, description, ends).await,
+            None => self.edit(&at, description, ends).await,
+        };
+        let (version, created, notes) = put.map_err(Error::into_refusal)?;
+        Outcome::done(&SecretSet {
+            key_path: at.to_string(),
             version,
             created,
-            generated: set.generate.is_some(),
+            generated: generate.is_some(),
             env_name: EnvName::default_for(&at.path).ok(),
             notes,
         })
     }
 
-    async fn make(&self, at: &KeyPath, set: &Setting) -> Result<(i32, bool, Vec<String>), Error> {
-        let Some(value) = set.value() else {
-            return Err(Refusal::new(
-                RefusalKind::NotFound,
-                "There is no such secret yet, or it is not this token's to see. To make it, give value, or generate.",
-            )
-            .into());
-        };
-        let new = NewSecret {
-            owner: at.owner.clone(),
-            path: at.path.clone(),
+    async fn put(
+        &self,
+        at: &KeyPath,
+        value: NewValue,
+        description: Option<String>,
+        ends: Option<OffsetDateTime>,
+    ) -> Result<(i32, bool, Vec<String>), Error> {
+        let put = SecretPut {
             value,
-            kind: Kind::default(),
-            description: set.description.clone().unwrap_or_default(),
-            tags: Vec::new(),
-            expires_at: set.expires_at,
+            kind: None,
+            description,
+            tags: None,
+            expires_at: ends.map(Some),
+            expected: Expected::Anything,
         };
-        let added = self.db.secret_add(&self.caller, new).await?;
-        Ok((1, true, added.notes))
+        let put = self.db.secret_put(&self.caller, at, put).await?;
+        Ok((put.version, put.created, put.notes))
     }
 
-    async fn change(
+    /// What stands beside the value of one that is there.
+    async fn edit(
         &self,
-        found: &SecretSummary,
-        set: &Setting,
+        at: &KeyPath,
+        description: Option<String>,
+        ends: Option<OffsetDateTime>,
     ) -> Result<(i32, bool, Vec<String>), Error> {
-        let (mut version, mut notes) = (found.version, Vec::new());
-        let mut edit = SecretEdit {
-            description: set.description.clone(),
+        if description.is_none() && ends.is_none() {
+            return Err(Refusal::invalid(
+                "value",
+                "Nothing was said to set. Give value, generate, description or expiresAt.",
+            )
+            .into());
+        }
+        let found = self.db.secret_at(&self.caller, at).await?;
+        let edit = SecretEdit {
+            description,
+            expires_at: ends.map(Some),
             ..SecretEdit::default()
         };
-        let ends = set.expires_at.map(Some);
-        match set.value() {
-            Some(value) => {
-                let renewed = self
-                    .db
-                    .secret_renew(&self.caller, found.id, found.version, value, ends)
-                    .await?;
-                (version, notes) = (renewed.version, renewed.notes);
-            }
-            None => edit.expires_at = ends,
-        }
-        if edit.description.is_some() || edit.expires_at.is_some() {
-            self.db.secret_edit(&self.caller, found.id, edit).await?;
-        }
-        Ok((version, false, notes))
+        self.db.secret_edit(&self.caller, found.id, edit).await?;
+        Ok((found.version, false, Vec::new()))
     }
 
     pub(super) async fn list_secrets(&self, asked: ListSecrets) -> Result<Outcome, Refusal> {
@@ -302,10 +305,8 @@ impl Called {
 
     pub(super) async fn delete_secret(&self, asked: Named) -> Result<Outcome, Refusal> {
         let at = KeyPath::parse(&asked.key_path)?;
-        let found = self
-            .find(&at)
-            .await?
-            .ok_or_else(|| Refusal::not_found("secret"))?;
+        let found = self.db.secret_at(&self.caller, &at).await;
+        let found = found.map_err(Error::into_refusal)?;
         self.db
             .secret_delete(&self.caller, found.id)
             .await
@@ -315,24 +316,6 @@ impl Called {
             deleted: true,
             missed_by: found.deployments().into_iter().map(str::to_owned).collect(),
         })
-    }
-
-    /// The secret there, in the token's sight.
-    pub(super) async fn find(&self, at: &KeyPath) -> Result<Option<SecretSummary>, Refusal> {
-        let own = self
-            .caller
-            .own()
-            .and_then(|(_, own)| Handle::parse(own).ok());
-        let Some(owner) = at.owner.clone().or(own) else {
-            return Ok(None);
-        };
-        match self.db.secret_show(&self.caller, &owner, &at.path).await {
-            Ok(found) => Ok(Some(found.summary)),
-            Err(error) => match error.into_refusal() {
-                refusal if refusal.kind == RefusalKind::NotFound => Ok(None),
-                refusal => Err(refusal),
-            },
-        }
     }
 }
 
@@ -371,55 +354,6 @@ fn how_to_bind(key_path: &str, env: Option<&EnvName>) -> String {
         "Bind it without seeing it: call deploy with bindings [{{\"env\": \"{env}\", \"secret\": \"{key_path}\"}}]. The deployed \
          server reads the value as the environment variable {env}."
     )
-}
-
-/// What is to be set, parsed.
-struct Setting {
-    value: Option<SecretString>,
-    generate: Option<usize>,
-    description: Option<String>,
-    expires_at: Option<OffsetDateTime>,
-}
-
-impl Setting {
-    fn parse(asked: SetSecret) -> Result<Setting, Refusal> {
-        let generate = match &asked.generate {
-            Some(asked) => bytes_to_generate(asked)?,
-            None => None,
-        };
-        if asked.value.is_some() && generate.is_some() {
-            return Err(Refusal::invalid(
-                "generate",
-                "Give value or generate, not both: a value is either yours or made by Sealport.",
-            ));
-        }
-        let expires_at = asked.expires_at.as_deref().map(|text| {
-            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
-                Refusal::invalid("expiresAt", "Write the time as in 2027-03-31T12:00:00Z.")
-            })
-        });
-        let set = Setting {
-            expires_at: expires_at.transpose()?,
-            value: asked.value,
-            generate,
-            description: asked.description,
-        };
-        if set.value().is_none() && set.description.is_none() && set.expires_at.is_none() {
-            return Err(Refusal::invalid(
-                "value",
-                "Nothing was said to set. Give value, generate, description or expiresAt.",
-            ));
-        }
-        Ok(set)
-    }
-
-    fn value(&self) -> Option<NewValue> {
-        match (&self.value, self.generate) {
-            (Some(value), _) => Some(NewValue::Typed(value.clone())),
-            (None, Some(bytes)) => Some(NewValue::Generated { bytes }),
-            (None, None) => None,
-        }
-    }
 }
 
 /// `true`, a number of bytes, or `{"bytes": n}`.
@@ -473,12 +407,10 @@ impl ListSecrets {
     }
 }
 
-/// As it was asked for: with its owner, or without.
+/// As it was asked for, with its owner or without, and as it is written.
 fn key_path(at: &KeyPath, path: &SecretPath) -> String {
-    match &at.owner {
-        Some(owner) => format!("{owner}:{path}"),
-        None => path.to_string(),
-    }
+    let (owner, path) = (at.owner.clone(), path.clone());
+    KeyPath { owner, path }.to_string()
 }
 
 fn scope(path: &SecretPath) -> Scope {
