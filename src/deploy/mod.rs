@@ -10,6 +10,8 @@ pub mod relay;
 mod inspections;
 mod instance;
 mod log;
+mod looks;
+pub mod plans;
 mod releases;
 mod supervisor;
 
@@ -25,6 +27,7 @@ use uuid::Uuid;
 
 use crate::store::Db;
 use instance::Instance;
+use looks::Looks;
 use relay::Relay;
 use sandbox::{Isolation, Outside, Sandbox};
 use sources::{InstallSettings, SourceHosts, Workshop};
@@ -66,6 +69,7 @@ struct Inner {
     inspections: Semaphore,
     /// The next inspection's id, so that no two that run at once share one.
     inspect_ids: AtomicU32,
+    looks: Looks,
     tasks: TaskTracker,
 }
 
@@ -105,6 +109,7 @@ impl Deployer {
             releases: Semaphore::new(WORK_AT_ONCE),
             inspections: Semaphore::new(WORK_AT_ONCE),
             inspect_ids: AtomicU32::new(0),
+            looks: Looks::default(),
             tasks: TaskTracker::new(),
         }))
     }
