@@ -70,7 +70,7 @@ async fn turned_away(state: &AppState, caller: &Origin, why: TurnedAway) {
     }
 }
 
-pub(super) fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+fn bearer(headers: &HeaderMap) -> Option<SecretString> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;
     scheme

@@ -1,5 +1,7 @@
 //! The tools for deployments: what the wizard and the pages do.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Called;
@@ -12,6 +14,7 @@ use crate::model::deployments::{
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName};
+use crate::model::plans::{BindingRequest, DeployRequest, Found, Lack, NotBegun, Plan};
 use crate::store::Error;
 
 /// Deployments in one list.
@@ -36,6 +39,90 @@ pub(super) struct Logs {
     name: String,
     after: Option<i64>,
     limit: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Deploy {
+    name: String,
+    source: String,
+    target: Option<String>,
+    mode: Option<String>,
+    #[serde(default)]
+    bindings: Vec<Bind>,
+    key: Option<String>,
+    fetch_key: Option<String>,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Bind {
+    env: String,
+    secret: Option<String>,
+    text: Option<String>,
+    #[serde(default)]
+    plain: bool,
+    #[serde(default)]
+    per_user: bool,
+}
+
+/// What became of `deploy`, or would.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deployed {
+    name: String,
+    begun: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_url: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    plan: Option<Planned>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    found: Option<FoundThere>,
+}
+
+#[derive(Serialize)]
+struct Planned {
+    ready: bool,
+    missing: Vec<Lacks>,
+    expired: Vec<Lacks>,
+    refused: Vec<Lacks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FoundThere {
+    source: String,
+    title: String,
+    variables: Vec<Variable>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Variable {
+    name: String,
+    required: bool,
+    secret: bool,
+    suggested: bool,
+    description: String,
+}
+
+#[derive(Serialize)]
+struct Lacks {
+    field: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    says: String,
 }
 
 #[derive(Serialize)]
@@ -108,12 +195,27 @@ struct Line {
     line: String,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Deploy {}
-
 impl Called {
-    pub(super) async fn deploy(&self, _: Deploy) -> Result<Outcome, Refusal> {
-        Err(Refusal::internal())
+    pub(super) async fn deploy(&self, asked: Deploy) -> Result<Outcome, Refusal> {
+        let dry_run = asked.dry_run;
+        let request = DeployRequest::from(asked);
+        if dry_run {
+            let plan = self.deployer.plan(&self.caller, &request).await?;
+            return Outcome::done(&Deployed::of(plan));
+        }
+        match self.deployer.deploy(&self.caller, &request).await {
+            Ok(begun) => Outcome::done(&Deployed {
+                mcp_url: Some(self.mcp_url(&begun.name)),
+                name: begun.name.to_string(),
+                begun: true,
+                release: Some(begun.release),
+                ..Deployed::default()
+            }),
+            Err(NotBegun::Lacking(plan)) => {
+                Ok(Outcome::done(&Deployed::of(*plan))?.failed())
+            }
+            Err(NotBegun::Refused(refusal)) => Err(refusal),
+        }
     }
 
     pub(super) async fn list_deployments(&self, _: Nothing) -> Result<Outcome, Refusal> {
@@ -164,9 +266,13 @@ impl Called {
         })
     }
 
+    fn mcp_url(&self, name: &DeploymentName) -> String {
+        format!("{}s/{name}/mcp", self.public_url)
+    }
+
     fn summary(&self, of: DeploymentSummary) -> Summary {
         Summary {
-            mcp_url: format!("{}s/{}/mcp", self.public_url, of.name),
+            mcp_url: self.mcp_url(&of.name),
             name: of.name.to_string(),
             owner: of.owner,
             source: of.source.to_string(),
@@ -175,6 +281,82 @@ impl Called {
             why: of.reason,
             release: of.release,
             level: of.level,
+        }
+    }
+}
+
+impl From<Deploy> for DeployRequest {
+    fn from(asked: Deploy) -> Self {
+        let bindings = asked.bindings.into_iter().map(|bind| BindingRequest {
+            env: bind.env,
+            secret: bind.secret,
+            text: bind.text,
+            plain: bind.plain,
+            per_user: bind.per_user,
+        });
+        DeployRequest {
+            name: asked.name,
+            source: asked.source,
+            target: asked.target,
+            mode: asked.mode,
+            bindings: bindings.collect(),
+            key: asked.key,
+            fetch_key: asked.fetch_key,
+            options: asked.options,
+        }
+    }
+}
+
+impl Deployed {
+    fn of(plan: Plan) -> Self {
+        let reason = match (&plan.refused[..], &plan.expired[..], &plan.missing[..]) {
+            ([], [], []) => None,
+            ([], [], _) => Some("missing"),
+            ([], _, _) => Some("expired"),
+            _ => Some("refused"),
+        };
+        let lacks = |of: Vec<Lack>| of.into_iter().map(Lacks::from).collect();
+        Deployed {
+            name: plan.name.clone(),
+            plan: Some(Planned {
+                ready: plan.is_ready(),
+                reason,
+                detail: plan.refusal().map(|refusal| refusal.detail),
+                missing: lacks(plan.missing),
+                expired: lacks(plan.expired),
+                refused: lacks(plan.refused),
+            }),
+            found: plan.found.map(FoundThere::from),
+            ..Deployed::default()
+        }
+    }
+}
+
+impl From<Found> for FoundThere {
+    fn from(of: Found) -> Self {
+        let variables = of.variables.into_iter().map(|wanted| Variable {
+            name: wanted.name,
+            required: wanted.required,
+            secret: wanted.secret,
+            suggested: wanted.suggested,
+            description: wanted.description,
+        });
+        FoundThere {
+            source: of.source.to_string(),
+            title: of.title,
+            variables: variables.collect(),
+            notes: of.notes,
+        }
+    }
+}
+
+impl From<Lack> for Lacks {
+    fn from(of: Lack) -> Self {
+        Lacks {
+            field: of.field,
+            env: of.env,
+            secret: of.secret,
+            says: of.says,
         }
     }
 }

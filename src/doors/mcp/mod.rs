@@ -14,6 +14,7 @@ mod tools;
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -23,13 +24,14 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::gateway::bearer;
+use super::rest::bearer::{Quotas, bearer};
 use super::web::{AppState, origin};
 use crate::deploy::Deployer;
 use crate::deploy::relay::{Accepts, INVALID_REQUEST, RpcError, is_type};
 use crate::model::actors::{Caller, Origin};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::store::Db;
+use crate::store::tokens::PlainToken;
 
 /// The largest body, in bytes: a value of 64 KiB, each of its characters escaped, and what stands around it.
 const BODY_LEN_BYTES: usize = 512 * 1024;
@@ -47,12 +49,16 @@ struct Called {
     token: SecretString,
 }
 
-pub(super) fn routes() -> MethodRouter<AppState> {
-    any(call)
+pub(super) fn routes(quotas: Quotas) -> MethodRouter<AppState> {
+    any(call).layer(Extension(quotas))
 }
 
 /// One request of an MCP client.
-async fn call(State(state): State<AppState>, request: Request) -> Response {
+async fn call(
+    State(state): State<AppState>,
+    Extension(quotas): Extension<Quotas>,
+    request: Request,
+) -> Response {
     let from = origin::of(&state.config, &request);
     // A page in a browser is no MCP client of ours unless it is our own (DNS rebinding).
     if request.headers().contains_key(header::ORIGIN)
@@ -65,6 +71,11 @@ async fn call(State(state): State<AppState>, request: Request) -> Response {
         turned_away(&state, &from, "no token").await;
         return unauthorised(false);
     };
+    if let Some(token) = PlainToken::parse(&token)
+        && let Err(wait_secs) = quotas.take(&token)
+    {
+        return too_many(wait_secs);
+    }
     let caller = match state.db.api_token_open(&token, &from).await {
         Ok(caller) => caller,
         Err(error) => return refused(error.into_refusal()),
@@ -148,7 +159,6 @@ async fn turned_away(state: &AppState, from: &Origin, why: &'static str) {
 fn refused(refusal: Refusal) -> Response {
     match refusal.kind {
         RefusalKind::Unauthenticated => unauthorised(true),
-        RefusalKind::TooMany => trouble(StatusCode::TOO_MANY_REQUESTS, &refusal.detail),
         _ => trouble(StatusCode::SERVICE_UNAVAILABLE, &refusal.detail),
     }
 }
@@ -170,6 +180,15 @@ fn unauthorised(shown: bool) -> Response {
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static(challenge),
     );
+    response
+}
+
+fn too_many(wait_secs: u64) -> Response {
+    let text = format!("This token made too many requests within a minute. Try again in {wait_secs} s.");
+    let mut response = trouble(StatusCode::TOO_MANY_REQUESTS, &text);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(wait_secs));
     response
 }
 

@@ -32,6 +32,12 @@ impl Outcome {
         })
     }
 
+    /// The same result, of what was not done.
+    pub fn failed(mut self) -> Outcome {
+        self.failed = true;
+        self
+    }
+
     /// What was not done, and why.
     pub fn refused(refusal: &Refusal) -> Outcome {
         let mut result = json!({"reason": reason(refusal.kind), "detail": refusal.detail});

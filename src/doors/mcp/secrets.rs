@@ -8,17 +8,17 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Called;
 use super::outcome::Outcome;
+use crate::doors::rest::secrets::{Generate, GeneratedAs};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
-use crate::model::paths::{EnvName, Folder, Handle, KeyPath, SecretPath};
+use crate::model::paths::{EnvName, Folder, KeyPath, SecretPath};
 use crate::model::secrets::{Kind, Scope, SecretFilter, SecretSort, SecretSummary};
 use crate::store::Error;
-use crate::store::secrets::{NewSecret, NewValue, SecretEdit};
+use crate::store::secret_put::{Expected, SecretPut};
+use crate::store::secrets::{Encoding, NewValue, SecretEdit};
 
 /// The most of one list; whoever has more narrows it.
 const LISTED: usize = 500;
-/// How often a new version is tried when others write the same secret meanwhile.
-const TRIES: usize = 3;
 /// Random bytes of a value that is only said to be generated.
 const GENERATED_BYTES: usize = 32;
 
@@ -123,12 +123,7 @@ impl Called {
         let at = KeyPath::parse(&asked.key_path)?;
         let read = self
             .db
-            .secret_read_by_mcp(
-                &self.token,
-                at.owner.as_ref(),
-                &at.path,
-                &self.caller.origin,
-            )
+            .secret_read_by_mcp(&self.token, &at, &self.caller.origin)
             .await;
         match read {
             Ok(read) => {
@@ -192,10 +187,11 @@ impl Called {
 
     pub(super) async fn set_secret(&self, asked: SetSecret) -> Result<Outcome, Refusal> {
         let at = KeyPath::parse(&asked.key_path)?;
-        let generate = match &asked.generate {
-            Some(asked) => bytes_to_generate(asked)?,
+        let generate = match asked.generate {
+            Some(asked) => to_generate(asked)?,
             None => None,
         };
+        let generated = generate.is_some();
         let value = match (asked.value, generate) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::invalid(
@@ -204,9 +200,12 @@ impl Called {
                 ));
             }
             (Some(value), None) => Some(NewValue::Typed(value)),
-            (None, Some(bytes)) => Some(NewValue::Generated {
+            (None, Some(Generate { bytes, encoding })) => Some(NewValue::Generated {
                 bytes,
-                encoding: Encoding::default(),
+                encoding: match encoding {
+                    GeneratedAs::Base64Url => Encoding::Base64Url,
+                    GeneratedAs::Hex => Encoding::Hex,
+                },
             }),
             (None, None) => None,
         };
@@ -225,7 +224,7 @@ impl Called {
             key_path: at.to_string(),
             version,
             created,
-            generated: generate.is_some(),
+            generated,
             env_name: EnvName::default_for(&at.path).ok(),
             notes,
         })
@@ -356,23 +355,27 @@ fn how_to_bind(key_path: &str, env: Option<&EnvName>) -> String {
     )
 }
 
-/// `true`, a number of bytes, or `{"bytes": n}`.
-fn bytes_to_generate(asked: &Value) -> Result<Option<usize>, Refusal> {
-    let number = match asked {
-        Value::Null | Value::Bool(false) => return Ok(None),
-        Value::Bool(true) => return Ok(Some(GENERATED_BYTES)),
-        Value::Object(parts) if parts.len() == 1 => parts.get("bytes").unwrap_or(asked),
-        other => other,
+/// `true`, a number of bytes, or what the API takes.
+fn to_generate(asked: Value) -> Result<Option<Generate>, Refusal> {
+    let usual = |bytes| Generate {
+        bytes,
+        encoding: GeneratedAs::default(),
     };
-    let bytes = number
-        .as_u64()
-        .and_then(|bytes| usize::try_from(bytes).ok());
-    bytes.map(Some).ok_or_else(|| {
+    let refuse = || {
         Refusal::invalid(
             "generate",
             "generate is true, or the number of random bytes, 16 to 4096.",
         )
-    })
+    };
+    match asked {
+        Value::Null | Value::Bool(false) => Ok(None),
+        Value::Bool(true) => Ok(Some(usual(GENERATED_BYTES))),
+        Value::Number(bytes) => {
+            let bytes = bytes.as_u64().and_then(|bytes| bytes.try_into().ok());
+            bytes.map(|bytes| Some(usual(bytes))).ok_or_else(refuse)
+        }
+        other => serde_json::from_value(other).map(Some).map_err(|_| refuse()),
+    }
 }
 
 impl ListSecrets {
