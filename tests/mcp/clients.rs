@@ -70,7 +70,7 @@ async fn the_official_clients_use_every_tool() {
 }
 
 #[tokio::test]
-async fn the_inspector_s_command_line_calls_tools() {
+async fn the_inspectors_command_line_calls_tools() {
     let house = House::new().await;
     house.secret(PATH, CANARY).await;
     let (id, token) = house.token(Level::Read, None, false).await;
