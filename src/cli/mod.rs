@@ -9,6 +9,7 @@ pub mod backup;
 pub mod doctor;
 pub mod key;
 pub mod mcp;
+pub mod token;
 pub mod user;
 
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ enum Command {
     /// People with an account.
     #[command(subcommand)]
     User(UserCommand),
+    /// Credentials for programs.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
                 database,
                 ..
             }) => user::add(&email, admin, database).await,
+            Command::Token(command) => token::run(command).await,
             Command::Key(command) => run_key(command).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Mcp(args) => mcp::run(args).await,

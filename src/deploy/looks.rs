@@ -15,7 +15,7 @@ use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::sources::{Inspection, Source, Transport};
 
 /// A request waits so long: shorter than the minute after which clients and proxies give up.
-const PATIENCE: Duration = Duration::from_secs(45);
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 /// What was found and not asked for again is forgotten after this.
 const KEPT: Duration = Duration::from_secs(300);
 /// Sources that are looked at for requests, or kept, on this server.
@@ -61,7 +61,7 @@ impl Deployer {
     pub(super) async fn look_at(&self, at: LookAt) -> Result<Inspection, Refusal> {
         let mut seen = self.begin_look(&at)?;
         let found = seen.wait_for(|seen| matches!(seen, Seen::Found(_)));
-        let ended = match tokio::time::timeout(PATIENCE, found).await {
+        let ended = match tokio::time::timeout(self.0.look_patience, found).await {
             Ok(Ok(found)) => match &*found {
                 Seen::Found(found) => Some(found.clone()),
                 Seen::At(_) => None,

@@ -70,6 +70,7 @@ struct Inner {
     /// The next inspection's id, so that no two that run at once share one.
     inspect_ids: AtomicU32,
     looks: Looks,
+    look_patience: Duration,
     tasks: TaskTracker,
 }
 
@@ -110,8 +111,18 @@ impl Deployer {
             inspections: Semaphore::new(WORK_AT_ONCE),
             inspect_ids: AtomicU32::new(0),
             looks: Looks::default(),
+            look_patience: looks::PATIENCE,
             tasks: TaskTracker::new(),
         }))
+    }
+
+    /// For tests that are not patient: how long a request waits while a source is looked at.
+    #[doc(hidden)]
+    pub fn with_look_patience(mut self, patience: Duration) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.look_patience = patience;
+        }
+        self
     }
 
     /// There is work: the jobs look now rather than at their next poll.

@@ -11,7 +11,9 @@ use crate::model::plans::{
 };
 use crate::model::sources::Inspection;
 use crate::store::deployment_changes::DeploymentChange;
-use crate::store::deployment_checks::{Answered, Asked, Wrong, bindings_wrong, source_wrong};
+use crate::store::deployment_checks::{
+    Answered, Asked, Keeps, Wrong, bindings_wrong, source_wrong,
+};
 use crate::store::{Error, Result as StoreResult};
 
 use super::Deployer;
@@ -86,16 +88,17 @@ impl Deployer {
             None
         };
         let db = &self.0.db;
-        if let Some(follows) = request.follows_changes {
-            told(db.deployment_follow(caller, name, follows).await)?;
-        }
         if !request.releases() {
+            if let Some(follows) = request.follows_changes {
+                told(db.deployment_follow(caller, name, follows).await)?;
+            }
             return Ok(None);
         }
         let change = DeploymentChange {
             source: found.map(|found| (found.resolved.clone(), found.start_plan())),
             bindings: request.bindings.is_some().then(|| weighed.bindings()),
             fetch_key: request.fetch_key.is_some().then(|| weighed.fetch_key()),
+            follows_changes: request.follows_changes,
         };
         let release = told(db.deployment_change(caller, name, &change).await)?;
         self.wake();
@@ -171,6 +174,10 @@ impl Deployer {
             ..Plan::default()
         };
         let mut parts = Parts::of_change(caller, request, &detail.summary.source, &mut plan);
+        parts.keeps = Keeps {
+            bindings: request.looks() && request.bindings.is_none(),
+            fetch_key: request.looks() && request.fetch_key.is_none(),
+        };
         if request.bindings.is_none() && detail.summary.level >= Level::Read {
             parts.kept = detail
                 .bindings
@@ -200,6 +207,7 @@ impl Deployer {
                 exists,
                 secrets: &secrets,
                 fetch_key: parts.fetch_key.as_ref(),
+                keeps: parts.keeps,
                 in_earnest,
             };
             let mut found = told(self.0.db.deployment_ask(caller, &asked).await)?;
@@ -362,10 +370,109 @@ impl Weighed {
 /// What the store found in the way, with the path by which it was named.
 fn lack_of(wrong: Wrong, parts: &Parts) -> (Lacking, Lack) {
     let mut lack = Lack::of(wrong.refusal);
-    lack.secret = parts.path_at(&lack.field).map(ToString::to_string);
+    let named = parts.path_at(&lack.field).map(ToString::to_string);
+    lack.secret = named.or(wrong.secret.map(|(_, path)| path.to_string()));
     (wrong.how, lack)
 }
 
 fn told<T>(result: StoreResult<T>) -> Result<T, Refusal> {
     result.map_err(Error::into_refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::model::actors::Job;
+    use crate::model::plans::BindingRequest;
+    use crate::model::sources::{Runtime, Source, StartPlan, Transport, WantedVariable};
+
+    fn text(env: &str, text: &str, plain: bool) -> BindingRequest {
+        BindingRequest {
+            env: env.into(),
+            text: Some(text.into()),
+            plain,
+            ..BindingRequest::default()
+        }
+    }
+
+    fn weighed(bindings: Vec<BindingRequest>) -> Weighed {
+        let request = DeployRequest {
+            name: "shop".into(),
+            source: "npm:shop".into(),
+            bindings,
+            ..DeployRequest::default()
+        };
+        let mut plan = Plan::default();
+        let parts = Parts::of_new(&Caller::job(Job::Operator), &request, &mut plan);
+        plan.bound = parts.names().cloned().collect();
+        Weighed {
+            plan,
+            parts,
+            name: None,
+            answered: None,
+        }
+    }
+
+    /// Its variables: required, secret, with a default, suggested.
+    fn found(variables: &[(&str, bool, bool, bool, bool)]) -> Inspection {
+        let wanted = |(name, required, secret, has_default, suggested): &(&str, bool, bool, bool, bool)| {
+            WantedVariable {
+                name: (*name).into(),
+                description: String::new(),
+                required: *required,
+                secret: *secret,
+                default: has_default.then(|| "x".into()),
+                suggested: *suggested,
+            }
+        };
+        Inspection {
+            resolved: Source::parse("npm:shop@1.0.0").unwrap(),
+            title: "Shop".into(),
+            description: String::new(),
+            start: StartPlan {
+                runtime: Runtime::Node,
+                command: vec!["shop.js".into()],
+                transport: Transport::Stdio,
+                said_by: "package.json (bin)".into(),
+                wants: Vec::new(),
+            },
+            variables: variables.iter().map(wanted).collect(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_source_requires_is_missing_until_something_is_bound_to_it() {
+        let variables = found(&[
+            ("MUST", true, false, false, false),
+            ("MAY", false, false, false, false),
+            ("HAS_ONE", true, false, true, false),
+            ("GUESSED", true, false, false, true),
+        ]);
+        let mut none = weighed(Vec::new());
+        none.take(&variables);
+        let missing: Vec<_> = none.plan.missing.iter().map(|lack| &lack.field).collect();
+        assert_eq!(missing, ["bindings.MUST"]);
+        assert!(!none.plan.is_ready());
+        assert_eq!(none.plan.found.unwrap().variables.len(), 4);
+
+        let mut bound = weighed(vec![text("MUST", "loud", false)]);
+        bound.take(&variables);
+        assert!(bound.plan.is_ready(), "{:?}", bound.plan);
+    }
+
+    #[test]
+    fn what_a_source_calls_a_secret_is_no_plain_text_unless_somebody_says_so() {
+        let variables = found(&[("SHOP_PIN", false, true, false, false)]);
+        for (text_of, plain, refused) in [("12345", false, true), ("12345", true, false), ("", false, false)] {
+            let mut asked = weighed(vec![text("SHOP_PIN", text_of, plain)]);
+            asked.take(&variables);
+            assert_eq!(!asked.plan.refused.is_empty(), refused, "{text_of:?} {plain}");
+        }
+        // Said once, where the name and the text say so already.
+        let mut asked = weighed(vec![text("API_KEY", "a value of its own", false)]);
+        asked.take(&found(&[("API_KEY", false, true, false, false)]));
+        assert_eq!(asked.plan.refused.len(), 1, "{:?}", asked.plan.refused);
+    }
 }

@@ -19,6 +19,8 @@ use web::{AppState, headers, origin};
 
 /// All doors behind what every request passes.
 pub fn router(state: AppState) -> Router {
+    // Before anything is counted.
+    requests::counters();
     // A token has one quota, whichever door it comes by.
     let quotas = Quotas::per_minute(state.config.api_requests_per_minute);
     Router::new()
@@ -26,6 +28,10 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(requests::ready))
         .route("/s/{name}/mcp", gateway::routes())
         .route("/mcp", mcp::routes(quotas.clone()))
+        .route("/metrics", get(requests::metrics))
+        .route("/api/openapi.json", get(rest::document::openapi))
+        .route("/api/docs", get(rest::document::docs))
+        .route("/problems/{slug}", get(rest::document::problem))
         .nest("/api/v1", rest::router(&state, quotas))
         .merge(web::router(&state))
         .layer(middleware::from_fn_with_state(state.clone(), headers::add))

@@ -27,6 +27,7 @@ pub struct DeploymentChange {
     /// All of them, in the place of those that are there.
     pub bindings: Option<Vec<Binding>>,
     pub fetch_key: Option<Option<Uuid>>,
+    pub follows_changes: Option<bool>,
 }
 
 impl Db {
@@ -42,7 +43,7 @@ impl Db {
         let action = Action::DeploymentChange;
         let user = person(caller)?;
         let (mut tx, found) = self.reached(caller, name, Level::Admin, action).await?;
-        let before = stored(&mut tx, &found, name).await?;
+        let before = stored(&mut tx, found.id, name).await?;
         let mut spec = before.clone();
         if let Some((source, start)) = &change.source {
             (spec.source, spec.start) = (source.clone(), start.clone());
@@ -69,11 +70,13 @@ impl Db {
             }
         };
         sqlx::query!(
-            "update deployments set source = $2, start = $3, fetch_key = $4 where id = $1",
+            "update deployments set source = $2, start = $3, fetch_key = $4, \
+             follows_changes = coalesce($5, follows_changes) where id = $1",
             found.id,
             spec.source.to_string(),
             storable(&spec.start)?,
             spec.fetch_key,
+            change.follows_changes,
         )
         .execute(&mut *tx)
         .await?;
@@ -98,20 +101,20 @@ impl Db {
 }
 
 /// The deployment as it stands. What was bound and is gone is no part of it: its row stays until it is bound anew.
-async fn stored(
+pub(super) async fn stored(
     tx: &mut Transaction<'_, Postgres>,
-    found: &Reached,
+    id: Uuid,
     name: &DeploymentName,
 ) -> Result<DeploymentSpec> {
     let row = sqlx::query!(
         "select source, start, fetch_key from deployments where id = $1",
-        found.id
+        id
     )
     .fetch_one(&mut **tx)
     .await?;
     let bound = sqlx::query!(
         "select env, secret_id, text from bindings where deployment_id = $1 order by env",
-        found.id
+        id
     )
     .fetch_all(&mut **tx)
     .await?;

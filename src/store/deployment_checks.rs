@@ -6,6 +6,7 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::Entry;
+use super::deployment_changes::stored;
 use super::deployments::{about, take_name};
 use super::keyring::SEALED_EXTRA_BYTES;
 use super::{Db, Result};
@@ -54,8 +55,17 @@ pub struct Asked<'a> {
     pub exists: bool,
     pub secrets: &'a [(EnvName, KeyPath)],
     pub fetch_key: Option<&'a KeyPath>,
+    /// Of one that is there and gets other code: which parts of what is bound stay, and are asked about again.
+    pub keeps: Keeps,
     /// It is to be made now: refusals of every kind go on record.
     pub in_earnest: bool,
+}
+
+/// What stays bound.
+#[derive(Clone, Copy, Default)]
+pub struct Keeps {
+    pub bindings: bool,
+    pub fetch_key: bool,
 }
 
 /// What was found of it.
@@ -76,16 +86,16 @@ impl Db {
         } else {
             Action::DeploymentCreate
         };
-        let (mut tx, owner_id) = match asked.exists {
+        let (mut tx, owner_id, id) = match asked.exists {
             true => {
                 let reached = self.reached(caller, asked.name, Level::Admin, action);
                 let (tx, found) = reached.await?;
-                (tx, found.owner_id)
+                (tx, found.owner_id, Some(found.id))
             }
             false => {
                 let mut tx = self.begin_as(caller).await?;
                 let owner_id = self.owner_for(&mut tx, caller, None, Level::Admin).await?;
-                (tx, owner_id)
+                (tx, owner_id, None)
             }
         };
         let mut answered = Answered {
@@ -107,6 +117,11 @@ impl Db {
                 answered.wrong.extend(wrong);
             }
             find_secrets(&mut tx, caller, asked, &mut answered).await?;
+            if let Some(id) = id {
+                answered
+                    .wrong
+                    .extend(kept_wrong(&mut tx, id, owner_id, asked).await?);
+            }
         }
         tx.rollback().await?;
         let on_record =
@@ -181,6 +196,21 @@ async fn find_secrets(
         }
     }
     Ok(())
+}
+
+/// What is wrong with what stays bound.
+async fn kept_wrong(
+    tx: &mut Transaction<'_, Postgres>,
+    id: Uuid,
+    owner_id: Uuid,
+    asked: &Asked<'_>,
+) -> Result<Vec<Wrong>> {
+    let mut kept = secrets_of(&stored(tx, id, asked.name).await?);
+    kept.retain(|(field, _)| match field.as_str() {
+        "fetch_key" => asked.keeps.fetch_key,
+        _ => asked.keeps.bindings,
+    });
+    Ok(look_at(tx, owner_id, asked.name, &kept).await?.wrong)
 }
 
 /// On record where there is no secret that the caller may use.

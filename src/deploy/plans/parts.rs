@@ -11,7 +11,7 @@ use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::{EnvName, KeyPath};
 use crate::model::plans::{BindingRequest, ChangeRequest, DeployRequest, Plan};
 use crate::model::sources::{Source, Transport};
-use crate::store::deployment_checks::{BINDINGS_MAX, bound_twice, too_many_bindings};
+use crate::store::deployment_checks::{BINDINGS_MAX, Keeps, bound_twice, too_many_bindings};
 
 /// From how many bytes on the text of a variable that is named like a secret is taken for one.
 const SECRET_LEN_BYTES: usize = 8;
@@ -26,6 +26,8 @@ pub struct Parts {
     pub fetch_key: Option<KeyPath>,
     /// Variables that stay bound as they are.
     pub kept: Vec<EnvName>,
+    /// What is asked about again.
+    pub keeps: Keeps,
 }
 
 pub enum To {

@@ -2,21 +2,32 @@
 
 pub mod bearer;
 mod bodies;
+pub mod document;
 mod pages;
 pub mod problems;
 mod schemas;
 mod times;
 
+pub mod imports;
 pub mod secrets;
 pub mod values;
 pub mod versions;
+
+pub mod audit;
+pub mod grants;
+pub mod teams;
+pub mod tokens;
+
+pub mod deployments;
+pub mod logs;
+pub mod plans;
 
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::routing::{delete, get, post, put};
+use axum::{Extension, Router, middleware};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
@@ -24,7 +35,9 @@ pub use pages::Page;
 
 use self::bearer::Quotas;
 use self::problems::Problem;
+use super::follow::Streams;
 use super::web::AppState;
+use crate::model::imports::IMPORT_LEN_BYTES;
 
 /// The largest body, in bytes: a value of 64 KiB whose every character JSON escapes, and what stands beside it.
 const BODY_LEN_BYTES: usize = 512 * 1024;
@@ -48,7 +61,29 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
         values::check,
         versions::list,
         versions::roll_back,
-    )
+        imports::import,
+        grants::list,
+        grants::give,
+        grants::take_back,
+        tokens::list,
+        tokens::revoke,
+        teams::list,
+        teams::members,
+        teams::set_member,
+        teams::remove_member,
+        audit::list,
+        deployments::list,
+        deployments::post,
+        deployments::show,
+        deployments::patch,
+        deployments::delete,
+        deployments::start,
+        deployments::stop,
+        deployments::redeploy,
+        deployments::release,
+        logs::logs,
+    ),
+    components(schemas(logs::LineEvent, logs::StepEvent, logs::StateEvent, logs::EndEvent))
 )]
 pub struct Api;
 
@@ -67,6 +102,42 @@ pub(super) fn router(state: &AppState, quotas: Quotas) -> Router<AppState> {
         .route("/check/{*path}", post(values::check))
         .route("/versions/{*path}", get(versions::list))
         .route("/rollback/{*path}", post(versions::roll_back))
+        .route(
+            "/import",
+            post(imports::import).layer(DefaultBodyLimit::max(IMPORT_LEN_BYTES * 2)),
+        )
+        .route("/grants", get(grants::list).post(grants::give))
+        .route("/grants/{id}", delete(grants::take_back))
+        .route("/tokens", get(tokens::list))
+        .route("/tokens/{id}", delete(tokens::revoke))
+        .route("/teams", get(teams::list))
+        .route("/teams/{handle}/members", get(teams::members))
+        .route(
+            "/teams/{handle}/members/{member}",
+            put(teams::set_member).delete(teams::remove_member),
+        )
+        .route("/audit", get(audit::list))
+        .route(
+            "/deployments",
+            get(deployments::list).post(deployments::post),
+        )
+        .route(
+            "/deployments/{name}",
+            get(deployments::show)
+                .patch(deployments::patch)
+                .delete(deployments::delete),
+        )
+        .route("/deployments/{name}/start", post(deployments::start))
+        .route("/deployments/{name}/stop", post(deployments::stop))
+        .route("/deployments/{name}/releases", post(deployments::redeploy))
+        .route(
+            "/deployments/{name}/releases/{number}",
+            get(deployments::release),
+        )
+        .route(
+            "/deployments/{name}/logs",
+            get(logs::logs).layer(Extension(Streams::default())),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_BYTES))
