@@ -11,14 +11,14 @@ mod world;
 #[path = "fixtures/clients/mod.rs"]
 mod clients;
 
-#[path = "mcp/clients.rs"]
-mod real_clients;
 #[path = "mcp/deployments.rs"]
 mod deployments;
 #[path = "mcp/door.rs"]
 mod door;
 #[path = "mcp/house.rs"]
 mod house;
+#[path = "mcp/clients.rs"]
+mod real_clients;
 #[path = "mcp/secrets.rs"]
 mod secrets;
 #[path = "mcp/stdio.rs"]

@@ -38,3 +38,28 @@ pub fn ConnectAgent(#[prop(into)] mcp_url: String) -> impl IntoView {
         </Folding>
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_the_same_instructions() {
+        let said = include_str!("../../docs/agents.md");
+        assert!(
+            said.contains(INSTRUCTIONS),
+            "docs/agents.md has other instructions than agents.txt"
+        );
+        for tool in [
+            "get_secret",
+            "set_secret",
+            "list_secrets",
+            "deploy",
+            "deployment_status",
+            "deployment_logs",
+        ] {
+            let called = format!("mcp__{SERVER_NAME}__{tool}");
+            assert!(INSTRUCTIONS.contains(&called), "{called}");
+        }
+    }
+}

@@ -11,17 +11,45 @@ use crate::house::{CANARY, House};
 
 const PATH: &str = "project/shop/STRIPE_KEY";
 
-/// A life of a secret in calls: tool, arguments, and what has to be in the structured result.
+/// Calls of a secret's life: tool, arguments, and what has to be in the structured result.
 fn life(client: &str) -> Vec<(&'static str, Value, Value)> {
     let made = format!("service/{client}/MADE");
     vec![
-        ("get_secret", json!({"keyPath": PATH}), json!({"revealed": true, "value": CANARY})),
-        ("get_secret", json!({"keyPath": "NOT_THERE"}), json!({"found": false, "reason": "missing"})),
-        ("get_secret", json!({"keyPath": "EXPIRED"}), json!({"revealed": false, "reason": "expired"})),
-        ("get_secret", json!({"keyPath": "OFF"}), json!({"revealed": false, "reason": "off"})),
-        ("set_secret", json!({"keyPath": made, "generate": true, "description": "für Ärger"}), json!({"created": true, "generated": true})),
-        ("set_secret", json!({"keyPath": made, "value": "another value"}), json!({"created": false, "version": 2})),
-        ("delete_secret", json!({"keyPath": made}), json!({"deleted": true})),
+        (
+            "get_secret",
+            json!({"keyPath": PATH}),
+            json!({"revealed": true, "value": CANARY}),
+        ),
+        (
+            "get_secret",
+            json!({"keyPath": "NOT_THERE"}),
+            json!({"found": false, "reason": "missing"}),
+        ),
+        (
+            "get_secret",
+            json!({"keyPath": "EXPIRED"}),
+            json!({"revealed": false, "reason": "expired"}),
+        ),
+        (
+            "get_secret",
+            json!({"keyPath": "OFF"}),
+            json!({"revealed": false, "reason": "off"}),
+        ),
+        (
+            "set_secret",
+            json!({"keyPath": made, "generate": true, "description": "für Ärger"}),
+            json!({"created": true, "generated": true}),
+        ),
+        (
+            "set_secret",
+            json!({"keyPath": made, "value": "another value"}),
+            json!({"created": false, "version": 2}),
+        ),
+        (
+            "delete_secret",
+            json!({"keyPath": made}),
+            json!({"deleted": true}),
+        ),
     ]
 }
 
@@ -39,11 +67,20 @@ async fn the_official_clients_use_every_tool() {
     let ways = [format!("{}/mcp", house.url), joined];
     for url in &ways {
         for client in Client::ALL {
-            let name = format!("{client:?}{}", ways[0] == *url).to_lowercase();
-            let tools = client.call(url, &token, "--list", &json!({})).await.unwrap();
+            let over_http = ways[0] == *url;
+            let name =
+                format!("{client:?}-{}", if over_http { "http" } else { "stdio" }).to_lowercase();
+            let tools = client
+                .call(url, &token, "--list", &json!({}))
+                .await
+                .unwrap();
             assert_eq!(tools["tools"].as_array().unwrap().len(), 8, "{name}");
             assert_eq!(tools["tools"][0]["annotations"]["readOnlyHint"], true);
-            for (tool, arguments, expected) in life(&name) {
+            // What differs over stdio is the way, not the tools.
+            let calls = life(&name)
+                .into_iter()
+                .step_by(if over_http { 1 } else { 4 });
+            for (tool, arguments, expected) in calls {
                 let result = client.call(url, &token, tool, &arguments).await;
                 let result = result.unwrap_or_else(|error| panic!("{name} {tool}: {error}"));
                 let structured = &result["structuredContent"];
@@ -51,12 +88,30 @@ async fn the_official_clients_use_every_tool() {
                     assert_eq!(&structured[key], value, "{name} {tool} {key}: {structured}");
                 }
             }
-            let described = client.call(url, &uses, "get_secret", &json!({"keyPath": PATH})).await.unwrap();
-            assert_eq!(described["structuredContent"]["reason"], "use_only", "{name}");
+            let described = client
+                .call(url, &uses, "get_secret", &json!({"keyPath": PATH}))
+                .await
+                .unwrap();
+            assert_eq!(
+                described["structuredContent"]["reason"], "use_only",
+                "{name}"
+            );
             assert!(!described.to_string().contains(CANARY), "{name}");
-            let failed = client.call(url, &uses, "delete_secret", &json!({"keyPath": PATH})).await.unwrap();
-            assert_eq!((&failed["isError"], &failed["structuredContent"]["reason"]), (&json!(true), &json!("refused")));
-            let listed = client.call(url, &uses, "list_secrets", &json!({"project": "shop"})).await.unwrap();
+            if !over_http {
+                continue;
+            }
+            let failed = client
+                .call(url, &uses, "delete_secret", &json!({"keyPath": PATH}))
+                .await
+                .unwrap();
+            assert_eq!(
+                (&failed["isError"], &failed["structuredContent"]["reason"]),
+                (&json!(true), &json!("refused"))
+            );
+            let listed = client
+                .call(url, &uses, "list_secrets", &json!({"project": "shop"}))
+                .await
+                .unwrap();
             assert_eq!(listed["structuredContent"]["secrets"][0]["keyPath"], PATH);
         }
     }
@@ -79,10 +134,24 @@ async fn the_inspectors_command_line_calls_tools() {
     let tools = said(&listed);
     assert_eq!(tools["tools"].as_array().unwrap().len(), 8);
     let argument = format!("keyPath={PATH}");
-    let call = ["--method", "tools/call", "--tool-name", "get_secret", "--tool-arg", &argument];
+    let call = [
+        "--method",
+        "tools/call",
+        "--tool-name",
+        "get_secret",
+        "--tool-arg",
+        &argument,
+    ];
     let got = said(&inspect(&url, &token, &call).await);
     assert_eq!(got["structuredContent"]["value"], CANARY);
-    let missing = ["--method", "tools/call", "--tool-name", "get_secret", "--tool-arg", "keyPath=NONE"];
+    let missing = [
+        "--method",
+        "tools/call",
+        "--tool-name",
+        "get_secret",
+        "--tool-arg",
+        "keyPath=NONE",
+    ];
     let got = said(&inspect(&url, &token, &missing).await);
     assert_eq!(got["structuredContent"]["reason"], "missing");
     house.world.db.token_revoke(&house.ada, id).await.unwrap();

@@ -105,7 +105,12 @@ impl House {
     }
 
     /// A token of Ada's, and its id.
-    pub async fn token(&self, ceiling: Level, under: Option<&str>, deploys: bool) -> (Uuid, String) {
+    pub async fn token(
+        &self,
+        ceiling: Level,
+        under: Option<&str>,
+        deploys: bool,
+    ) -> (Uuid, String) {
         self.token_of(&self.ada, ceiling, under, deploys).await
     }
 
@@ -137,7 +142,11 @@ impl House {
             active: Some(on),
             ..SecretEdit::default()
         };
-        self.world.db.secret_edit(&self.ada, secret, edit).await.unwrap();
+        self.world
+            .db
+            .secret_edit(&self.ada, secret, edit)
+            .await
+            .unwrap();
     }
 
     /// As when its time came.
@@ -155,7 +164,10 @@ impl House {
             panic!("Ada is a person");
         };
         self.world
-            .sql(&format!("set sealport.job = 'operator'; update users set is_admin = true where id = '{}'", user.id))
+            .sql(&format!(
+                "set sealport.job = 'operator'; update users set is_admin = true where id = '{}'",
+                user.id
+            ))
             .await;
         user.is_admin = true;
         let admin = Caller {
@@ -181,7 +193,12 @@ impl House {
         self.post_with(token, message, &[]).await
     }
 
-    pub async fn post_with(&self, token: &str, message: &Value, headers: &[(&str, &str)]) -> Answer {
+    pub async fn post_with(
+        &self,
+        token: &str,
+        message: &Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut request = self
             .http
             .post(format!("{}/mcp", self.url))
@@ -215,7 +232,10 @@ impl House {
             assert!(result.is_object(), "{at}: {}", answer.text);
             let text = result["content"][0]["text"].as_str().unwrap();
             let said: Value = serde_json::from_str(text).unwrap();
-            assert_eq!(said, result["structuredContent"], "{at}: two forms of one result");
+            assert_eq!(
+                said, result["structuredContent"],
+                "{at}: two forms of one result"
+            );
             Called {
                 structured: said,
                 failed: result["isError"].as_bool().unwrap(),

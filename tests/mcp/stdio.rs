@@ -42,7 +42,10 @@ impl Joined {
 
     async fn say(&mut self, line: &str) {
         let input = self.input.as_mut().unwrap();
-        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        input
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .unwrap();
     }
 
     async fn hear(&mut self) -> Value {
@@ -55,13 +58,19 @@ impl Joined {
     async fn end(mut self) -> (bool, Vec<String>, String) {
         drop(self.input.take());
         let mut rest = Vec::new();
-        while let Some(line) = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap() {
+        while let Some(line) = tokio::time::timeout(PATIENCE, self.lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+        {
             rest.push(line);
         }
         let mut complaints = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut complaints).await.unwrap();
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap();
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap();
         (status.unwrap().success(), rest, complaints)
     }
 }
@@ -79,29 +88,50 @@ async fn a_line_is_a_message_in_both_directions() {
     let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a test", "version": "1"}}});
     joined.say(&hello.to_string()).await;
-    assert_eq!(joined.hear().await["result"]["protocolVersion"], "2025-06-18");
-    joined.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+    assert_eq!(
+        joined.hear().await["result"]["protocolVersion"],
+        "2025-06-18"
+    );
+    joined
+        .say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+        .await;
     joined.say("").await;
-    joined.say(&call(json!("a"), "get_secret", json!({"keyPath": "KEY"}))).await;
+    joined
+        .say(&call(json!("a"), "get_secret", json!({"keyPath": "KEY"})))
+        .await;
     let got = joined.hear().await;
     assert_eq!(got["id"], "a");
-    assert_eq!(got["result"]["structuredContent"]["value"], format!("{CANARY}\nsecond line"));
+    assert_eq!(
+        got["result"]["structuredContent"]["value"],
+        format!("{CANARY}\nsecond line")
+    );
     joined.say("no message").await;
     assert_eq!(joined.hear().await["error"]["code"], -32700);
     // The newer era, on the same pipe.
     let modern = json!({"jsonrpc": "2.0", "id": 5, "method": "server/discover", "params": {"_meta": {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}});
     joined.say(&modern.to_string()).await;
-    assert_eq!(joined.hear().await["result"]["supportedVersions"], json!(["2026-07-28"]));
+    assert_eq!(
+        joined.hear().await["result"]["supportedVersions"],
+        json!(["2026-07-28"])
+    );
 
     house.world.db.token_revoke(&house.ada, id).await.unwrap();
     joined.say(&call(json!(9), "list_secrets", json!({}))).await;
     let refused = joined.hear().await;
     assert_eq!(refused["id"], 9, "the one who asked is told");
-    assert!(refused["error"]["message"].as_str().unwrap().contains("revoked"));
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("revoked")
+    );
     let (well, rest, complaints) = joined.end().await;
     assert!(well && rest.is_empty(), "{rest:?}");
-    assert!(complaints.contains("revoked") && !complaints.contains(&token), "{complaints}");
+    assert!(
+        complaints.contains("revoked") && !complaints.contains(&token),
+        "{complaints}"
+    );
 }
 
 #[tokio::test]
@@ -110,13 +140,19 @@ async fn what_was_asked_before_the_end_is_answered() {
     let (_, token) = house.token(Level::Read, None, false).await;
     let mut joined = Joined::start(&house.url, &token);
     for id in 0..40 {
-        joined.say(&call(json!(id), "list_secrets", json!({}))).await;
+        joined
+            .say(&call(json!(id), "list_secrets", json!({})))
+            .await;
     }
     let (well, answers, complaints) = joined.end().await;
     assert!(well, "{complaints}");
     let mut ids: Vec<i64> = answers
         .iter()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_i64().unwrap())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["id"]
+                .as_i64()
+                .unwrap()
+        })
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..40).collect::<Vec<_>>());
@@ -150,20 +186,39 @@ async fn streams_come_as_lines_and_what_is_no_answer_as_an_error() {
     });
     tokio::spawn(async move { axum::serve(listener, answers).await });
     let mut joined = Joined::start(&url, "sp_x");
-    joined.say(r#"{"jsonrpc":"2.0","id":1,"method":"stream"}"#).await;
+    joined
+        .say(r#"{"jsonrpc":"2.0","id":1,"method":"stream"}"#)
+        .await;
     assert_eq!(joined.hear().await["method"], "notifications/message");
-    assert_eq!(joined.hear().await, json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    assert_eq!(
+        joined.hear().await,
+        json!({"jsonrpc": "2.0", "id": 1, "result": {}})
+    );
     for method in ["elsewhere", "broken"] {
-        joined.say(&format!(r#"{{"jsonrpc":"2.0","id":2,"method":"{method}"}}"#)).await;
+        joined
+            .say(&format!(
+                r#"{{"jsonrpc":"2.0","id":2,"method":"{method}"}}"#
+            ))
+            .await;
         let error = joined.hear().await;
-        assert_eq!((&error["id"], &error["error"]["code"]), (&json!(2), &json!(-32000)));
+        assert_eq!(
+            (&error["id"], &error["error"]["code"]),
+            (&json!(2), &json!(-32000))
+        );
     }
     let (well, ..) = joined.end().await;
     assert!(well);
 
     let mut nowhere = Joined::start("http://127.0.0.1:1", "sp_x");
-    nowhere.say(r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#).await;
-    assert!(nowhere.hear().await["error"]["message"].as_str().unwrap().contains("cannot be reached"));
+    nowhere
+        .say(r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#)
+        .await;
+    assert!(
+        nowhere.hear().await["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be reached")
+    );
     let (well, _, complaints) = nowhere.end().await;
     assert!(well && complaints.contains("cannot be reached"));
 }
@@ -177,6 +232,9 @@ async fn it_does_not_start_where_a_token_could_be_seen() {
     ] {
         let (well, said, complaints) = Joined::start(url, token).end().await;
         assert!(!well && said.is_empty(), "{url}");
-        assert!(complaints.contains(expected) && !complaints.contains("sp_x"), "{complaints}");
+        assert!(
+            complaints.contains(expected) && !complaints.contains("sp_x"),
+            "{complaints}"
+        );
     }
 }

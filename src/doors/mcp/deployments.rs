@@ -74,7 +74,9 @@ struct Bind {
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Deployed {
-    name: String,
+    /// None when it is no name: what was sent for one is not sent back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<DeploymentName>,
     begun: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<i32>,
@@ -206,14 +208,12 @@ impl Called {
         match self.deployer.deploy(&self.caller, &request).await {
             Ok(begun) => Outcome::done(&Deployed {
                 mcp_url: Some(self.mcp_url(&begun.name)),
-                name: begun.name.to_string(),
+                name: Some(begun.name),
                 begun: true,
                 release: Some(begun.release),
                 ..Deployed::default()
             }),
-            Err(NotBegun::Lacking(plan)) => {
-                Ok(Outcome::done(&Deployed::of(*plan))?.failed())
-            }
+            Err(NotBegun::Lacking(plan)) => Ok(Outcome::done(&Deployed::of(*plan))?.failed()),
             Err(NotBegun::Refused(refusal)) => Err(refusal),
         }
     }
@@ -317,7 +317,7 @@ impl Deployed {
         };
         let lacks = |of: Vec<Lack>| of.into_iter().map(Lacks::from).collect();
         Deployed {
-            name: plan.name.clone(),
+            name: DeploymentName::parse(&plan.name).ok(),
             plan: Some(Planned {
                 ready: plan.is_ready(),
                 reason,

@@ -184,7 +184,8 @@ fn unauthorised(shown: bool) -> Response {
 }
 
 fn too_many(wait_secs: u64) -> Response {
-    let text = format!("This token made too many requests within a minute. Try again in {wait_secs} s.");
+    let text =
+        format!("This token made too many requests within a minute. Try again in {wait_secs} s.");
     let mut response = trouble(StatusCode::TOO_MANY_REQUESTS, &text);
     response
         .headers_mut()

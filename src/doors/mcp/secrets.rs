@@ -374,7 +374,9 @@ fn to_generate(asked: Value) -> Result<Option<Generate>, Refusal> {
             let bytes = bytes.as_u64().and_then(|bytes| bytes.try_into().ok());
             bytes.map(|bytes| Some(usual(bytes))).ok_or_else(refuse)
         }
-        other => serde_json::from_value(other).map(Some).map_err(|_| refuse()),
+        other => serde_json::from_value(other)
+            .map(Some)
+            .map_err(|_| refuse()),
     }
 }
 
