@@ -10,31 +10,33 @@ create policy settings_mcp_changed on settings for update
 -- to whoever may read them. What the token may not have anyway is refused as anywhere else, so that the answer tells no more.
 create function secret_read_by_mcp(
     token_hash text, wanted_owner text, wanted_path text, wanted_version integer, record_id uuid,
-    caller_address inet, caller_agent text, caller_request text
-) returns table (
-    token_id uuid, owner_id uuid, secret_id uuid, path text, version integer, sealed bytea, refused text
+    caller_address inet, caller_agent text, caller_request text,
+    out token_id uuid, out owner_id uuid, out secret_id uuid, out path text, out version integer, out sealed bytea, out refused text
 )
     language plpgsql volatile set plan_cache_mode = force_generic_plan as $$
 declare
     t record;
-    s record;
 begin
-    select * into t from token_enter(token_hash);
-    if t.refused is null and exists (select 1 from settings where key = 'mcp_reveals' and value <> 'true') then
-        select x.id, x.owner_id, x.path into s from secrets x
-        where x.owner_id = t.owner_id and (wanted_owner is null or wanted_owner = t.owner)
-          and lower(x.path collate "C") = lower(wanted_path collate "C")
-          and reach(x.owner_id, 'secret', x.id, x.path) >= 2;
-        if s.id is not null then
+    t := token_check(token_hash);
+    if t.token_id is not null and t.refused is null
+        and exists (select 1 from settings where key = 'mcp_reveals' and value <> 'true') then
+        select s.owner_id, s.id, s.path into owner_id, secret_id, path
+        from secrets s join owners o on o.id = s.owner_id
+        where s.owner_id = t.owner_id and s.path_key = lower(wanted_path collate "C")
+          and (wanted_owner is null or o.handle = wanted_owner)
+          and reach(s.owner_id, 'secret', s.id, s.path) >= 2;
+        if secret_id is not null then
+            token_id := t.token_id;
+            refused := 'no values by MCP';
             insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, secret_id, path,
                     address, agent, request_id, reason)
-            values (record_id, 'token', t.token_id, t.name, t.maker_id, t.owner_id, 'secret.read', 'refused', s.id, s.path,
-                    caller_address, caller_agent, caller_request, 'no values by MCP');
-            return query select t.token_id, s.owner_id, s.id, s.path, null::integer, null::bytea, 'no values by MCP';
+            values (record_id, 'token', t.token_id, t.name, t.maker_id, t.owner_id, 'secret.read', 'refused', secret_id, path,
+                    caller_address, caller_agent, caller_request, refused);
             return;
         end if;
     end if;
-    return query select * from secret_read(token_hash, wanted_owner, wanted_path, wanted_version, record_id,
-        caller_address, caller_agent, caller_request);
+    select r.* into token_id, owner_id, secret_id, path, version, sealed, refused
+    from secret_read(token_hash, wanted_owner, wanted_path, wanted_version, record_id,
+        caller_address, caller_agent, caller_request) as r;
 end $$;
 grant execute on function secret_read_by_mcp(text, text, text, integer, uuid, inet, text, text) to sealport_server;
