@@ -8,6 +8,7 @@ pub mod audit;
 pub mod backup;
 pub mod doctor;
 pub mod key;
+pub mod mcp;
 pub mod token;
 pub mod user;
 
@@ -50,6 +51,8 @@ enum Command {
     Restore(Box<RestoreArgs>),
     /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
     Doctor(Box<DoctorArgs>),
+    /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
+    Mcp(mcp::McpArgs),
 }
 
 #[derive(Subcommand)]
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
             Command::Token(command) => token::run(command).await,
             Command::Key(command) => run_key(command).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Mcp(args) => mcp::run(args).await,
         }
         .map(|()| ExitCode::SUCCESS)
     });
