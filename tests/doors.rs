@@ -318,6 +318,7 @@ impl Things {
             .replace("/grants/{id}", "/grants/{grant}")
             .replace("/tokens/{id}", "/tokens/{token}")
             .replace("/releases/{number}", "/releases/1")
+            .replace("/rollback/{*path}", "/rollback/{*path}_FREE")
             .replace("{member}", callers::OTHER);
         self.fill(&route)
     }
