@@ -10,6 +10,27 @@ pub mod doctor;
 pub mod key;
 pub mod user;
 
+pub mod client;
+mod credentials;
+mod events;
+pub mod failures;
+mod places;
+pub mod server;
+mod shown;
+mod times;
+mod typed;
+mod values;
+mod wire;
+
+mod audit_list;
+pub mod completions;
+pub mod export;
+pub mod import;
+pub mod login;
+pub mod run;
+pub mod secret;
+pub mod share;
+
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -21,7 +42,7 @@ use doctor::DoctorArgs;
 
 /// Seal your secrets, ship your servers.
 #[derive(Parser)]
-#[command(name = "sealport", version, about, disable_help_subcommand = true)]
+#[command(name = "sealport", version, about, disable_help_subcommand = true, after_help = failures::STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,15 +58,34 @@ enum Command {
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// The record of every access: whether it is whole, and what becomes of its oldest part.
-    #[command(subcommand)]
-    Audit(audit::AuditCommand),
+    /// The record of every access: what it says, whether it is whole, and what becomes of its oldest part.
+    Audit(Box<audit::AuditArgs>),
     /// Writes all that is stored into one encrypted file, while the server runs. The master key is not in it.
     Backup(Box<BackupArgs>),
     /// Brings a backup back into an empty database.
     Restore(Box<RestoreArgs>),
     /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
     Doctor(Box<DoctorArgs>),
+
+    /// Keeps a server and a token for the commands below.
+    Login(login::LoginArgs),
+    /// Removes the token that `login` kept.
+    Logout,
+    /// Secrets: store, list, change, compare. `get` alone prints a value.
+    #[command(subcommand)]
+    Secret(Box<secret::SecretCommand>),
+    /// Gives a person or a team a level on a secret, on all under a prefix, or on a deployment.
+    Share(Box<share::ShareArgs>),
+    /// Takes such a level away.
+    Unshare(Box<share::UnshareArgs>),
+    /// Stores the variables of files or of the environment as secrets.
+    Import(Box<import::ImportArgs>),
+    /// Prints the values under a prefix as a file. Needs the level `read`.
+    Export(Box<export::ExportArgs>),
+    /// Runs a command with the secrets under a prefix in its environment. Needs the level `read`.
+    Run(Box<run::RunArgs>),
+    /// Prints what a shell needs to complete the commands.
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Subcommand)]
@@ -105,8 +145,7 @@ enum KeyCommand {
     },
 }
 
-/// Reads the command line and runs the command. The exit status is 0 when it was done, 1 when it was refused or failed,
-/// 2 when the command line is wrong.
+/// Reads the command line and runs the command. The exit statuses are those of [`failures::Exit`].
 pub fn main() -> ExitCode {
     let cli = match read() {
         Ok(cli) => cli,
@@ -119,27 +158,39 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refused(&anyhow::Error::new(error)),
     };
-    let done = runtime.block_on(async {
-        match cli.command {
-            Command::Doctor(args) => return doctor::run(*args).await,
-            Command::Backup(args) => backup::take(*args).await,
-            Command::Restore(args) => backup::restore(*args).await,
-            Command::Serve(args) => serve::run(*args).await,
-            Command::User(UserCommand::Add {
-                email,
-                admin,
-                database,
-                ..
-            }) => user::add(&email, admin, database).await,
-            Command::Key(command) => run_key(command).await,
-            Command::Audit(command) => audit::run(command).await,
-        }
-        .map(|()| ExitCode::SUCCESS)
-    });
+    let done = runtime.block_on(done(cli.command));
     match done {
         Ok(code) => code,
         Err(error) => refused(&error),
     }
+}
+
+async fn done(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        // These have more to say than that it was done.
+        Command::Doctor(args) => return doctor::run(*args).await,
+        Command::Run(args) => return run::run(*args).await,
+        Command::Secret(command) => return Ok(secret::run(*command).await?.into()),
+        Command::Import(args) => return Ok(import::run(*args).await?.into()),
+        Command::Backup(args) => backup::take(*args).await,
+        Command::Restore(args) => backup::restore(*args).await,
+        Command::Serve(args) => serve::run(*args).await,
+        Command::User(UserCommand::Add {
+            email,
+            admin,
+            database,
+            ..
+        }) => user::add(&email, admin, database).await,
+        Command::Key(command) => run_key(command).await,
+        Command::Audit(args) => audit::run(*args).await,
+        Command::Login(args) => login::login(args).await,
+        Command::Logout => login::logout().await,
+        Command::Share(args) => share::share(*args).await,
+        Command::Unshare(args) => share::unshare(*args).await,
+        Command::Export(args) => export::run(*args).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn read() -> Result<Cli, clap::Error> {
@@ -205,11 +256,13 @@ fn variable_of(error: &clap::Error) -> Option<String> {
     None
 }
 
-/// Says on standard error why nothing was done.
+/// Says on standard error why it was not done.
 fn refused(error: &anyhow::Error) -> ExitCode {
-    #[allow(clippy::print_stderr)]
-    {
-        eprintln!("sealport: {error:#}");
+    if !failures::is_broken_pipe(error) {
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("sealport: {error:#}");
+        }
     }
-    ExitCode::FAILURE
+    failures::exit_of(error).into()
 }
