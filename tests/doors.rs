@@ -132,6 +132,7 @@ impl Installation {
             config: Arc::new(WebConfig {
                 public_url: public_url.parse().unwrap(),
                 trusted_proxies: Vec::new(),
+                api_requests_per_minute: 0,
             }),
         });
         Installation {

@@ -15,9 +15,7 @@ const GENERATED_LEN_BYTES: usize = 32;
 /// What the form asks to seal. Errors: `Invalid` at `value` when it holds nothing.
 pub fn new_value(typed: Typed, generate: bool) -> Result<NewValue, Refusal> {
     if generate {
-        Ok(NewValue::Generated {
-            bytes: GENERATED_LEN_BYTES,
-        })
+        Ok(NewValue::generated(GENERATED_LEN_BYTES))
     } else if typed.is_empty() {
         Err(Refusal::invalid(
             "value",

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::server::ApiArgs;
 use super::shown::{self, Cell, Colour};
 use super::times::{behind, written};
-use super::wire;
+use crate::doors::rest::Page;
 
 #[derive(Args)]
 pub struct ListArgs {
@@ -41,7 +41,7 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     ];
     let items = client.some("/audit", &query, args.limit).await?;
     if args.api.json {
-        return shown::json(&wire::Items { items });
+        return shown::json(&Page::last(items));
     }
     let rows = items.iter().map(row).collect();
     shown::table(

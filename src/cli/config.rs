@@ -192,6 +192,14 @@ pub struct ServeArgs {
     #[arg(long, env = "SEALPORT_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
 
+    /// Requests to the API and the MCP tools that each token has in a minute; 0: as many as there come.
+    #[arg(
+        long,
+        env = "SEALPORT_API_REQUESTS_PER_MINUTE",
+        default_value_t = 6_000
+    )]
+    pub api_requests_per_minute: u32,
+
     /// Directories under which administrators may deploy servers by `dir:`.
     #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',', value_parser = directory)]
     pub dir_roots: Vec<PathBuf>,

@@ -115,6 +115,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         config: Arc::new(WebConfig {
             public_url: public_url.clone(),
             trusted_proxies: args.trusted_proxies.clone(),
+            api_requests_per_minute: args.api_requests_per_minute,
         }),
     });
     let stop = StopSignal::listen().context("Signals cannot be listened for")?;

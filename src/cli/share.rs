@@ -9,6 +9,7 @@ use super::places::SecretOrPrefix;
 use super::server::ApiArgs;
 use super::shown::{self, Cell};
 use super::wire;
+use crate::doors::rest::Page;
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 
@@ -119,7 +120,7 @@ pub async fn share(args: ShareArgs) -> anyhow::Result<()> {
 async fn list(client: &Client, shared: &Shared, api: &ApiArgs) -> anyhow::Result<()> {
     let items = shared.grants(client).await?;
     if api.json {
-        return shown::json(&wire::Items { items });
+        return shown::json(&Page::last(items));
     }
     let mut rows = Vec::new();
     for item in items {

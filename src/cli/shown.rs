@@ -152,31 +152,6 @@ pub fn facts(facts: &[(&str, String)]) -> io::Result<()> {
     Ok(())
 }
 
-/// How far something is, on one line of a terminal that is written over; nothing elsewhere.
-pub struct Progress {
-    shown: bool,
-}
-
-impl Progress {
-    pub fn new() -> Self {
-        Progress {
-            shown: io::stderr().is_terminal(),
-        }
-    }
-
-    pub fn at(&self, text: &str) {
-        if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K{text}");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.at("");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,8 @@ use secrecy::SecretString;
 use super::client::Client;
 use super::failures::{Exit, Failure};
 use super::places::Prefix;
-use super::wire;
+use crate::doors::rest::secrets::Secret;
+use crate::doors::rest::values::{Values, ValuesAsked};
 use crate::model::paths::SecretPath;
 
 /// As many as the API reads at once.
@@ -30,14 +31,14 @@ pub async fn under(client: &Client, prefix: &Prefix) -> anyhow::Result<Vec<Revea
     }
     let mut paths = Vec::with_capacity(items.len());
     for item in items {
-        let secret: wire::Secret = serde_json::from_value(item)?;
+        let secret: Secret = serde_json::from_value(item)?;
         paths.push(prefix.named(secret.path));
     }
     let mut revealed = Vec::with_capacity(paths.len());
     for paths in paths.chunks(AT_ONCE_MAX) {
         let paths = paths.to_vec();
-        let request = client.post("/values").body(&wire::ValuesAsked { paths })?;
-        let answer: wire::Values = request.json().await?;
+        let request = client.post("/values").body(&ValuesAsked { paths })?;
+        let answer: Values = request.json().await?;
         revealed.extend(answer.values.into_iter().map(|found| Revealed {
             path: found.path,
             value: found.value,

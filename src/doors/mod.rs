@@ -1,10 +1,11 @@
 //! How the world comes in. Every door is thin: identify the actor, parse into types, call one store or deploy
-//! function, shape the answer. Cookies and bearers never mix: `web` reads cookies only, `gateway` Authorization only.
+//! function, shape the answer. Cookies and bearers never mix: `web` reads cookies only, the others `Authorization` only.
 
 pub mod listening;
 pub mod requests;
 
 pub mod gateway;
+pub mod rest;
 pub mod web;
 
 use axum::routing::get;
@@ -18,6 +19,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(requests::healthy))
         .route("/readyz", get(requests::ready))
         .route("/s/{name}/mcp", gateway::routes())
+        .nest("/api/v1", rest::router(&state))
         .merge(web::router(&state))
         .layer(middleware::from_fn_with_state(state.clone(), headers::add))
         .layer(middleware::from_fn_with_state(

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
 use super::levels::Level;
 use super::paths::SecretPath;
@@ -11,6 +12,7 @@ pub const DUE_DAYS: i64 = 30;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
+    pub id: Uuid,
     /// The handle of the owner.
     pub owner: String,
     pub path: SecretPath,
@@ -27,6 +29,17 @@ pub enum DueWhy {
     Expires,
     /// Its value has to be another, and nobody but a person can make it so.
     Rotate,
+}
+
+impl DueWhy {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DueWhy::Expired => "expired",
+            DueWhy::Expires => "expires",
+            DueWhy::Rotate => "rotate",
+        }
+    }
 }
 
 /// How near a moment is, as it is told.
@@ -60,6 +73,7 @@ mod tests {
         let now = datetime!(2026-11-23 12:00 UTC);
         let nearness = |hours: i64| {
             let due = Due {
+                id: Uuid::nil(),
                 owner: "ann".into(),
                 path: SecretPath::parse("KEY").unwrap(),
                 why: DueWhy::Expires,

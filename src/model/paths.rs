@@ -111,6 +111,51 @@ impl SecretPath {
     }
 }
 
+/// A path as machines name it: `path` for the actor's own, `handle:path` for another owner's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyPath {
+    pub owner: Option<Handle>,
+    pub path: SecretPath,
+}
+
+impl KeyPath {
+    /// Errors: `Invalid` at the field `path`.
+    pub fn parse(raw: &str) -> Result<Self, Refusal> {
+        let (owner, path) = match raw.split_once(':') {
+            Some((owner, path)) => {
+                let owner = Handle::parse(owner).map_err(|refusal| refusal.at("path"))?;
+                (Some(owner), path)
+            }
+            None => (None, raw),
+        };
+        let path = SecretPath::parse(path)?;
+        Ok(KeyPath { owner, path })
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            Some(owner) => write!(f, "{owner}:{}", self.path),
+            None => write!(f, "{}", self.path),
+        }
+    }
+}
+
+impl TryFrom<String> for KeyPath {
+    type Error = Refusal;
+    fn try_from(raw: String) -> Result<Self, Refusal> {
+        KeyPath::parse(&raw)
+    }
+}
+
+impl From<KeyPath> for String {
+    fn from(key: KeyPath) -> String {
+        key.to_string()
+    }
+}
+
 fn is_segment(segment: &str) -> bool {
     let mut bytes = segment.bytes();
     bytes

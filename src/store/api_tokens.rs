@@ -85,7 +85,10 @@ impl Db {
         let name = checked_name(&spec.name)?;
         let expires_at = checked_end(spec.expires_at)?;
         let mut tx = self.begin_as(caller).await?;
-        let owner = spec.owner.as_ref().map_or(maker.handle.as_str(), Handle::as_str);
+        let owner = spec
+            .owner
+            .as_ref()
+            .map_or(maker.handle.as_str(), Handle::as_str);
         let owner_id = sqlx::query_scalar!(
             "select id from owners where handle = $1 and ended_at is null and reach(id, 'any', null, null) >= 1",
             owner
@@ -97,10 +100,17 @@ impl Db {
             let entry = Entry::of(Action::TokenCreate);
             let refusal = Refusal::invalid(
                 "owner",
-                format!("{owner} has nothing that you reach. Choose yourself, a team of yours, or somebody who shares with you."),
+                format!(
+                    "{owner} has nothing that you reach. Choose yourself, a team of yours, or somebody who shares with you."
+                ),
             );
             return self
-                .refuse_on_record(caller, entry, "no right to anything of the owner's", refusal)
+                .refuse_on_record(
+                    caller,
+                    entry,
+                    "no right to anything of the owner's",
+                    refusal,
+                )
                 .await;
         };
         let (plain, hashed) = PlainToken::generate()?;
@@ -162,7 +172,11 @@ impl Db {
             Some("expired token") => "expired token",
             Some(_) => "ended account",
         };
-        if self.floods().of_bearer(Action::ApiConnect.as_str(), hashed.as_str()) != Noted::Passed {
+        if self
+            .floods()
+            .of_bearer(Action::ApiConnect.as_str(), hashed.as_str())
+            != Noted::Passed
+        {
             let entry = Entry {
                 owner_id: caller.own().map(|(owner_id, _)| owner_id),
                 reason: Some(why),

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::deployments::{Reached, queue_release, value_len_bytes};
-use super::keys::Place;
-use super::secret_values::{NewValue, generated_len_bytes, resolve};
+use super::keys::{Place, Sealed};
+use super::secret_values::{Encoding, NewValue, generated_len_bytes, resolve};
 use super::secret_versions::{Made, next_version};
 use super::{Db, Result, damage};
 use crate::model::actors::{Caller, Job};
@@ -20,12 +20,26 @@ use crate::model::secrets::{Rotation, RotationRule};
 
 /// Rows of the list of what is due.
 const DUE_SHOWN: i64 = 50;
+/// The most rows of such a list, and how far it looks ahead at most.
+pub const DUE_LISTED_MAX: i64 = 1_000;
+pub const DUE_DAYS_MAX: i32 = 3_650;
 /// Secrets that one step ends or generates anew; the next step goes on.
 const AT_ONCE: i64 = 200;
 
 impl Db {
     /// What ends within 30 days or has ended, and what has to be rotated by a person; the most pressing first, at most 50.
     pub async fn secrets_due(&self, caller: &Caller) -> Result<Vec<Due>> {
+        self.secrets_due_within(caller, DUE_DAYS as i32, DUE_SHOWN)
+            .await
+    }
+
+    /// The same for another number of days, and of another length.
+    pub async fn secrets_due_within(
+        &self,
+        caller: &Caller,
+        days: i32,
+        limit: i64,
+    ) -> Result<Vec<Due>> {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query!(
             r#"select id as "id!", owner as "owner!", path as "path!", why as "why!", at as "at!", level as "level!" from (
@@ -43,8 +57,8 @@ impl Db {
                    where s.active and not (rule.regenerate and v.generated)
                      and coalesce(v.value_since, v.created_at) + make_interval(days => rule.after_days) <= now()
                ) due order by at, path limit $2"#,
-            DUE_DAYS as i32,
-            DUE_SHOWN
+            days.clamp(0, DUE_DAYS_MAX),
+            limit.clamp(0, DUE_LISTED_MAX)
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -52,6 +66,7 @@ impl Db {
             .into_iter()
             .filter_map(|row| {
                 Some(Due {
+                    id: row.id,
                     owner: row.owner,
                     path: damage::path_of(row.id, &row.path),
                     why: match row.why.as_str() {
@@ -282,7 +297,7 @@ impl Db {
     async fn regenerate(&self, caller: &Caller, id: Uuid) -> Result<bool> {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query!(
-            r#"select s.owner_id, s.path, s.version, octet_length(v.sealed) as "sealed_len_bytes!"
+            r#"select s.owner_id, s.path, s.version, v.sealed
                from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
                cross join lateral rotation_of(s.owner_id, s.id, s.path) rule
                where s.id = $1 and s.active and (s.expires_at is null or s.expires_at > now()) and v.generated and rule.regenerate
@@ -296,8 +311,19 @@ impl Db {
             return Ok(false);
         };
         let path = damage::path_of(id, &row.path);
-        let bytes = generated_len_bytes(value_len_bytes(row.sealed_len_bytes as usize));
-        let (value, generated) = resolve(NewValue::Generated { bytes })?;
+        let len_bytes = value_len_bytes(row.sealed.len());
+        let former = Place {
+            owner_id: row.owner_id,
+            secret_id: id,
+            version: row.version,
+        };
+        // One that does not open is no reason to leave it: what comes next does.
+        let encoding = match self.unseal(&mut tx, former, &Sealed(row.sealed)).await {
+            Ok(value) => Encoding::of(&value),
+            Err(_) => Encoding::default(),
+        };
+        let bytes = generated_len_bytes(len_bytes, encoding);
+        let (value, generated) = resolve(NewValue::Generated { bytes, encoding })?;
         let Some(version) = next_version(&mut tx, id, row.version, None).await? else {
             return Ok(false);
         };

@@ -211,7 +211,10 @@ impl Db {
         sealed: &Sealed,
     ) -> Option<Result<SecretString>> {
         let key = self.keys().remembered(sealed.data_key_id()?)?;
-        Some(key.open(place, sealed).map_err(|error| does_not_open(place, error)))
+        Some(
+            key.open(place, sealed)
+                .map_err(|error| does_not_open(place, error)),
+        )
     }
 
     /// Seals the values of an import that waits, with its owner's active data key.

@@ -28,6 +28,7 @@ mod sealer;
 
 mod secret_checks;
 mod secret_pages;
+pub mod secret_put;
 mod secret_tree;
 mod secret_values;
 mod secret_versions;

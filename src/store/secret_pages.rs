@@ -9,8 +9,10 @@ use super::{Db, Result, audit, damage, drift, due, secret_versions};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
-use crate::model::paths::{Folder, Handle, SecretPath, Tag};
-use crate::model::secrets::{Kind, Scope, SecretDetail, SecretFilter, SecretSort, SecretSummary};
+use crate::model::paths::{Folder, Handle, KeyPath, SecretPath, Tag};
+use crate::model::secrets::{
+    Kind, Scope, SecretDetail, SecretFilter, SecretSort, SecretSummary, VersionSummary,
+};
 
 /// The most rows of one list.
 const LIST_MAX: i64 = 2_000;
@@ -113,6 +115,57 @@ impl Db {
         .fetch_all(&mut *tx)
         .await?;
         of_ids(&mut tx, &ids).await
+    }
+
+    /// A page of what the caller may see and the filter lets through, by path and owner; `after` is where the page before it ended.
+    pub async fn secrets_page(
+        &self,
+        caller: &Caller,
+        filter: &SecretFilter,
+        after: Option<&(Handle, SecretPath)>,
+        limit: i64,
+    ) -> Result<Vec<SecretSummary>> {
+        let mut tx = self.begin_as(caller).await?;
+        let ids = sqlx::query_scalar!(
+            r#"select s.id
+               from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
+               where ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
+                 and ($2::text is null or o.handle = $2)
+                 and ($3::text is null or starts_with(s.path, $3 || '/'))
+                 and ($4::text is null or s.kind = $4)
+                 and ($5::text is null or $5 = any (s.tags))
+                 and ($6::text is null or (lower(s.path collate "C"), o.handle collate "C") > (lower($6 collate "C"), $7 collate "C"))
+               order by lower(s.path collate "C"), o.handle collate "C"
+               limit $8"#,
+            audit::search_words(&filter.text),
+            filter.owner.as_ref().map(Handle::as_str),
+            filter.under.as_ref().map(Folder::as_str),
+            filter.kind.map(Kind::as_str),
+            filter.tag.as_ref().map(Tag::as_str),
+            after.map(|(_, path)| path.as_str()),
+            after.map(|(owner, _)| owner.as_str()),
+            limit.clamp(0, LIST_MAX),
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        of_ids(&mut tx, &ids).await
+    }
+
+    /// What stands of these ids, in their order.
+    pub async fn secrets_of(&self, caller: &Caller, ids: &[Uuid]) -> Result<Vec<SecretSummary>> {
+        let mut tx = self.begin_as(caller).await?;
+        of_ids(&mut tx, ids).await
+    }
+
+    /// The versions of a secret, the newest first. Errors: `NotFound`.
+    pub async fn secret_history(
+        &self,
+        caller: &Caller,
+        key: &KeyPath,
+    ) -> Result<Vec<VersionSummary>> {
+        let found = self.secret_at(caller, key).await?;
+        let mut tx = self.begin_as(caller).await?;
+        secret_versions::history(&mut tx, found.id).await
     }
 
     /// A secret's page by its owner's handle and its path. Errors: `NotFound`.

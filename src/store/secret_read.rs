@@ -1,5 +1,7 @@
 //! The hot path: a value for whoever may read it. One round trip to the database, and nothing kept but opened data keys.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -8,17 +10,33 @@ use super::api_tokens::refused;
 use super::audit::plain;
 use super::db::is_lost_connection;
 use super::keyring::{Place, Sealed};
-use super::tokens::PlainToken;
+use super::tokens::{HashedToken, PlainToken};
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
 use crate::model::errors::{Refusal, RefusalKind};
-use crate::model::paths::{Handle, SecretPath};
+use crate::model::paths::{Handle, KeyPath, SecretPath};
+
+/// Values of one call.
+pub const READ_AT_ONCE_MAX: usize = 200;
 
 /// A value, opened, with where it stands. On record by the time that this is there.
 pub struct ReadValue {
     pub path: SecretPath,
     pub version: i32,
     pub value: SecretString,
+}
+
+/// What comes back of one path.
+struct Row {
+    /// In the list that was asked for, from 1.
+    place: i32,
+    token_id: Option<Uuid>,
+    owner_id: Option<Uuid>,
+    secret_id: Option<Uuid>,
+    path: Option<String>,
+    version: Option<i32>,
+    sealed: Option<Vec<u8>>,
+    refused: Option<String>,
 }
 
 impl Db {
@@ -38,9 +56,10 @@ impl Db {
         };
         let hash = token.hashed();
         let read = || {
-            sqlx::query!(
-                "select token_id, owner_id, secret_id, path, version, sealed, refused
-                 from secret_read($1, $2, $3, $4, $5, $6, $7, $8)",
+            sqlx::query_as!(
+                Row,
+                r#"select 1 as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
+                   from secret_read($1, $2, $3, $4, $5, $6, $7, $8)"#,
                 hash.as_str(),
                 owner.map(Handle::as_str),
                 path.as_str(),
@@ -64,12 +83,86 @@ impl Db {
             self.api_turned_away(origin, "unknown token").await?;
             return Err(refused());
         }
-        if let Some(why) = row.refused {
-            return Err(refusal(&why));
+        if let Some(why) = &row.refused {
+            return Err(refusal(why));
         }
-        let (Some(owner_id), Some(secret_id), Some(version), Some(sealed), Some(found)) =
-            (row.owner_id, row.secret_id, row.version, row.sealed, row.path)
-        else {
+        self.opened(&hash, row).await
+    }
+
+    /// Opens the newest versions of many secrets, or of none of them: the first that is refused is named. One round trip, as for one.
+    /// Errors: as [`Db::secret_read`], with the place in the list; `Invalid` at `paths` for none, too many, or one twice.
+    pub async fn secrets_read(
+        &self,
+        token: &SecretString,
+        keys: &[KeyPath],
+        origin: &Origin,
+    ) -> Result<Vec<ReadValue>> {
+        check_list(keys)?;
+        let Some(token) = PlainToken::parse(token) else {
+            self.api_turned_away(origin, "malformed token").await?;
+            return Err(refused());
+        };
+        let hash = token.hashed();
+        let owners: Vec<Option<String>> = keys
+            .iter()
+            .map(|key| key.owner.as_ref().map(Handle::to_string))
+            .collect();
+        let paths: Vec<String> = keys.iter().map(|key| key.path.to_string()).collect();
+        let record_ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
+        let read = || {
+            sqlx::query_as!(
+                Row,
+                r#"select place as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
+                   from secrets_read($1, $2, $3, $4, $5, $6, $7)"#,
+                hash.as_str(),
+                &owners as _,
+                &paths,
+                &record_ids,
+                origin.address.map(IpNet::from) as _,
+                plain(&origin.agent),
+                plain(&origin.request_id),
+            )
+            .fetch_all(self.pool())
+        };
+        let mut tries = self.pool().options().get_max_connections();
+        let rows = loop {
+            match read().await {
+                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
+                other => break other?,
+            }
+        };
+        if rows.first().is_some_and(|row| row.token_id.is_none()) {
+            self.api_turned_away(origin, "unknown token").await?;
+            return Err(refused());
+        }
+        if let Some((row, why)) = rows
+            .iter()
+            .find_map(|row| Some((row, row.refused.as_ref()?)))
+        {
+            return Err(named(refusal(why), keys, row.place));
+        }
+        let mut values = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place = row.place;
+            let value = self.opened(&hash, row).await;
+            values.push(value.map_err(|error| named(error, keys, place))?);
+        }
+        if values.len() != keys.len() {
+            return Err(Error::broken(
+                "a read came back with fewer values than were asked for",
+            ));
+        }
+        Ok(values)
+    }
+
+    async fn opened(&self, hash: &HashedToken, row: Row) -> Result<ReadValue> {
+        let (Some(owner_id), Some(secret_id), Some(version), Some(sealed), Some(found)) = (
+            row.owner_id,
+            row.secret_id,
+            row.version,
+            row.sealed,
+            row.path,
+        ) else {
             return Err(Error::broken("a read came back without its value"));
         };
         let place = Place {
@@ -104,6 +197,38 @@ impl Db {
             }
             other => other,
         }
+    }
+}
+
+fn check_list(keys: &[KeyPath]) -> Result<(), Refusal> {
+    let refuse = |detail: String| Err(Refusal::invalid("paths", detail));
+    if keys.is_empty() || keys.len() > READ_AT_ONCE_MAX {
+        return refuse(format!("Ask for 1 to {READ_AT_ONCE_MAX} values at once."));
+    }
+    let mut named = HashSet::new();
+    match keys
+        .iter()
+        .find(|key| !named.insert(key.to_string().to_ascii_lowercase()))
+    {
+        Some(twice) => refuse(format!("{twice} stands in the list twice.")),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of one of a list: with its path, which the caller sent.
+fn named(error: Error, keys: &[KeyPath], place: i32) -> Error {
+    let key = usize::try_from(place - 1)
+        .ok()
+        .and_then(|index| keys.get(index));
+    match (error, key) {
+        (Error::Refused(refusal), Some(key)) if refusal.kind != RefusalKind::Unauthenticated => {
+            Refusal {
+                detail: format!("{key}: {} No value was given.", refusal.detail),
+                ..refusal
+            }
+            .into()
+        }
+        (error, _) => error,
     }
 }
 

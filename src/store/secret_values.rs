@@ -17,12 +17,43 @@ const GENERATED_MIN_BYTES: usize = 16;
 const GENERATED_MAX_BYTES: usize = 4_096;
 
 /// A value that was typed, or one that Sealport makes unseen.
+#[derive(Clone)]
 pub enum NewValue {
     Typed(SecretString),
-    /// Random bytes, as URL-safe base64 without padding.
+    /// Random bytes, written as `encoding` says.
     Generated {
         bytes: usize,
+        encoding: Encoding,
     },
+}
+
+impl NewValue {
+    pub fn generated(bytes: usize) -> Self {
+        NewValue::Generated {
+            bytes,
+            encoding: Encoding::default(),
+        }
+    }
+}
+
+/// How random bytes are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// URL-safe base64 without padding.
+    #[default]
+    Base64Url,
+    Hex,
+}
+
+impl Encoding {
+    /// How a generated value is written. One of base64 is all hex digits once in more than 10^20 cases.
+    pub(super) fn of(value: &SecretString) -> Encoding {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        match value.expose_secret().bytes().all(is_hex) {
+            true => Encoding::Hex,
+            false => Encoding::Base64Url,
+        }
+    }
 }
 
 /// The value, and whether Sealport made it.
@@ -32,7 +63,7 @@ pub(super) fn resolve(value: NewValue) -> Result<(SecretString, bool), Error> {
             check_value(&value)?;
             Ok((value, false))
         }
-        NewValue::Generated { bytes } => Ok((generate(bytes)?, true)),
+        NewValue::Generated { bytes, encoding } => Ok((generate(bytes, encoding)?, true)),
     }
 }
 
@@ -57,7 +88,7 @@ pub(super) fn check_value(value: &SecretString) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn generate(bytes: usize) -> Result<SecretString> {
+fn generate(bytes: usize, encoding: Encoding) -> Result<SecretString> {
     if !(GENERATED_MIN_BYTES..=GENERATED_MAX_BYTES).contains(&bytes) {
         return Err(Refusal::invalid(
             "value",
@@ -70,14 +101,19 @@ fn generate(bytes: usize) -> Result<SecretString> {
     let mut random = Zeroizing::new(vec![0; bytes]);
     keyring::random_bytes(&mut random)
         .map_err(|error| Error::caused("no value could be made", error))?;
-    Ok(SecretString::from(
-        URL_SAFE_NO_PAD.encode(random.as_slice()),
-    ))
+    Ok(SecretString::from(match encoding {
+        Encoding::Base64Url => URL_SAFE_NO_PAD.encode(random.as_slice()),
+        Encoding::Hex => hex::encode(random.as_slice()),
+    }))
 }
 
 /// From how many random bytes a generated value of that length was made.
-pub(super) fn generated_len_bytes(value_len_bytes: usize) -> usize {
-    (value_len_bytes * 3 / 4).clamp(GENERATED_MIN_BYTES, GENERATED_MAX_BYTES)
+pub(super) fn generated_len_bytes(value_len_bytes: usize, encoding: Encoding) -> usize {
+    let random = match encoding {
+        Encoding::Base64Url => value_len_bytes * 3 / 4,
+        Encoding::Hex => value_len_bytes / 2,
+    };
+    random.clamp(GENERATED_MIN_BYTES, GENERATED_MAX_BYTES)
 }
 
 /// Whether it is masked in what a server says. Servers trim what they read, so blanks around it do not count.
@@ -159,15 +195,21 @@ mod tests {
 
     #[test]
     fn generated_values_differ_and_have_the_length_asked_for() {
-        let one = generate(32).unwrap();
-        let other = generate(32).unwrap();
+        let one = generate(32, Encoding::Base64Url).unwrap();
+        let other = generate(32, Encoding::Base64Url).unwrap();
         assert_eq!(one.expose_secret().len(), 43);
         assert!(!same(&one, &other));
         assert!(same(&one, &one.clone()));
         for bytes in [16, 31, 32, 33, 4_096] {
-            let value = generate(bytes).unwrap();
-            assert_eq!(generated_len_bytes(value.expose_secret().len()), bytes);
+            for encoding in [Encoding::Base64Url, Encoding::Hex] {
+                let value = generate(bytes, encoding).unwrap();
+                assert_eq!(Encoding::of(&value), encoding);
+                let len_bytes = value.expose_secret().len();
+                assert_eq!(generated_len_bytes(len_bytes, encoding), bytes);
+            }
         }
-        assert!(generate(8).is_err() && generate(1 << 20).is_err());
+        for bytes in [8, 1 << 20] {
+            assert!(generate(bytes, Encoding::Hex).is_err());
+        }
     }
 }

@@ -8,15 +8,15 @@ use uuid::Uuid;
 use super::audit::{self, Entry};
 use super::keys::{Place, Sealed};
 use super::secret_checks::Checked;
-use super::secret_values::{NewValue, is_maskable, resolve, same};
-use super::secrets::Found;
+use super::secret_values::{NewValue, check_description, is_maskable, resolve, same};
+use super::secrets::{Found, SecretEdit, texts};
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::SecretPath;
-use crate::model::secrets::{VersionSummary, VersionsKept};
+use crate::model::secrets::{Kind, VersionSummary, VersionsKept};
 
 /// Versions on a secret's page.
 const VERSIONS_SHOWN: i64 = 50;
@@ -63,14 +63,34 @@ impl Db {
         value: NewValue,
         expires_at: Option<Option<OffsetDateTime>>,
     ) -> Result<Renewed> {
+        let edit = SecretEdit {
+            expires_at,
+            ..SecretEdit::default()
+        };
+        self.secret_renew_with(caller, id, expected, value, &edit)
+            .await
+    }
+
+    /// The same, with a new kind, description, tags and end beside the value. A path and a switch in `edit` are left alone.
+    pub(super) async fn secret_renew_with(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        expected: i32,
+        value: NewValue,
+        edit: &SecretEdit,
+    ) -> Result<Renewed> {
+        if let Some(description) = &edit.description {
+            check_description(description)?;
+        }
         let (value, generated) = resolve(value)?;
         let (mut tx, found) = self
             .within_reach(caller, id, Level::Write, Action::SecretReplace)
             .await?;
-        let asked = found.check_end(expires_at)?;
-        let checked = Checked::of(found.kind, &value)?;
+        let asked = found.check_end(edit.expires_at)?;
+        let checked = Checked::of(edit.kind.unwrap_or(found.kind), &value)?;
         // An end that a person chose anew stands above a certificate's own.
-        let chosen = expires_at.flatten().filter(|_| asked);
+        let chosen = edit.expires_at.flatten().filter(|_| asked);
         let end = match checked.end_beside(chosen) {
             Some(end) => (found.expires_at != Some(end)).then_some(Some(end)),
             None => asked.then_some(None),
@@ -86,12 +106,13 @@ impl Db {
         };
         self.add_version(&mut tx, caller, found.place(version), &value, made)
             .await?;
+        let described = describe(&mut tx, id, edit).await?;
         let entry = Entry {
             version: Some(version),
             ..found.entry(Action::SecretReplace)
         };
         audit::record(&mut tx, caller, entry).await?;
-        if end.is_some() {
+        if end.is_some() || described {
             audit::record(&mut tx, caller, found.entry(Action::SecretEdit)).await?;
         }
         tx.commit().await?;
@@ -334,6 +355,25 @@ impl Db {
 }
 
 /// Raises the number of the newest version if it is still `expected`; `end` moves the secret's end.
+/// Changes what stands beside the value, where `edit` has it. Returns whether it has anything.
+async fn describe(tx: &mut Transaction<'_, Postgres>, id: Uuid, edit: &SecretEdit) -> Result<bool> {
+    if edit.kind.is_none() && edit.description.is_none() && edit.tags.is_none() {
+        return Ok(false);
+    }
+    let tags = edit.tags.as_deref().map(texts);
+    sqlx::query!(
+        "update secrets set kind = coalesce($2, kind), description = coalesce($3, description), tags = coalesce($4, tags)
+         where id = $1",
+        id,
+        edit.kind.map(Kind::as_str),
+        edit.description,
+        tags.as_deref()
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(true)
+}
+
 pub(super) async fn next_version(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,

@@ -10,7 +10,7 @@ use super::error::OnConstraint;
 use super::keys::{Place, Sealed};
 use super::limits::Limit;
 use super::secret_checks::Checked;
-pub use super::secret_values::NewValue;
+pub use super::secret_values::{Encoding, NewValue};
 use super::secret_values::{check_description, check_expiry, resolve, same};
 use super::secret_versions::Made;
 pub use super::secret_versions::Renewed;
@@ -439,7 +439,7 @@ fn closed(active: bool, expired: bool) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn texts(tags: &[Tag]) -> Vec<String> {
+pub(super) fn texts(tags: &[Tag]) -> Vec<String> {
     tags.iter().map(Tag::to_string).collect()
 }
 

@@ -330,10 +330,15 @@ impl Db {
         needed: Level,
     ) -> Result<Uuid> {
         let user = person(caller)?;
-        let (own_id, own) = caller.own().unwrap_or((user.id, &user.handle));
-        let Some(owner) = owner.filter(|owner| owner.as_str() != own) else {
-            return Ok(own_id);
+        let own = caller.own().map_or(user.handle.as_str(), |(_, own)| own);
+        let own = match owner {
+            Some(owner) => owner.as_str(),
+            None => own,
         };
+        if own == user.handle {
+            return Ok(user.id);
+        }
+        let owner = &Handle::parse(own)?;
         let none = || {
             Refusal::invalid(
                 "owner",

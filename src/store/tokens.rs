@@ -46,6 +46,10 @@ impl HashedToken {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
+
+    pub fn into_string(self) -> String {
+        self.0
+    }
 }
 
 impl PlainToken {

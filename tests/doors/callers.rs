@@ -122,7 +122,7 @@ impl Installation {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let made_before = MADE.fetch_add(1, Ordering::Relaxed);
         // An older version, and one that ends soon.
-        let newer = NewValue::Generated { bytes: 32 };
+        let newer = NewValue::generated(32);
         db.secret_replace(maker, free, 1, newer).await.unwrap();
         let soon = SecretEdit {
             // Sooner than all before it: what is due first stands first.

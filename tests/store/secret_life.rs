@@ -417,7 +417,7 @@ async fn what_ends_soon_or_has_to_be_rotated_is_due() {
     let old = house.secret("project/shop/OLD", &["value"]).await;
     let young = house.secret("project/shop/YOUNG", &["value"]).await;
     let made = NewSecret {
-        value: NewValue::Generated { bytes: 32 },
+        value: NewValue::generated(32),
         ..new("project/shop/MADE", "")
     };
     db.secret_create(me, made).await.unwrap();

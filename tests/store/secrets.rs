@@ -71,7 +71,7 @@ async fn the_life_of_a_secret() {
         .await;
     assert_eq!(refusal(late).kind, RefusalKind::Conflict);
     assert_eq!(
-        db.secret_replace(&me, id, 2, NewValue::Generated { bytes: 32 })
+        db.secret_replace(&me, id, 2, NewValue::generated(32))
             .await
             .unwrap(),
         3
@@ -244,7 +244,7 @@ async fn what_is_wrong_is_said_at_its_field_and_changes_nothing() {
         ),
         (
             NewSecret {
-                value: NewValue::Generated { bytes: 1 },
+                value: NewValue::generated(1),
                 ..new("A", "x")
             },
             "value",

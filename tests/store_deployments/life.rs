@@ -117,7 +117,7 @@ async fn what_sealport_generated_is_generated_anew_and_what_runs_with_it_redeplo
     assert_eq!(world.db.secrets_due(&ada).await.unwrap().len(), 1);
     assert!(world.db.secrets_due(&bob).await.unwrap().is_empty());
 
-    let generated = NewValue::Generated { bytes: 48 };
+    let generated = NewValue::generated(48);
     let replaced = world.db.secret_replace(&ada, key, 1, generated).await;
     replaced.unwrap();
     assert_eq!(world.db.caretaker_step().await.unwrap(), 0);

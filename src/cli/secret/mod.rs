@@ -4,14 +4,17 @@ mod read;
 mod set;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 
-use super::failures::{Exit, Failure};
 use self::set::SetArgs;
+use super::failures::{Exit, Failure};
 use super::places::Prefix;
 use super::server::ApiArgs;
-use super::{shown, typed, wire};
+use super::{shown, typed};
+use crate::doors::rest::secrets::{Secret, SecretPatch};
+use crate::doors::rest::values::{Guess, Same};
+use crate::doors::rest::versions::{RolledBack, Rollback};
 use crate::model::paths::KeyPath;
 
 #[derive(Subcommand)]
@@ -153,9 +156,12 @@ pub async fn run(command: SecretCommand) -> anyhow::Result<Exit> {
 async fn rollback(path: &KeyPath, version: i32, api: &ApiArgs) -> anyhow::Result<()> {
     let client = api.server.client().await?;
     let request = client.post(&format!("/rollback/{path}"));
-    let answer: Value = request.body(&json!({ "version": version }))?.json().await?;
+    let answer: RolledBack = request.body(&Rollback { version })?.json().await?;
     changed(api, &answer, || {
-        format!("Version {version} of {path} is the current value again.")
+        format!(
+            "{path} has the value of version {version} again, as version {}.",
+            answer.version
+        )
     })
 }
 
@@ -168,7 +174,11 @@ async fn rename(path: &KeyPath, new: &KeyPath, api: &ApiArgs) -> anyhow::Result<
     }
     let client = api.server.client().await?;
     let request = client.patch(&format!("/secrets/{path}"));
-    let answer: Value = request.body(&json!({ "path": new.path }))?.json().await?;
+    let patch = SecretPatch {
+        path: Some(new.path.clone()),
+        ..SecretPatch::default()
+    };
+    let answer: Secret = request.body(&patch)?.json().await?;
     changed(api, &answer, || format!("{path} is {} now.", new.path))
 }
 
@@ -189,7 +199,11 @@ async fn rm(one: &One, yes: bool) -> anyhow::Result<()> {
 async fn switch(one: &One, active: bool) -> anyhow::Result<()> {
     let client = one.api.server.client().await?;
     let request = client.patch(&format!("/secrets/{}", one.path));
-    let answer: Value = request.body(&json!({ "active": active }))?.json().await?;
+    let patch = SecretPatch {
+        active: Some(active),
+        ..SecretPatch::default()
+    };
+    let answer: Secret = request.body(&patch)?.json().await?;
     changed(&one.api, &answer, || {
         format!("{} is switched {}.", one.path, if active { "on" } else { "off" })
     })
@@ -199,7 +213,7 @@ async fn check(path: &KeyPath, exact: bool, api: &ApiArgs) -> anyhow::Result<Exi
     let value = typed::value(&format!("Value to compare with {path}"), exact)?;
     let client = api.server.client().await?;
     let request = client.post(&format!("/check/{path}"));
-    let answer: wire::Same = request.body(&wire::Guess { value })?.json().await?;
+    let answer: Same = request.body(&Guess { value })?.json().await?;
     changed(api, &answer, || match answer.same {
         true => "The same value.".into(),
         false => "Another value.".into(),
@@ -221,7 +235,7 @@ fn changed(
 }
 
 /// Why nobody can use it now; else nothing.
-fn standing(secret: &wire::Secret) -> &'static str {
+fn standing(secret: &Secret) -> &'static str {
     let now = OffsetDateTime::now_utc();
     if secret.expires_at.is_some_and(|at| at <= now) {
         "expired"

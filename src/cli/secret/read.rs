@@ -10,7 +10,11 @@ use crate::cli::places::Prefix;
 use crate::cli::server::ApiArgs;
 use crate::cli::shown::{self, Cell, Colour};
 use crate::cli::times::written;
-use crate::cli::{typed, wire};
+use crate::cli::typed;
+use crate::doors::rest::Page;
+use crate::doors::rest::secrets::Secret;
+use crate::doors::rest::values;
+use crate::doors::rest::versions::Version;
 use crate::model::paths::{KeyPath, Tag};
 
 pub async fn get(path: &KeyPath, version: Option<i32>, api: &ApiArgs) -> anyhow::Result<()> {
@@ -18,7 +22,7 @@ pub async fn get(path: &KeyPath, version: Option<i32>, api: &ApiArgs) -> anyhow:
     let version = version.map(|version| version.to_string());
     let request = client.get(&format!("/values/{path}"));
     let request = request.query(&[("version", version.as_deref().unwrap_or_default())]);
-    let revealed: wire::Value = request.json().await?;
+    let revealed: values::Value = request.json().await?;
     if api.json {
         return shown::json(&revealed);
     }
@@ -42,11 +46,11 @@ pub async fn list(filter: &Filter, api: &ApiArgs) -> anyhow::Result<()> {
     }
     let items = client.list("/secrets", &query).await?;
     if api.json {
-        return shown::json(&wire::Items { items });
+        return shown::json(&Page::last(items));
     }
     let mut rows = Vec::new();
     for item in items {
-        let secret: wire::Secret = serde_json::from_value(item)?;
+        let secret: Secret = serde_json::from_value(item)?;
         let standing = standing(&secret);
         rows.push([
             Cell::from(secret.path.to_string()),
@@ -83,7 +87,7 @@ pub async fn show(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {
     if api.json {
         return shown::json(&answer);
     }
-    let secret: wire::Secret = serde_json::from_value(answer)?;
+    let secret: Secret = serde_json::from_value(answer)?;
     let standing = standing(&secret);
     shown::facts(&[
         ("path", secret.path.to_string()),
@@ -109,11 +113,11 @@ pub async fn history(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {
     let client = api.server.client().await?;
     let items = client.list(&format!("/versions/{path}"), &[]).await?;
     if api.json {
-        return shown::json(&wire::Items { items });
+        return shown::json(&Page::last(items));
     }
     let mut rows = Vec::new();
     for item in items {
-        let version: wire::Version = serde_json::from_value(item)?;
+        let version: Version = serde_json::from_value(item)?;
         let mut notes = Vec::new();
         if version.generated {
             notes.push("generated".to_owned());
@@ -151,12 +155,12 @@ pub async fn due(within: time::Duration, api: &ApiArgs) -> anyhow::Result<Exit> 
     });
     let exit = if items.is_empty() { Exit::Done } else { Exit::No };
     if api.json {
-        shown::json(&wire::Items { items })?;
+        shown::json(&Page::last(items))?;
         return Ok(exit);
     }
     let mut rows = Vec::new();
     for item in items {
-        let secret: wire::Secret = serde_json::from_value(item)?;
+        let secret: Secret = serde_json::from_value(item)?;
         let Some(due) = secret.due else {
             continue;
         };

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
-use serde_json::Value;
+use clap::{Args, ValueEnum};
 use time::OffsetDateTime;
 
 use super::changed;
 use crate::cli::server::ApiArgs;
-use crate::cli::{times, typed, wire};
+use crate::cli::{shown, times, typed};
+use crate::doors::rest::secrets::{Generate, GeneratedAs, SecretBody, SecretStored};
 use crate::model::paths::{KeyPath, Tag};
 use crate::model::secrets::Kind;
 
@@ -46,8 +46,8 @@ pub struct SetArgs {
     generate: Option<usize>,
 
     /// How a generated value is written.
-    #[arg(long, requires = "generate", value_parser = ["base64url", "hex"])]
-    encoding: Option<String>,
+    #[arg(long, requires = "generate", value_enum, default_value_t = Encoding::Base64url)]
+    encoding: Encoding,
 
     /// Only over this version.
     #[arg(long, value_name = "N", conflicts_with = "new")]
@@ -65,6 +65,12 @@ pub struct SetArgs {
     api: ApiArgs,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Encoding {
+    Base64url,
+    Hex,
+}
+
 fn kind(name: &str) -> Result<Kind, String> {
     Kind::from_name(name).ok_or_else(|| {
         let names = Kind::ALL.map(Kind::as_str);
@@ -80,19 +86,24 @@ pub async fn run(args: SetArgs) -> anyhow::Result<()> {
     }
     typed::refuse_argument(&refused, &format!("secret set {path}"), "value")?;
     let client = args.api.server.client().await?;
-    let body = wire::SecretBody {
+    let body = SecretBody {
+        path: None,
+        key: None,
         value: match args.generate {
             Some(_) => None,
             None => Some(typed::value(&format!("Value of {path}"), args.exact)?),
         },
-        generate: args.generate.map(|bytes| wire::Generate {
+        generate: args.generate.map(|bytes| Generate {
             bytes,
-            encoding: args.encoding,
+            encoding: match args.encoding {
+                Encoding::Base64url => GeneratedAs::Base64Url,
+                Encoding::Hex => GeneratedAs::Hex,
+            },
         }),
         kind: args.kind,
         description: args.description,
         tags: (!args.tags.is_empty()).then_some(args.tags),
-        expires_at: args.expires,
+        expires_at: args.expires.map(Some),
     };
     let mut request = client.put(&format!("/secrets/{path}")).body(&body)?;
     if args.new {
@@ -100,13 +111,13 @@ pub async fn run(args: SetArgs) -> anyhow::Result<()> {
     } else if let Some(version) = args.if_version {
         request = request.if_version(version);
     }
-    let answer: Value = request.json().await?;
-    changed(&args.api, &answer, || {
-        let version = answer.get("version").and_then(Value::as_i64);
-        match version {
-            Some(1) => format!("Sealed {path}."),
-            Some(version) => format!("Sealed {path} as version {version}."),
-            None => format!("Sealed {path}."),
-        }
-    })
+    let answer: SecretStored = request.json().await?;
+    changed(&args.api, &answer, || match answer.version {
+        1 => format!("Sealed {path}."),
+        version => format!("Sealed {path} as version {version}."),
+    })?;
+    for note in answer.notes {
+        shown::aside(shown::plain(&note));
+    }
+    Ok(())
 }

@@ -42,6 +42,8 @@ pub struct WebConfig {
     pub public_url: Url,
     /// Proxies whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Requests to the API that each token has in a minute, on each server; 0: as many as there come.
+    pub api_requests_per_minute: u32,
 }
 
 impl WebConfig {

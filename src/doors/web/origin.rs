@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
@@ -96,19 +97,21 @@ pub fn is_from_us(config: &WebConfig, headers: &HeaderMap) -> bool {
 
 /// Who calls from where, for the record. Forwarded addresses are believed from configured proxies only.
 pub fn of(config: &WebConfig, request: &Request) -> Origin {
-    let peer = request
-        .extensions()
+    origin(config, request.headers(), request.extensions())
+}
+
+/// The same, of a request whose body is on its way to somewhere else.
+pub fn of_parts(config: &WebConfig, parts: &Parts) -> Origin {
+    origin(config, &parts.headers, &parts.extensions)
+}
+
+fn origin(config: &WebConfig, headers: &HeaderMap, extensions: &Extensions) -> Origin {
+    let peer = extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(peer)| peer.ip().to_canonical());
-    let text = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     // Some proxies append a line of their own rather than to the line that came: all of them count, the last one most.
-    let forwarded: Vec<&str> = request
-        .headers()
+    let forwarded: Vec<&str> = headers
         .get_all("x-forwarded-for")
         .iter()
         .map(|line| line.to_str().unwrap_or_default())
@@ -236,6 +239,7 @@ mod tests {
     fn every_line_of_a_request_is_read() {
         let config = WebConfig {
             public_url: "https://sealport.example.org".parse().unwrap(),
+            api_requests_per_minute: 0,
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         };
         let address = |peer: &str, last: &[u8]| {
