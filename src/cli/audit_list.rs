@@ -45,7 +45,9 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     }
     let rows = items.iter().map(row).collect();
     shown::table(
-        ["WHEN", "WHO", "WHAT", "OUTCOME", "ON", "VERSION", "ADDRESS", "REASON"],
+        [
+            "WHEN", "WHO", "WHAT", "OUTCOME", "ON", "VERSION", "ADDRESS", "REASON",
+        ],
         rows,
     )?;
     Ok(())
@@ -58,7 +60,11 @@ fn row(item: &Value) -> [Cell; 8] {
         _ => String::new(),
     };
     let outcome = text("outcome");
-    let colour = if outcome == "refused" { Colour::Red } else { Colour::Green };
+    let colour = if outcome == "refused" {
+        Colour::Red
+    } else {
+        Colour::Green
+    };
     let on = match text("path") {
         path if path.is_empty() => text("deployment"),
         path => path,

@@ -271,7 +271,11 @@ async fn refused(answer: reqwest::Response) -> Failure {
     let exit = exit_of(status);
     let Some(mut detail) = detail else {
         return Failure::new(
-            if exit == Exit::Denied { exit } else { Exit::Unavailable },
+            if exit == Exit::Denied {
+                exit
+            } else {
+                Exit::Unavailable
+            },
             format!(
                 "The answer was {status}, and not from a Sealport. Look whether SEALPORT_URL is its address, and whether a proxy stands \
                  in between."
@@ -279,7 +283,9 @@ async fn refused(answer: reqwest::Response) -> Failure {
         );
     };
     if status == StatusCode::UNAUTHORIZED {
-        detail.push_str(" Sign in with `sealport login`, or set SEALPORT_TOKEN to a token that holds.");
+        detail.push_str(
+            " Sign in with `sealport login`, or set SEALPORT_TOKEN to a token that holds.",
+        );
     }
     if let Some(seconds) = retry_after.filter(|_| exit == Exit::TooMany) {
         detail.push_str(&format!(" Try again in {seconds} seconds."));
@@ -308,7 +314,12 @@ async fn read(
     most_bytes: usize,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let announced = answer.content_length().unwrap_or(0);
-    let too_long = || Failure::new(Exit::Unavailable, "The answer is longer than any of Sealport's.");
+    let too_long = || {
+        Failure::new(
+            Exit::Unavailable,
+            "The answer is longer than any of Sealport's.",
+        )
+    };
     if announced > most_bytes as u64 {
         return Err(too_long());
     }
@@ -339,7 +350,9 @@ pub(super) fn unreached(error: reqwest::Error) -> Failure {
     };
     Failure::new(
         Exit::Unavailable,
-        format!("{host} is not reached: {why}. Look whether SEALPORT_URL is right and the server runs."),
+        format!(
+            "{host} is not reached: {why}. Look whether SEALPORT_URL is right and the server runs."
+        ),
     )
 }
 

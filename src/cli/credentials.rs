@@ -40,7 +40,11 @@ pub enum Kept {
 #[serde(deny_unknown_fields)]
 struct Stored {
     url: Url,
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed"
+    )]
     token: Option<SecretString>,
 }
 
@@ -216,12 +220,19 @@ async fn secret_tool(
     let asked = async {
         let mut stdin = child.stdin.take()?;
         if let Some(input) = input {
-            stdin.write_all(input.expose_secret().as_bytes()).await.ok()?;
+            stdin
+                .write_all(input.expose_secret().as_bytes())
+                .await
+                .ok()?;
         }
         drop(stdin);
         let mut said = Zeroizing::new(Vec::with_capacity(FILE_LEN_BYTES as usize));
         let stdout = child.stdout.take()?;
-        stdout.take(FILE_LEN_BYTES).read_to_end(&mut said).await.ok()?;
+        stdout
+            .take(FILE_LEN_BYTES)
+            .read_to_end(&mut said)
+            .await
+            .ok()?;
         child.wait().await.ok()?.success().then_some(said)
     };
     tokio::time::timeout(KEYRING_PATIENCE, asked).await.ok()?

@@ -115,7 +115,13 @@ mod tests {
             reader.feed(second, &mut ready).unwrap();
             let read: Vec<(&str, Option<&str>, &str)> = ready
                 .iter()
-                .map(|event| (event.name.as_str(), event.id.as_deref(), event.data.as_str()))
+                .map(|event| {
+                    (
+                        event.name.as_str(),
+                        event.id.as_deref(),
+                        event.data.as_str(),
+                    )
+                })
                 .collect();
             assert_eq!(
                 read,
@@ -127,6 +133,10 @@ mod tests {
             );
         }
         let (mut reader, mut ready) = (Reader::default(), VecDeque::new());
-        assert!(reader.feed(&[b'x'; EVENT_LEN_BYTES + 1], &mut ready).is_err());
+        assert!(
+            reader
+                .feed(&[b'x'; EVENT_LEN_BYTES + 1], &mut ready)
+                .is_err()
+        );
     }
 }

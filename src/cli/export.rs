@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use super::places::Prefix;
 use super::run::as_variables;
 use super::server::ServerArgs;
-use super::values::{self, Revealed};
 use super::typed;
+use super::values::{self, Revealed};
 use crate::store::env_files::{write_dotenv, write_json, write_shell};
 
 #[derive(Args)]

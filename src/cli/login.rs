@@ -25,7 +25,8 @@ pub async fn login(args: LoginArgs) -> anyhow::Result<()> {
     let url = match args.server.url()? {
         Some(url) => url,
         None => {
-            let typed = typed::line("Address of your Sealport, as in https://sealport.example.org: ")?;
+            let typed =
+                typed::line("Address of your Sealport, as in https://sealport.example.org: ")?;
             let typed = typed.context(Failure::usage(
                 "Say which server: `sealport login --url https://sealport.example.org`, or SEALPORT_URL.",
             ))?;
@@ -38,7 +39,9 @@ pub async fn login(args: LoginArgs) -> anyhow::Result<()> {
     one.done().await?;
     let told = url.clone();
     match credentials::keep(&Login { url, token }).await? {
-        Kept::Keyring => shown::line(format!("Signed in to {told}. The token is in the system's keyring."))?,
+        Kept::Keyring => shown::line(format!(
+            "Signed in to {told}. The token is in the system's keyring."
+        ))?,
         Kept::File(file) => shown::line(format!(
             "Signed in to {told}. The token is in {}, which only you can read.",
             file.display()

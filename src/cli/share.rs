@@ -69,7 +69,9 @@ impl Shared {
             ));
         }
         let Some((first, rest)) = words.split_first() else {
-            return Err(Failure::usage("Say what is shared: a path, or a prefix with a slash at its end."));
+            return Err(Failure::usage(
+                "Say what is shared: a path, or a prefix with a slash at its end.",
+            ));
         };
         let (field, name) = match SecretOrPrefix::parse(first)? {
             SecretOrPrefix::Secret(path) => ("secret", path.to_string()),
@@ -141,7 +143,10 @@ async fn list(client: &Client, shared: &Shared, api: &ApiArgs) -> anyhow::Result
 pub async fn unshare(args: UnshareArgs) -> anyhow::Result<()> {
     let (shared, words) = Shared::parse(args.deployment.as_ref(), &args.words)?;
     let [grantee] = words else {
-        return Err(Failure::usage("Say with whom it is shared no longer: an e-mail address or a handle.").into());
+        return Err(Failure::usage(
+            "Say with whom it is shared no longer: an e-mail address or a handle.",
+        )
+        .into());
     };
     let client = args.api.server.client().await?;
     let mut found = None;
@@ -158,10 +163,16 @@ pub async fn unshare(args: UnshareArgs) -> anyhow::Result<()> {
         )
         .into());
     };
-    client.delete(&format!("/grants/{}", grant.id)).done().await?;
+    client
+        .delete(&format!("/grants/{}", grant.id))
+        .done()
+        .await?;
     if args.api.json {
         return shown::json(&json!({ "id": grant.id, "deleted": true }));
     }
-    shown::line(format!("{grantee} has no longer anything on {} by this.", shared.name))?;
+    shown::line(format!(
+        "{grantee} has no longer anything on {} by this.",
+        shared.name
+    ))?;
     Ok(())
 }

@@ -100,10 +100,9 @@ impl<T: Into<String>> From<T> for Cell {
 /// At a terminal columns under their heads; in a pipe lines with tabs between the cells, and no head.
 pub fn table<const N: usize>(heads: [&str; N], rows: Vec<[Cell; N]>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let rows = rows.iter().map(|row| {
-        row.each_ref()
-            .map(|cell| (plain(&cell.text), cell.colour))
-    });
+    let rows = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| (plain(&cell.text), cell.colour)));
     if !is_terminal() {
         for row in rows {
             let cells = row.map(|(text, _)| text);

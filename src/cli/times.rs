@@ -72,13 +72,30 @@ mod tests {
     #[test]
     fn moments_are_typed_in_three_ways() {
         let at = |text: &str| ahead(text).map(written);
-        assert_eq!(at("2027-03-31T12:00:00+02:00").unwrap(), "2027-03-31T10:00:00Z");
+        assert_eq!(
+            at("2027-03-31T12:00:00+02:00").unwrap(),
+            "2027-03-31T10:00:00Z"
+        );
         // The dashboard too lets a secret live to the end of its day.
         assert_eq!(at("2027-03-31").unwrap(), "2027-04-01T00:00:00Z");
-        assert_eq!(written(behind("2027-03-31").unwrap()), "2027-03-31T00:00:00Z");
+        assert_eq!(
+            written(behind("2027-03-31").unwrap()),
+            "2027-03-31T00:00:00Z"
+        );
         let left = ahead("2w").unwrap() - OffsetDateTime::now_utc();
         assert!((Duration::days(13)..=Duration::days(14)).contains(&left));
-        for bad in ["", "d", "-1d", "1y", "1.5d", "99999999999d", "4294967295w", "tomorrow", "2027-13-01", "7ä"] {
+        for bad in [
+            "",
+            "d",
+            "-1d",
+            "1y",
+            "1.5d",
+            "99999999999d",
+            "4294967295w",
+            "tomorrow",
+            "2027-13-01",
+            "7ä",
+        ] {
             assert!(ahead(bad).is_err(), "{bad}");
         }
     }

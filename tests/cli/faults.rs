@@ -14,12 +14,17 @@ use crate::served::Shell;
 const TOKEN: &str = "sp_0000000000000000000000000000000000000000000";
 
 /// Answers every request like this, and keeps what it was asked.
-async fn answering(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> (Shell, Asked) {
+async fn answering(
+    answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+) -> (Shell, Asked) {
     let asked = Asked::default();
     let seen = asked.clone();
     let router = Router::new().fallback(move |request: Request| async move {
         let (head, _) = request.into_parts();
-        seen.0.lock().unwrap().push(format!("{} {:?}", head.uri, head.headers));
+        seen.0
+            .lock()
+            .unwrap()
+            .push(format!("{} {:?}", head.uri, head.headers));
         answer()
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -49,7 +54,11 @@ async fn what_is_no_sealport_is_said_to_be_none() {
         let ran = shell.run(&["secret", "list"]).await;
         assert_eq!(ran.status, exit, "{status}: {}", ran.err);
         assert!(ran.err.contains("SEALPORT_URL"), "{}", ran.err);
-        assert!(ran.out.is_empty() && !ran.err.contains("canary"), "{}", ran.err);
+        assert!(
+            ran.out.is_empty() && !ran.err.contains("canary"),
+            "{}",
+            ran.err
+        );
     }
 }
 
@@ -65,13 +74,18 @@ async fn a_token_follows_no_redirect() {
 
     let to = "https://evil.example/\u{1b}]0;x";
     let (shell, _) = answering(move || {
-        let to = header::HeaderValue::from_bytes(to.as_bytes()).unwrap_or(header::HeaderValue::from_static("https://evil.example/"));
+        let to = header::HeaderValue::from_bytes(to.as_bytes())
+            .unwrap_or(header::HeaderValue::from_static("https://evil.example/"));
         (axum::http::StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
     })
     .await;
     let ran = shell.run(&["secret", "list"]).await;
     assert_eq!(ran.status, 6);
-    assert!(ran.err.contains("sends on to https://evil.example/"), "{}", ran.err);
+    assert!(
+        ran.err.contains("sends on to https://evil.example/"),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +96,11 @@ async fn a_list_without_an_end_and_an_answer_without_an_end_are_left() {
     .await;
     let ran = shell.run(&["secret", "list"]).await;
     assert_eq!(ran.status, 0, "{}", ran.err);
-    assert_eq!(asked.0.lock().unwrap().len(), 2, "the same page is not asked for again");
+    assert_eq!(
+        asked.0.lock().unwrap().len(),
+        2,
+        "the same page is not asked for again"
+    );
 
     let (shell, _) = answering(|| {
         let piece = bytes::Bytes::from(vec![b' '; 1 << 20]);

@@ -20,7 +20,9 @@ fn leaks(ran: &Ran) -> bool {
     let said = format!("{}{}", ran.out, ran.err);
     forms.iter().any(|form| {
         let characters: Vec<char> = form.chars().collect();
-        characters.windows(8).any(|part| said.contains(&part.iter().collect::<String>()))
+        characters
+            .windows(8)
+            .any(|part| said.contains(&part.iter().collect::<String>()))
     })
 }
 
@@ -32,8 +34,16 @@ async fn only_get_export_and_run_print_a_value() {
     let env = format!("KEY='{}'\nOTHER=\"{}\n", CANARY.replace('\'', ""), CANARY);
     std::fs::write(shell.dir().join("mixed.env"), env).unwrap();
     std::fs::write(shell.dir().join("KEY.secret"), CANARY).unwrap();
-    std::fs::write(shell.dir().join("broken.json"), format!("{{\"A\": \"{CANARY}")).unwrap();
-    std::fs::write(shell.dir().join("broken.yaml"), format!("A: \"{CANARY}\nB: {CANARY}: x")).unwrap();
+    std::fs::write(
+        shell.dir().join("broken.json"),
+        format!("{{\"A\": \"{CANARY}"),
+    )
+    .unwrap();
+    std::fs::write(
+        shell.dir().join("broken.yaml"),
+        format!("A: \"{CANARY}\nB: {CANARY}: x"),
+    )
+    .unwrap();
 
     let silent: &[&[&str]] = &[
         &["secret", "set", "project/shop/KEY"],
@@ -44,9 +54,21 @@ async fn only_get_export_and_run_print_a_value() {
         &["secret", "set", "project/shop/KEY", &format!("-{CANARY}")],
         &["secret", "set", "project/shop/KEY", "--new"],
         &["secret", "set", "project/shop/../KEY"],
-        &["secret", "set", "project/shop/CERT", "--kind", "certificate"],
+        &[
+            "secret",
+            "set",
+            "project/shop/CERT",
+            "--kind",
+            "certificate",
+        ],
         &["secret", "set", "project/shop/JSON", "--kind", "json"],
-        &["secret", "set", "project/shop/URL", "--kind", "database_url"],
+        &[
+            "secret",
+            "set",
+            "project/shop/URL",
+            "--kind",
+            "database_url",
+        ],
         &["secret", "check", "project/shop/KEY"],
         &["secret", "check", "project/shop/KEY", CANARY],
         &["secret", "list"],
@@ -59,13 +81,38 @@ async fn only_get_export_and_run_print_a_value() {
         &["secret", "on", "project/shop/KEY", "--json"],
         &["secret", "due", "--json"],
         &["import", "mixed.env", "--under", "project/x", "--dry-run"],
-        &["import", "KEY.secret", "--under", "project/shop", "--dry-run", "--json"],
-        &["import", "KEY.secret", "--under", "project/shop", "--verify"],
+        &[
+            "import",
+            "KEY.secret",
+            "--under",
+            "project/shop",
+            "--dry-run",
+            "--json",
+        ],
+        &[
+            "import",
+            "KEY.secret",
+            "--under",
+            "project/shop",
+            "--verify",
+        ],
         &["import", "broken.json", "--under", "project/shop"],
         &["import", "broken.yaml", "--under", "project/shop"],
         &["login", CANARY],
-        &["secret", "rename", "project/shop/KEY", "project/shop/NEW", "--json"],
-        &["secret", "rename", "project/shop/NEW", "project/shop/KEY", "--json"],
+        &[
+            "secret",
+            "rename",
+            "project/shop/KEY",
+            "project/shop/NEW",
+            "--json",
+        ],
+        &[
+            "secret",
+            "rename",
+            "project/shop/NEW",
+            "project/shop/KEY",
+            "--json",
+        ],
     ];
     for arguments in silent {
         let ran = shell.run_with(arguments, CANARY).await;
@@ -80,14 +127,26 @@ async fn only_get_export_and_run_print_a_value() {
     ];
     for arguments in loud {
         let ran = shell.run(arguments).await;
-        assert!(ran.status == 0 && leaks(&ran), "{arguments:?}: {}{}", ran.out, ran.err);
+        assert!(
+            ran.status == 0 && leaks(&ran),
+            "{arguments:?}: {}{}",
+            ran.out,
+            ran.err
+        );
     }
-    let ran = shell.run(&["run", "--under", "project/shop", "--redact", "--", "env"]).await;
+    let ran = shell
+        .run(&["run", "--under", "project/shop", "--redact", "--", "env"])
+        .await;
     assert!(ran.status == 0 && !leaks(&ran), "{}", ran.out);
     // Nor with `use`, from any of them.
     let shell = served.shell(&anna, Level::Use).await;
     for arguments in loud {
         let ran = shell.run(arguments).await;
-        assert!(ran.status != 0 && !leaks(&ran), "{arguments:?}: {}{}", ran.out, ran.err);
+        assert!(
+            ran.status != 0 && !leaks(&ran),
+            "{arguments:?}: {}{}",
+            ran.out,
+            ran.err
+        );
     }
 }

@@ -18,9 +18,22 @@ const VALUE: &str = "canary-of-run-4242";
 
 async fn shell_with_secrets(served: &Served) -> Shell {
     let anna = served.world.user("anna").await;
-    served.world.secret(&anna, "project/shop/api-key", VALUE).await;
-    served.world.secret(&anna, "project/shop/eu/LINES", "first line\nsecond line of a canary").await;
-    served.world.secret(&anna, "project/other/KEY", "not-for-this-command").await;
+    served
+        .world
+        .secret(&anna, "project/shop/api-key", VALUE)
+        .await;
+    served
+        .world
+        .secret(
+            &anna,
+            "project/shop/eu/LINES",
+            "first line\nsecond line of a canary",
+        )
+        .await;
+    served
+        .world
+        .secret(&anna, "project/other/KEY", "not-for-this-command")
+        .await;
     served.shell(&anna, Level::Read).await
 }
 
@@ -40,7 +53,10 @@ second line of a canary" && test "$KEPT" = kept &&
             test -z "$KEY$SEALPORT_TOKEN$SEALPORT_MASTER_KEY" && test -n "$SEALPORT_URL" && cat && exit 7"#;
         arguments.extend(["--", "sh", "-c", script]);
         let ran = shell.run_with(&arguments, "from standard input").await;
-        assert_eq!((ran.status, ran.out.as_str(), ran.err.as_str()), (7, "from standard input", ""));
+        assert_eq!(
+            (ran.status, ran.out.as_str(), ran.err.as_str()),
+            (7, "from standard input", "")
+        );
     }
     // One line of the record for each value, and none of a refusal.
     let read = served.world.record("secret.read").await;
@@ -59,7 +75,11 @@ async fn no_value_stands_in_an_argument_or_in_our_own_environment() {
         says(&mut child, "up").await;
         let pid = child.id().unwrap();
         let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap();
-        let holds = |bytes: &[u8]| bytes.windows(8).any(|part| VALUE.as_bytes().starts_with(part));
+        let holds = |bytes: &[u8]| {
+            bytes
+                .windows(8)
+                .any(|part| VALUE.as_bytes().starts_with(part))
+        };
         assert!(!holds(&read("cmdline")));
         // With --redact this is Sealport, without it the command itself.
         assert_eq!(holds(&read("environ")), !ours, "{redact}");
@@ -78,10 +98,22 @@ async fn output_is_masked_in_every_form_and_across_reads() {
          printf 'canary-of'; sleep 0.2; printf -- '-run-4242\\n'; echo \"$LINES\" >&2; echo plain"
     );
     let ran = shell
-        .run(&["run", "--under", "project/shop", "--redact", "--", "sh", "-c", &script])
+        .run(&[
+            "run",
+            "--under",
+            "project/shop",
+            "--redact",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ])
         .await;
     assert_eq!(ran.status, 0, "{}", ran.err);
-    assert_eq!(ran.out, "a [sealed] b\n[sealed]\n[sealed]\n[sealed]\nplain\n");
+    assert_eq!(
+        ran.out,
+        "a [sealed] b\n[sealed]\n[sealed]\n[sealed]\nplain\n"
+    );
     assert_eq!(ran.err, "[sealed]\n");
 }
 
@@ -90,20 +122,33 @@ async fn signals_and_their_ends_pass_through() {
     let served = Served::up().await;
     let shell = shell_with_secrets(&served).await;
     let caught = "trap 'echo caught; exit 3' HUP INT QUIT USR1 USR2 TERM; echo up; while :; do sleep 0.05; done";
-    let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+    let signals = [
+        Signal::INT,
+        Signal::TERM,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+    ];
     for redact in ["--", "--redact"] {
         for signal in signals {
             let mut child = started(&shell, redact, caught).await;
             kill(&child, signal);
             let (out, status) = ended(&mut child).await;
-            assert_eq!((out.as_str(), status.code()), ("caught\n", Some(3)), "{signal:?} {redact}");
+            assert_eq!(
+                (out.as_str(), status.code()),
+                ("caught\n", Some(3)),
+                "{signal:?} {redact}"
+            );
         }
         // One that the command does not catch ends it: 128 and its number, as a shell tells it.
         let mut child = started(&shell, redact, "echo up; exec sleep 60").await;
         kill(&child, Signal::TERM);
         let (_, status) = ended(&mut child).await;
         use std::os::unix::process::ExitStatusExt;
-        let told = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+        let told = status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal));
         assert_eq!(told, Some(143), "{redact}");
     }
 }
@@ -120,10 +165,16 @@ async fn what_cannot_be_started_is_told_from_what_ended() {
             arguments.extend(["--", program]);
             let ran = shell.run(&arguments).await;
             assert_eq!(ran.status, status, "{}", ran.err);
-            assert!(ran.err.starts_with(&format!("sealport: {program}: ")), "{}", ran.err);
+            assert!(
+                ran.err.starts_with(&format!("sealport: {program}: ")),
+                "{}",
+                ran.err
+            );
         }
     }
-    let ran = shell.run(&["run", "--under", "project/nothing", "--", "true"]).await;
+    let ran = shell
+        .run(&["run", "--under", "project/nothing", "--", "true"])
+        .await;
     assert_eq!(ran.status, 125, "{}", ran.err);
 }
 
@@ -187,7 +238,10 @@ async fn it_takes_less_than_50_ms_beyond_its_requests() {
         let requests = *served.lock().unwrap();
         best = best.min(begun.elapsed().saturating_sub(bare + requests));
     }
-    println!("sealport run adds {:.1} ms to its requests", best.as_secs_f64() * 1e3);
+    println!(
+        "sealport run adds {:.1} ms to its requests",
+        best.as_secs_f64() * 1e3
+    );
     assert!(best < Duration::from_millis(50), "{best:?}");
 }
 
@@ -209,7 +263,9 @@ async fn says(child: &mut Child, expected: &str) {
             said.push(out.read_u8().await.unwrap());
         }
     };
-    tokio::time::timeout(PATIENCE, reads).await.expect("it says something");
+    tokio::time::timeout(PATIENCE, reads)
+        .await
+        .expect("it says something");
     assert_eq!(String::from_utf8_lossy(&said).trim_end(), expected);
 }
 

@@ -70,7 +70,11 @@ impl Served {
             }),
         });
         let cancel = CancellationToken::new();
-        tokio::spawn(sealport::doors::listening::serve(listener, router, cancel.clone()));
+        tokio::spawn(sealport::doors::listening::serve(
+            listener,
+            router,
+            cancel.clone(),
+        ));
         Served {
             world,
             url,

@@ -22,10 +22,14 @@ struct AtTerminal {
 
 impl AtTerminal {
     fn start(shell: &Shell, arguments: &[&str]) -> AtTerminal {
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let controller =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
-        let name = ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+        let name = ptsname(&controller, Vec::new())
+            .unwrap()
+            .into_string()
+            .unwrap();
         let side = || -> OwnedFd {
             use std::os::unix::fs::OpenOptionsExt;
             let mut options = OpenOptions::new();
@@ -37,7 +41,10 @@ impl AtTerminal {
         let mut all = vec!["--ctty", "--wait", env!("CARGO_BIN_EXE_sealport")];
         all.extend(arguments);
         let mut command = shell.program("setsid", &all);
-        command.stdin(Stdio::from(side())).stdout(Stdio::from(side())).stderr(Stdio::from(side()));
+        command
+            .stdin(Stdio::from(side()))
+            .stdout(Stdio::from(side()))
+            .stderr(Stdio::from(side()));
         command.env("TERM", "xterm");
         let child = command.spawn().unwrap();
         let keys = File::from(controller);
@@ -48,7 +55,9 @@ impl AtTerminal {
             let mut piece = [0; 1024];
             // It ends with an error when nobody has the other side open any more.
             while let Ok(count @ 1..) = screen.read(&mut piece) {
-                seen.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..count]));
+                seen.lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&piece[..count]));
             }
         });
         AtTerminal { child, keys, shown }
@@ -57,7 +66,11 @@ impl AtTerminal {
     async fn shows(&self, text: &str) {
         let begun = Instant::now();
         while !self.shown.lock().unwrap().contains(text) {
-            assert!(begun.elapsed() < PATIENCE, "{text:?} in {:?}", self.shown.lock().unwrap());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{text:?} in {:?}",
+                self.shown.lock().unwrap()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -70,10 +83,6 @@ impl AtTerminal {
     async fn ends(mut self) -> (i32, String) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         let status = status.expect("it ends").unwrap();
-        let end = "END OF THE TEST";
-        // What was printed before this has been read when this has.
-        drop(self.child);
-        let _ = end;
         let shown = self.settled().await;
         (status.code().unwrap_or(-1), shown)
     }
@@ -102,19 +111,33 @@ async fn a_value_is_typed_unseen_and_shown_on_a_line_of_its_own() {
     set.types("typed-canary-77\n");
     let (status, shown) = set.ends().await;
     assert_eq!(status, 0, "{shown}");
-    assert!(shown.contains("Sealed KEY.") && !shown.contains("canary"), "{shown}");
+    assert!(
+        shown.contains("Sealed KEY.") && !shown.contains("canary"),
+        "{shown}"
+    );
 
-    let (status, shown) = AtTerminal::start(&shell, &["secret", "get", "KEY"]).ends().await;
+    let (status, shown) = AtTerminal::start(&shell, &["secret", "get", "KEY"])
+        .ends()
+        .await;
     assert_eq!((status, shown.as_str()), (0, "typed-canary-77\r\n"));
-    assert_eq!(shell.run(&["secret", "get", "KEY"]).await.done(), "typed-canary-77");
+    assert_eq!(
+        shell.run(&["secret", "get", "KEY"]).await.done(),
+        "typed-canary-77"
+    );
 
     // A table with heads and colours, and none of these without a wish for colour.
     let (_, shown) = AtTerminal::start(&shell, &["secret", "list"]).ends().await;
-    assert!(shown.contains("PATH") && shown.contains("\u{1b}[2m"), "{shown:?}");
+    assert!(
+        shown.contains("PATH") && shown.contains("\u{1b}[2m"),
+        "{shown:?}"
+    );
     let mut plain = served.shell(&anna, Level::Read).await;
     plain.set("NO_COLOR", "1");
     let (_, shown) = AtTerminal::start(&plain, &["secret", "list"]).ends().await;
-    assert!(shown.contains("PATH") && !shown.contains('\u{1b}'), "{shown:?}");
+    assert!(
+        shown.contains("PATH") && !shown.contains('\u{1b}'),
+        "{shown:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +155,9 @@ async fn what_cannot_be_undone_is_asked_for() {
         assert_eq!(served.world.count("secrets").await, left);
     }
     served.world.secret(&anna, "KEY", "a value to lose").await;
-    let (status, shown) = AtTerminal::start(&shell, &["secret", "rm", "KEY", "--yes"]).ends().await;
+    let (status, shown) = AtTerminal::start(&shell, &["secret", "rm", "KEY", "--yes"])
+        .ends()
+        .await;
     assert_eq!((status, shown.as_str()), (0, "Deleted KEY.\r\n"));
 }
 
@@ -152,29 +177,49 @@ async fn a_login_is_kept_for_its_user_and_its_server_alone() {
     login.types(&format!("{token}\n"));
     let (status, shown) = login.ends().await;
     assert_eq!(status, 0, "{shown}");
-    assert!(shown.contains("Signed in to") && !shown.contains(&token), "{shown}");
+    assert!(
+        shown.contains("Signed in to") && !shown.contains(&token),
+        "{shown}"
+    );
 
     let file = shell.dir().join(".config/sealport/login.json");
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(shell.run(&["secret", "get", "KEY"]).await.done(), "a value of anna's");
+    assert_eq!(
+        shell.run(&["secret", "get", "KEY"]).await.done(),
+        "a value of anna's"
+    );
     // Whatever else is said to be the server does not get it.
-    let ran = shell.run(&["secret", "list", "--url", "http://127.0.0.1:1"]).await;
+    let ran = shell
+        .run(&["secret", "list", "--url", "http://127.0.0.1:1"])
+        .await;
     assert_eq!(ran.status, 4, "{}", ran.err);
     assert!(ran.err.contains("not sent elsewhere"), "{}", ran.err);
 
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let ran = shell.run(&["secret", "list"]).await;
-    assert!(ran.status == 1 && ran.err.contains("chmod 600"), "{}", ran.err);
+    assert!(
+        ran.status == 1 && ran.err.contains("chmod 600"),
+        "{}",
+        ran.err
+    );
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
 
-    assert!(shell.run(&["logout"]).await.done().starts_with("Signed out of"));
+    assert!(
+        shell
+            .run(&["logout"])
+            .await
+            .done()
+            .starts_with("Signed out of")
+    );
     assert!(!file.exists());
     assert_eq!(shell.run(&["secret", "list"]).await.status, 4);
 
     // From a script, into the directory that is named for configuration.
     let config = shell.dir().join("config");
     shell.set("XDG_CONFIG_HOME", config.to_str().unwrap());
-    let ran = shell.run_with(&["login", "--url", &served.url], &format!("{token}\n")).await;
+    let ran = shell
+        .run_with(&["login", "--url", &served.url], &format!("{token}\n"))
+        .await;
     ran.done();
     assert!(config.join("sealport/login.json").exists());
     shell.run(&["secret", "show", "KEY"]).await.done();
@@ -206,7 +251,9 @@ esac
     shell.set("PATH", &path);
     shell.set("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
 
-    let ran = shell.run_with(&["login", "--url", &served.url], &token).await;
+    let ran = shell
+        .run_with(&["login", "--url", &served.url], &token)
+        .await;
     assert!(ran.done().contains("keyring"));
     let file = std::fs::read_to_string(shell.dir().join(".config/sealport/login.json")).unwrap();
     let asked = std::fs::read_to_string(shell.dir().join("asked")).unwrap();
@@ -215,7 +262,11 @@ esac
 
     std::fs::remove_file(shell.dir().join("ring")).unwrap();
     let ran = shell.run(&["secret", "list"]).await;
-    assert!(ran.status == 1 && ran.err.contains("keyring"), "{}", ran.err);
+    assert!(
+        ran.status == 1 && ran.err.contains("keyring"),
+        "{}",
+        ran.err
+    );
     shell.run(&["logout"]).await.done();
     assert_eq!(shell.run(&["secret", "list"]).await.status, 4);
 }

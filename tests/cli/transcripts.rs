@@ -32,7 +32,10 @@ struct Step {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_says_and_does_what_the_transcripts_say() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/transcripts");
-    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.sort();
     let mut wrong = String::new();
     let mut steps = 0;
@@ -46,7 +49,12 @@ async fn the_program_says_and_does_what_the_transcripts_say() {
             let ran = session.run(&shell, &step).await;
             if let Err(why) = step.agrees(&ran) {
                 let name = file.file_name().unwrap().to_string_lossy().into_owned();
-                let _ = write!(wrong, "\n{name}:{}: {}\n{why}", step.line, step.words.join(" "));
+                let _ = write!(
+                    wrong,
+                    "\n{name}:{}: {}\n{why}",
+                    step.line,
+                    step.words.join(" ")
+                );
             }
         }
     }

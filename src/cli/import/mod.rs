@@ -83,7 +83,11 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
     } else {
         show(&args, &found, &lines(&answer)?)?;
     }
-    Ok(if found.unread.is_empty() { Exit::Done } else { Exit::No })
+    Ok(if found.unread.is_empty() {
+        Exit::Done
+    } else {
+        Exit::No
+    })
 }
 
 /// On standard error: what is not among the results.
@@ -92,7 +96,10 @@ fn tell(found: &Found) {
         shown::aside(format!("Cannot be read: {}", shown::plain(&lost.said)));
     }
     for place in &found.empty {
-        shown::aside(format!("Has no value, and is left out: {}", shown::plain(place)));
+        shown::aside(format!(
+            "Has no value, and is left out: {}",
+            shown::plain(place)
+        ));
     }
     for name in &found.passed_over {
         shown::aside(format!("Passed over: {}", shown::plain(name)));

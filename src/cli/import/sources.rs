@@ -112,9 +112,12 @@ impl Found {
             let is_ours = [".secret", ".key", ".env"]
                 .iter()
                 .any(|end| name.ends_with(end));
-            let inside = path.canonicalize().is_ok_and(|real| real.starts_with(&root));
+            let inside = path
+                .canonicalize()
+                .is_ok_and(|real| real.starts_with(&root));
             if !inside {
-                self.passed_over.push(format!("{name} (a link that leads out of the directory)"));
+                self.passed_over
+                    .push(format!("{name} (a link that leads out of the directory)"));
             } else if is_ours && path.is_file() {
                 self.add_file(&path)?;
             } else {
@@ -145,9 +148,8 @@ impl Found {
             Some("yaml" | "yml") => env_files::parse_as(FileFormat::Yaml, &bytes),
             _ => env_files::parse(&bytes),
         };
-        let file = file.map_err(|refusal| {
-            Failure::usage(format!("{}: {}", path.display(), refusal.detail))
-        })?;
+        let file = file
+            .map_err(|refusal| Failure::usage(format!("{}: {}", path.display(), refusal.detail)))?;
         self.add_lines(path, file);
         Ok(())
     }
@@ -195,7 +197,10 @@ impl Found {
                 }),
                 Err(unread) => {
                     let is_empty = unread.is_empty();
-                    let name = unread.name.map(|name| format!(", {name}")).unwrap_or_default();
+                    let name = unread
+                        .name
+                        .map(|name| format!(", {name}"))
+                        .unwrap_or_default();
                     if is_empty {
                         self.empty.push(format!("{place}{name}"));
                     } else {

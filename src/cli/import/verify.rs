@@ -37,9 +37,13 @@ pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::R
         .iter()
         .filter(|file| {
             let of_file = Some(file.as_path());
-            let all_read = found.unread.iter().all(|lost| lost.file.as_deref() != of_file);
+            let all_read = found
+                .unread
+                .iter()
+                .all(|lost| lost.file.as_deref() != of_file);
             let mut entries = found.entries.iter().zip(&stored);
-            let all_same = entries.all(|(entry, line)| entry.file.as_deref() != of_file || is_same(line));
+            let all_same =
+                entries.all(|(entry, line)| entry.file.as_deref() != of_file || is_same(line));
             all_read && all_same && stored.len() == found.entries.len()
         })
         .map(|file| file.as_path())

@@ -29,7 +29,9 @@ const SIGNALS: [(Signal, bool); 7] = [
 const PIECE_LEN_BYTES: usize = 16 * 1024;
 
 pub async fn run(mut command: Command, values: Vec<SecretString>) -> anyhow::Result<ExitCode> {
-    let masks = Masks::build(values).await.context("The masks were not made")?;
+    let masks = Masks::build(values)
+        .await
+        .context("The masks were not made")?;
     // Before the child is there: what comes in between waits here.
     let mut signals = Signals::catch()?;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -73,14 +73,15 @@ async fn variables(args: &RunArgs) -> anyhow::Result<BTreeMap<EnvName, SecretStr
 }
 
 /// Each value under its variable. Errors: a name that is refused everywhere, or that two would have.
-pub fn as_variables(
-    revealed: Vec<Revealed>,
-) -> anyhow::Result<BTreeMap<EnvName, SecretString>> {
+pub fn as_variables(revealed: Vec<Revealed>) -> anyhow::Result<BTreeMap<EnvName, SecretString>> {
     let mut variables = BTreeMap::new();
     let mut paths = BTreeMap::new();
     for Revealed { path, value } in revealed {
         let name = EnvName::default_for(&path).map_err(|refusal| {
-            Failure::new(Exit::Usage, format!("{path} cannot be a variable. {}", refusal.detail))
+            Failure::new(
+                Exit::Usage,
+                format!("{path} cannot be a variable. {}", refusal.detail),
+            )
         })?;
         if let Some(other) = paths.insert(name.clone(), path.clone()) {
             return Err(Failure::usage(format!(

@@ -14,7 +14,7 @@ use super::server::ApiArgs;
 use super::{shown, typed};
 use crate::doors::rest::secrets::{Secret, SecretPatch};
 use crate::doors::rest::values::{Guess, Same};
-use crate::doors::rest::versions::{RolledBack, Rollback};
+use crate::doors::rest::versions::{Rollback, RolledBack};
 use crate::model::paths::KeyPath;
 
 #[derive(Subcommand)]
@@ -184,7 +184,10 @@ async fn rename(path: &KeyPath, new: &KeyPath, api: &ApiArgs) -> anyhow::Result<
 
 async fn rm(one: &One, yes: bool) -> anyhow::Result<()> {
     typed::sure(
-        &format!("Delete {} with all its versions? Nothing brings them back.", one.path),
+        &format!(
+            "Delete {} with all its versions? Nothing brings them back.",
+            one.path
+        ),
         yes,
     )?;
     let client = one.api.server.client().await?;
@@ -205,7 +208,11 @@ async fn switch(one: &One, active: bool) -> anyhow::Result<()> {
     };
     let answer: Secret = request.body(&patch)?.json().await?;
     changed(&one.api, &answer, || {
-        format!("{} is switched {}.", one.path, if active { "on" } else { "off" })
+        format!(
+            "{} is switched {}.",
+            one.path,
+            if active { "on" } else { "off" }
+        )
     })
 }
 

@@ -40,7 +40,12 @@ pub async fn list(filter: &Filter, api: &ApiArgs) -> anyhow::Result<()> {
     let client = api.server.client().await?;
     let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
     let (kind, tag, find) = (text(&filter.kind), text(&filter.tag), text(&filter.find));
-    let mut query = vec![("kind", &*kind), ("tag", &*tag), ("q", &*find), ("limit", "500")];
+    let mut query = vec![
+        ("kind", &*kind),
+        ("tag", &*tag),
+        ("q", &*find),
+        ("limit", "500"),
+    ];
     if let Some(prefix) = &filter.prefix {
         query.extend(prefix.query());
     }
@@ -94,7 +99,15 @@ pub async fn show(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {
         ("owner", secret.owner),
         ("kind", secret.kind.as_str().into()),
         ("description", secret.description),
-        ("tags", secret.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ")),
+        (
+            "tags",
+            secret
+                .tags
+                .iter()
+                .map(Tag::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
         ("version", secret.version.to_string()),
         ("changed", written(secret.changed_at)),
         (
@@ -153,7 +166,11 @@ pub async fn due(within: time::Duration, api: &ApiArgs) -> anyhow::Result<Exit> 
         let at = at.and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
         at.is_none_or(|at| at <= until)
     });
-    let exit = if items.is_empty() { Exit::Done } else { Exit::No };
+    let exit = if items.is_empty() {
+        Exit::Done
+    } else {
+        Exit::No
+    };
     if api.json {
         shown::json(&Page::last(items))?;
         return Ok(exit);

@@ -114,7 +114,8 @@ fn mapping(events: &mut Events, lines: &mut Vec<Line>) -> Result<(), Refusal> {
 fn variable(name: String, value: Event) -> Result<Variable, Unread> {
     let (text, style) = match value {
         Event::Scalar(text, style, _, tag) => {
-            let is_text = |tag: &saphyr_parser::Tag| tag.is_yaml_core_schema() && tag.suffix == "str";
+            let is_text =
+                |tag: &saphyr_parser::Tag| tag.is_yaml_core_schema() && tag.suffix == "str";
             match tag {
                 Some(tag) if !is_text(&tag) => return unread(name, TAGGED),
                 Some(_) => (text, ScalarStyle::DoubleQuoted),
