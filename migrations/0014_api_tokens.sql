@@ -153,3 +153,35 @@ begin
         found.ceiling, found.prefix, found.deploys, why;
 end $$;
 grant execute on function token_enter(text) to sealport_server;
+
+-- What bounds a token stays as it was made.
+create or replace function tokens_guard() returns trigger language plpgsql as $$
+begin
+    -- After its making a token can only be used and revoked.
+    if (new.id, new.hash, new.maker_id, new.owner_id, new.audience, new.deployment_id, new.name, new.created_at, new.expires_at,
+        new.prefix, new.ceiling, new.deploys)
+        is distinct from
+       (old.id, old.hash, old.maker_id, old.owner_id, old.audience, old.deployment_id, old.name, old.created_at, old.expires_at,
+        old.prefix, old.ceiling, old.deploys)
+       or (old.revoked_at is not null and new.revoked_at is distinct from old.revoked_at) then
+        raise exception 'a token does not change' using errcode = '42501';
+    end if;
+    return new;
+end $$;
+
+-- A token acts for one owner, and makes no other.
+create policy owners_no_token on owners as restrictive for insert with check (current_token() is null);
+-- Members are changed by a token that reaches all that the team owns, up to admin.
+create policy team_members_by_token on team_members as restrictive for insert
+    with check (current_token() is null or reach(team_id, 'owner', team_id, null) >= 4);
+create policy team_members_by_token_changes on team_members as restrictive for update
+    using (current_token() is null or reach(team_id, 'owner', team_id, null) >= 4);
+create policy team_members_by_token_ends on team_members as restrictive for delete
+    using (current_token() is null or reach(team_id, 'owner', team_id, null) >= 4);
+-- Who else reaches something is decided by a token that could do everything with it, and not by one that only deploys.
+create policy grants_by_token on grants as restrictive for insert
+    with check (current_token() is null or current_setting('sealport.token_ceiling')::integer = 4);
+create policy grants_by_token_changes on grants as restrictive for update
+    using (current_token() is null or current_setting('sealport.token_ceiling')::integer = 4);
+create policy grants_by_token_ends on grants as restrictive for delete
+    using (current_token() is null or current_setting('sealport.token_ceiling')::integer = 4);

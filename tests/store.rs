@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "store/api_tokens.rs"]
+mod api_tokens;
 #[path = "store/audit_chain.rs"]
 mod audit_chain;
 #[path = "store/imports.rs"]

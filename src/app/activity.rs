@@ -450,6 +450,7 @@ fn verb(action: &str, refused: bool) -> String {
         "secret.replace" => ("replaced", "replace"),
         "secret.edit" => ("changed the details of", "change the details of"),
         "secret.compare" => ("compared a value with", "compare a value with"),
+        "secret.read" => ("read the value of", "read the value of"),
         "secret.delete" => ("deleted", "delete"),
         "secret.move" => ("moved", "move"),
         "secret.roll-back" => ("rolled back", "roll back"),
@@ -473,6 +474,7 @@ fn verb(action: &str, refused: bool) -> String {
         "token.create" => ("made a token", "make a token"),
         "token.revoke" => ("revoked a token", "revoke a token"),
         "gateway.connect" => ("connected", "connect"),
+        "api.connect" => ("connected to the API", "connect to the API"),
         "key.create" => ("made a key", "make a key"),
         "audit.export" => ("exported the record", "export the record"),
         "audit.drop" => (

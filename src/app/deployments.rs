@@ -20,7 +20,7 @@ use crate::model::paths::DeploymentName;
 const LOG_LINES_SHOWN: i64 = 300;
 /// The longest life of a token, in days.
 #[cfg(feature = "ssr")]
-const TOKEN_MAX_DAYS: i64 = 365;
+pub const TOKEN_MAX_DAYS: i64 = 365;
 
 #[server(prefix = "/_fn", endpoint = "deployments")]
 pub async fn deployments() -> Result<Vec<DeploymentSummary>, Refusal> {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod backup;
 pub mod doctor;
 pub mod key;
+pub mod token;
 pub mod user;
 
 pub mod client;
@@ -55,6 +56,9 @@ enum Command {
     /// People with an account.
     #[command(subcommand)]
     User(UserCommand),
+    /// Credentials for programs.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -181,6 +185,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
             database,
             ..
         }) => user::add(&email, admin, database).await,
+        Command::Token(command) => token::run(command).await,
         Command::Key(command) => run_key(command).await,
         Command::Audit(args) => audit::run(*args).await,
         Command::Login(args) => login::login(args).await,

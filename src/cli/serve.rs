@@ -266,7 +266,10 @@ async fn forgetting(db: Db, cancel: CancellationToken) {
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(FORGETTING_EVERY_SECS)) => db.keys_step(),
+            () = tokio::time::sleep(Duration::from_secs(FORGETTING_EVERY_SECS)) => {
+                db.keys_step();
+                doors::requests::counters().run_upkeep();
+            }
         }
     }
 }

@@ -15,10 +15,16 @@ use web::{AppState, headers, origin};
 
 /// All doors behind what every request passes.
 pub fn router(state: AppState) -> Router {
+    // Before anything is counted.
+    requests::counters();
     Router::new()
         .route("/healthz", get(requests::healthy))
         .route("/readyz", get(requests::ready))
         .route("/s/{name}/mcp", gateway::routes())
+        .route("/metrics", get(requests::metrics))
+        .route("/api/openapi.json", get(rest::document::openapi))
+        .route("/api/docs", get(rest::document::docs))
+        .route("/problems/{slug}", get(rest::document::problem))
         .nest("/api/v1", rest::router(&state))
         .merge(web::router(&state))
         .layer(middleware::from_fn_with_state(state.clone(), headers::add))

@@ -1,15 +1,24 @@
 //! What every request gets: an id, a log line, and the two questions of an orchestrator.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::web::AppState;
+use super::rest::bearer;
+use super::rest::problems::Problem;
+use super::web::{AppState, origin};
+
+/// Bounds of the histograms, in seconds: from one read to a page that waits.
+const BUCKETS_SECS: [f64; 12] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
 
 /// Carries the id of a request, in the answer and in the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,6 +37,14 @@ pub async fn number(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let span = tracing::info_span!("request", id = %id);
     let mut response = next.run(request).instrument(span).await;
+    let labels = [
+        ("method", known(&method).to_owned()),
+        ("route", route.clone()),
+        ("status", response.status().as_u16().to_string()),
+    ];
+    metrics::counter!("sealport_http_requests_total", &labels).increment(1);
+    metrics::histogram!("sealport_http_request_duration_seconds", &labels[..2])
+        .record(started.elapsed().as_secs_f64());
     tracing::info!(
         request_id = %id,
         %method,
@@ -38,6 +55,51 @@ pub async fn number(mut request: Request, next: Next) -> Response {
     );
     response.headers_mut().insert(REQUEST_ID, header);
     response
+}
+
+/// A method by name; of those that anybody can make up, no label is made.
+fn known(method: &Method) -> &'static str {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
+    match known.iter().position(|known| known == method) {
+        Some(place) => ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"][place],
+        None => "other",
+    }
+}
+
+/// What is counted of this server, for whoever has any token of the API. No owners and no paths stand in it; still, how much an
+/// installation is used is not for strangers.
+pub async fn metrics(State(state): State<AppState>, request: Request) -> Response {
+    let caller = origin::of(&state.config, &request);
+    let Some(token) = bearer::bearer(request.headers()) else {
+        return bearer::unauthenticated().into_response();
+    };
+    if let Err(error) = state.db.api_token_open(&token, &caller).await {
+        return Problem::from(error).into_response();
+    }
+    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (text, counters().render()).into_response()
+}
+
+/// The counters of this process, begun when they are first asked for.
+pub fn counters() -> &'static PrometheusHandle {
+    static COUNTERS: OnceLock<PrometheusHandle> = OnceLock::new();
+    COUNTERS.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&BUCKETS_SECS)
+            .unwrap_or_else(|_| PrometheusBuilder::new())
+            .build_recorder();
+        let handle = recorder.handle();
+        // Somebody else's recorder stays; then there is nothing to show here.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    })
 }
 
 /// The process answers.

@@ -301,20 +301,33 @@ impl AuditAsked {
 }
 
 impl AuditFilter {
+    /// By path, person, action and deployment, and between two moments.
+    pub fn of_words(
+        words: [&str; 4],
+        since: Option<OffsetDateTime>,
+        until: Option<OffsetDateTime>,
+    ) -> AuditFilter {
+        let [path, person, action, deployment] = words.map(asked_words);
+        AuditFilter {
+            path,
+            person,
+            action,
+            deployment,
+            secret: None,
+            since,
+            until,
+        }
+    }
+
     /// Errors: `Invalid` at `from`, `to` or `secret`.
     pub fn parse(asked: &AuditAsked) -> Result<AuditFilter, Refusal> {
-        let words = |text: &str| -> String {
-            // PostgreSQL's text holds no NUL, and the record no other control characters.
-            let plain = text.trim().chars().filter(|c| !c.is_control());
-            plain.take(ASKED_MAX_CHARS).collect()
-        };
         let secret = asked.secret.trim();
         let until = day(&asked.to, "to")?.and_then(Date::next_day);
         Ok(AuditFilter {
-            path: words(&asked.path),
-            person: words(&asked.person),
-            action: words(&asked.action),
-            deployment: words(&asked.deployment),
+            path: asked_words(&asked.path),
+            person: asked_words(&asked.person),
+            action: asked_words(&asked.action),
+            deployment: asked_words(&asked.deployment),
             secret: (!secret.is_empty())
                 .then(|| {
                     Uuid::parse_str(secret)
@@ -325,6 +338,12 @@ impl AuditFilter {
             until: until.map(|day| day.midnight().assume_utc()),
         })
     }
+}
+
+/// PostgreSQL's text holds no NUL, and the record no other control characters.
+fn asked_words(text: &str) -> String {
+    let plain = text.trim().chars().filter(|c| !c.is_control());
+    plain.take(ASKED_MAX_CHARS).collect()
 }
 
 fn day(text: &str, field: &str) -> Result<Option<Date>, Refusal> {

@@ -30,8 +30,15 @@ pub struct Import {
 impl Import {
     /// The lines of each path that stands in the file more than once, paths that differ in case together.
     pub fn twins(&self) -> BTreeMap<String, Vec<u32>> {
+        Self::twins_of(&self.lines)
+    }
+
+    /// The same of lines that wait nowhere.
+    pub fn twins_of<'a>(
+        lines: impl IntoIterator<Item = &'a ImportLine>,
+    ) -> BTreeMap<String, Vec<u32>> {
         let mut places: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for line in self.lines.iter().filter(|line| line.can_be_taken()) {
+        for line in lines.into_iter().filter(|line| line.can_be_taken()) {
             places.entry(line.key()).or_default().push(line.at);
         }
         places.retain(|_, lines| lines.len() > 1);
@@ -174,6 +181,61 @@ impl TryFrom<String> for Destination {
 impl From<Destination> for String {
     fn from(folder: Destination) -> String {
         folder.0
+    }
+}
+
+/// What a program wants where something is stored already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Nothing of the import is stored.
+    #[default]
+    Fail,
+    /// What is stored stays.
+    Skip,
+    Replace,
+}
+
+/// What an import does with one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryOutcome {
+    Create,
+    Replace,
+    /// What is stored has this very value.
+    Same,
+    /// Something is stored, and stays.
+    Skip,
+    /// Something is stored, and nothing is imported for its sake.
+    Conflict,
+    /// It can stand nowhere; nothing is imported for its sake.
+    Invalid,
+}
+
+/// One entry of an import by a program, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryLine {
+    /// In the list, from 1.
+    pub at: u32,
+    /// None where the name breaks the grammar.
+    pub path: Option<SecretPath>,
+    pub outcome: EntryOutcome,
+    /// Sentences that quote nothing.
+    pub notes: Vec<String>,
+}
+
+/// What an import by a program did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntriesImported {
+    pub applied: bool,
+    pub lines: Vec<EntryLine>,
+}
+
+impl EntriesImported {
+    /// Whether anything stands in the way.
+    pub fn is_refused(&self) -> bool {
+        let stops = |outcome| matches!(outcome, EntryOutcome::Conflict | EntryOutcome::Invalid);
+        self.lines.iter().any(|line| stops(line.outcome))
     }
 }
 

@@ -77,6 +77,8 @@ impl Db {
     /// Puts a refusal on record in a transaction of its own, so that it stays when the access rolls back. Of what strangers are
     /// refused, some in each minute: a row each would let anybody fill the disk.
     pub(super) async fn record_refusal(&self, caller: &Caller, entry: Entry<'_>) -> Result<()> {
+        metrics::counter!("sealport_refusals_total", "action" => entry.action.as_str())
+            .increment(1);
         let noted = match caller.actor {
             Actor::Anonymous(_) => {
                 let place = place_name(&caller.origin);

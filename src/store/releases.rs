@@ -190,6 +190,7 @@ impl Db {
         )
         .execute(&mut *tx)
         .await?;
+        metrics::counter!("sealport_releases_total", "outcome" => recorded).increment(1);
         if let Some(deployment_state) = deployment_state {
             sqlx::query!(
                 "update deployments set state = $2, reason = $3, state_since = now() where id = $1",

@@ -84,9 +84,12 @@ impl Db {
             return Err(refused());
         }
         if let Some(why) = &row.refused {
+            counted(1, "refused");
             return Err(refusal(why));
         }
-        self.opened(&hash, row).await
+        let read = self.opened(&hash, row).await?;
+        counted(1, "done");
+        Ok(read)
     }
 
     /// Opens the newest versions of many secrets, or of none of them: the first that is refused is named. One round trip, as for one.
@@ -139,6 +142,7 @@ impl Db {
             .iter()
             .find_map(|row| Some((row, row.refused.as_ref()?)))
         {
+            counted(1, "refused");
             return Err(named(refusal(why), keys, row.place));
         }
         let mut values = Vec::with_capacity(rows.len());
@@ -152,6 +156,7 @@ impl Db {
                 "a read came back with fewer values than were asked for",
             ));
         }
+        counted(values.len() as u64, "done");
         Ok(values)
     }
 
@@ -198,6 +203,11 @@ impl Db {
             other => other,
         }
     }
+}
+
+/// For the metrics: no names.
+fn counted(reads: u64, outcome: &'static str) {
+    metrics::counter!("sealport_secret_reads_total", "outcome" => outcome).increment(reads);
 }
 
 fn check_list(keys: &[KeyPath]) -> Result<(), Refusal> {

@@ -17,8 +17,9 @@ use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
-use crate::model::paths::DeploymentName;
-use crate::model::tokens::{NewToken, TokenSummary};
+use crate::model::levels::Level;
+use crate::model::paths::{DeploymentName, Folder};
+use crate::model::tokens::{NewToken, Opens, TokenSummary};
 
 /// A token lives this long at most, and this long when nothing is said.
 pub const TOKEN_MAX_AGE_DAYS: i64 = 365;
@@ -187,25 +188,47 @@ impl Db {
         })
     }
 
-    /// The caller's tokens, and those of their deployments, newest first; at most 1,000.
+    /// The caller's tokens, those of their deployments, and those that act for teams of theirs; the newest first, at most 1,000.
     pub async fn tokens_list(&self, caller: &Caller) -> Result<Vec<TokenSummary>> {
         person(caller)?;
         let mut tx = self.begin_as(caller).await?;
-        let tokens = sqlx::query_as!(
-            TokenSummary,
-            r#"select t.id, t.name, coalesce(d.name, '') as "deployment!", coalesce(o.handle, '') as "maker!",
-                 t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+        let rows = sqlx::query!(
+            r#"select t.id, t.name, t.audience, d.name as "deployment?", coalesce(m.handle, '') as "maker!", coalesce(o.handle, '') as "owner!",
+                      t.ceiling, t.prefix, t.deploys, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
                from tokens t
                left join deployments d on d.id = t.deployment_id
-               left join owners o on o.id = t.maker_id
+               left join owners m on m.id = t.maker_id
+               left join owners o on o.id = t.owner_id
                where t.maker_id = current_actor() or t.deployment_id in (select deployments_in_sight())
+                  or t.owner_id = any (record_owners())
                order by t.created_at desc, t.id desc limit $1"#,
             TOKENS_LISTED,
         )
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(tokens)
+        let listed = rows.into_iter().filter_map(|row| {
+            let opens = match row.audience.as_str() {
+                "api" => Opens::Api {
+                    owner: row.owner,
+                    ceiling: Level::from_number(row.ceiling?)?,
+                    under: row.prefix.and_then(|prefix| Folder::parse(&prefix).ok()),
+                    deploys: row.deploys,
+                },
+                _ => Opens::Gateway(row.deployment.unwrap_or_default()),
+            };
+            Some(TokenSummary {
+                id: row.id,
+                name: row.name,
+                opens,
+                maker: row.maker,
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+                last_used_at: row.last_used_at,
+                revoked_at: row.revoked_at,
+            })
+        });
+        Ok(listed.collect())
     }
 
     /// Ends a token from the next request on; one that is revoked stays so. Errors: `NotFound`.

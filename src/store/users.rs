@@ -136,6 +136,32 @@ impl Db {
         Ok(user)
     }
 
+    /// Acts as this person from the host's command line. Errors: `NotFound`.
+    pub async fn operator_as(&self, email: &Email) -> Result<Caller> {
+        let mut tx = self.begin_as(&Caller::job(Job::Operator)).await?;
+        let user = sqlx::query_as!(
+            SignedInUser,
+            "select u.id, o.handle, u.email, u.is_admin from users u join owners o on o.id = u.id
+             where u.email = $1 and u.ended_at is null",
+            email.as_str()
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| {
+            Refusal::new(
+                RefusalKind::NotFound,
+                "There is no account with this address.",
+            )
+        })?;
+        Ok(Caller {
+            actor: Actor::User(user),
+            origin: Origin {
+                agent: Some("sealport on the host".to_owned()),
+                ..Origin::default()
+            },
+        })
+    }
+
     /// Makes an account, by the operator. Errors: `Taken` at `email`, `Invalid` at `password`.
     pub async fn user_add(
         &self,

@@ -2,6 +2,7 @@
 
 use sealport::model::actors::Origin;
 use sealport::model::errors::{Refusal, RefusalKind};
+use sealport::model::tokens::Opens;
 use sealport::store::tokens::TOKEN_MAX_AGE_DAYS;
 use secrecy::SecretString;
 use time::{Duration, OffsetDateTime};
@@ -52,8 +53,8 @@ async fn a_token_opens_its_deployment_and_is_stored_as_a_hash() {
         (new.id, "Claude Code")
     );
     assert_eq!(
-        (listed[0].deployment.as_str(), listed[0].maker.as_str()),
-        ("crawl", "ada")
+        (&listed[0].opens, listed[0].maker.as_str()),
+        (&Opens::Gateway("crawl".into()), "ada")
     );
     assert_eq!(listed[0].last_used_at, None);
     let latest = OffsetDateTime::now_utc() + Duration::days(TOKEN_MAX_AGE_DAYS);

@@ -90,7 +90,7 @@ pub async fn require(
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             let wait_secs = wait.as_millis().div_ceil(1_000).max(1) as u64;
             let policy = not_until.quota().burst_size();
-            metrics::counter!("sealport_refusals_total", "kind" => "too-many").increment(1);
+            metrics::counter!("sealport_refusals_total", "action" => "api.quota").increment(1);
             let mut response = Problem::new(
                 "too-many",
                 format!(

@@ -2,20 +2,27 @@
 
 pub mod bearer;
 mod bodies;
+pub mod document;
 mod pages;
 pub mod problems;
 mod schemas;
 mod times;
 
+pub mod imports;
 pub mod secrets;
 pub mod values;
 pub mod versions;
+
+pub mod audit;
+pub mod grants;
+pub mod teams;
+pub mod tokens;
 
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
@@ -25,6 +32,7 @@ pub use pages::Page;
 use self::bearer::Quotas;
 use self::problems::Problem;
 use super::web::AppState;
+use crate::model::imports::IMPORT_LEN_BYTES;
 
 /// The largest body, in bytes: a value of 64 KiB whose every character JSON escapes, and what stands beside it.
 const BODY_LEN_BYTES: usize = 512 * 1024;
@@ -48,6 +56,17 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
         values::check,
         versions::list,
         versions::roll_back,
+        imports::import,
+        grants::list,
+        grants::give,
+        grants::take_back,
+        tokens::list,
+        tokens::revoke,
+        teams::list,
+        teams::members,
+        teams::set_member,
+        teams::remove_member,
+        audit::list,
     )
 )]
 pub struct Api;
@@ -68,6 +87,21 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/check/{*path}", post(values::check))
         .route("/versions/{*path}", get(versions::list))
         .route("/rollback/{*path}", post(versions::roll_back))
+        .route(
+            "/import",
+            post(imports::import).layer(DefaultBodyLimit::max(IMPORT_LEN_BYTES * 2)),
+        )
+        .route("/grants", get(grants::list).post(grants::give))
+        .route("/grants/{id}", delete(grants::take_back))
+        .route("/tokens", get(tokens::list))
+        .route("/tokens/{id}", delete(tokens::revoke))
+        .route("/teams", get(teams::list))
+        .route("/teams/{handle}/members", get(teams::members))
+        .route(
+            "/teams/{handle}/members/{member}",
+            put(teams::set_member).delete(teams::remove_member),
+        )
+        .route("/audit", get(audit::list))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_BYTES))

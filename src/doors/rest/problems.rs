@@ -164,7 +164,10 @@ impl From<Refusal> for Problem {
             RefusalKind::Unauthenticated => "unauthenticated",
             RefusalKind::Invalid => "invalid",
             RefusalKind::Taken => "taken",
-            RefusalKind::Conflict => "conflict",
+            RefusalKind::Conflict => match refusal.field.as_deref() {
+                Some("if-match" | "if-none-match") => "precondition-failed",
+                _ => "conflict",
+            },
             RefusalKind::TooMany => "too-many",
             RefusalKind::Unavailable => "unavailable",
             RefusalKind::Internal => "internal",
@@ -182,12 +185,19 @@ impl From<store::Error> for Problem {
     }
 }
 
+/// Says that an answer is a problem.
+pub(super) fn mark(response: &mut Response) {
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, PROBLEM_JSON);
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
+        mark(&mut response);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         match status {
             // RFC 6750: says which scheme is asked for.
             StatusCode::UNAUTHORIZED => {

@@ -36,7 +36,10 @@ impl std::convert::From<ReadValue> for Value {
 }
 
 /// The reveal path: a value goes into an answer.
-fn expose<S: Serializer>(value: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn expose<S: Serializer>(
+    value: &SecretString,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.expose_secret())
 }
 

@@ -8,7 +8,7 @@ mod tests;
 mod write;
 mod yaml;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 pub use self::write::{write_dotenv, write_json, write_shell};
 use crate::model::errors::Refusal;
@@ -91,6 +91,22 @@ fn some_of(file: EnvFile) -> Result<EnvFile, Refusal> {
         ));
     }
     Ok(file)
+}
+
+/// Variables that come from no file, each with its place in the list as its line.
+pub fn of_entries(entries: Vec<(String, SecretString)>) -> EnvFile {
+    let lines = entries
+        .into_iter()
+        .zip(1..)
+        .map(|((name, value), at)| Line {
+            at,
+            read: variable(name, value.expose_secret().to_owned(), Vec::new()),
+        })
+        .collect();
+    EnvFile {
+        format: FileFormat::Json,
+        lines,
+    }
 }
 
 fn too_many() -> Refusal {

@@ -1,5 +1,6 @@
 //! Imports: a file of variables is planned, waits sealed while its person decides, and is applied all or nothing.
 
+pub mod entries;
 mod plan;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ use super::keys::{Place, Sealed};
 use super::secret_versions::Made;
 use super::secrets::path_taken;
 use super::{Db, Error, Result, env_files};
-use crate::model::actors::{Caller, SignedInUser};
+use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::imports::{Destination, IMPORT_WAITS_MINUTES, Import, Imported};
@@ -36,7 +37,7 @@ impl Db {
     ) -> Result<()> {
         let user = person(caller)?;
         let file = env_files::parse(file)?;
-        let (plan, values) = self.import_plan(caller, user, under, file).await?;
+        let (plan, values) = self.import_plan(caller, user.id, under, file).await?;
         let place = ImportPlace {
             owner_id: user.id,
             import_id: Uuid::now_v7(),
@@ -137,21 +138,35 @@ impl Db {
             .await?;
         let values = unpacked(&opened)?;
 
-        let mut done = Imported {
-            left_out: plan.lines.len() - chosen.len(),
-            ..Imported::default()
-        };
+        let left_out = plan.lines.len() - chosen.len();
+        let done = self
+            .import_lines(tx, caller, user.id, chosen, &values, kind)
+            .await?;
+        Ok(Imported { left_out, ..done })
+    }
+
+    /// Carries these lines out and ends the transaction, or rolls all of it back.
+    async fn import_lines(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        caller: &Caller,
+        owner_id: Uuid,
+        chosen: Vec<Chosen<'_>>,
+        values: &[SecretString],
+        kind: Kind,
+    ) -> Result<Imported> {
+        let mut done = Imported::default();
         for line in chosen {
             let value = values
                 .get(line.index)
                 .ok_or_else(|| Error::broken("an import has fewer values than lines"))?;
             let applied = match line.found {
                 None => {
-                    self.import_new(&mut tx, caller, user, &line, value, kind)
+                    self.import_new(&mut tx, caller, owner_id, &line, value, kind)
                         .await
                 }
                 Some(found) => {
-                    self.import_over(&mut tx, caller, user, &line, value, found)
+                    self.import_over(&mut tx, caller, owner_id, &line, value, found)
                         .await
                 }
             };
@@ -160,7 +175,7 @@ impl Db {
                 Ok(()) => done.replaced += 1,
                 Err(Error::Refused(refusal)) => {
                     tx.rollback().await?;
-                    let (entry, reason) = line.refused(user, &refusal);
+                    let (entry, reason) = line.refused(owner_id, &refusal);
                     return self.refuse_on_record(caller, entry, reason, refusal).await;
                 }
                 Err(error) => return Err(error),
@@ -174,7 +189,7 @@ impl Db {
         &self,
         tx: &mut Transaction<'_, Postgres>,
         caller: &Caller,
-        user: &SignedInUser,
+        owner_id: Uuid,
         line: &Chosen<'_>,
         value: &SecretString,
         kind: Kind,
@@ -183,7 +198,7 @@ impl Db {
         sqlx::query!(
             "insert into secrets (id, owner_id, path, kind, version) values ($1, $2, $3, $4, 1)",
             id,
-            user.id,
+            owner_id,
             line.path.as_str(),
             kind.as_str()
         )
@@ -192,7 +207,7 @@ impl Db {
         .on_constraint("secrets_path_key", path_taken)
         .map_err(|error| line.moved_on(error))?;
         let found = Found { id, version: 1 };
-        self.import_version(tx, caller, user, line, value, found)
+        self.import_version(tx, caller, owner_id, line, value, found)
             .await
     }
 
@@ -200,7 +215,7 @@ impl Db {
         &self,
         tx: &mut Transaction<'_, Postgres>,
         caller: &Caller,
-        user: &SignedInUser,
+        owner_id: Uuid,
         line: &Chosen<'_>,
         value: &SecretString,
         found: Found,
@@ -218,7 +233,7 @@ impl Db {
         .await?
         .ok_or_else(|| line.moved_on(Refusal::new(RefusalKind::Conflict, "").into()))?;
         let found = Found { version, ..found };
-        self.import_version(tx, caller, user, line, value, found)
+        self.import_version(tx, caller, owner_id, line, value, found)
             .await
     }
 
@@ -226,13 +241,13 @@ impl Db {
         &self,
         tx: &mut Transaction<'_, Postgres>,
         caller: &Caller,
-        user: &SignedInUser,
+        owner_id: Uuid,
         line: &Chosen<'_>,
         value: &SecretString,
         made: Found,
     ) -> Result<()> {
         let place = Place {
-            owner_id: user.id,
+            owner_id,
             secret_id: made.id,
             version: made.version,
         };
@@ -242,7 +257,7 @@ impl Db {
             secret: Some((made.id, line.path)),
             version: Some(made.version),
             reason: Some("imported"),
-            ..line.entry(user)
+            ..line.entry(owner_id)
         };
         audit::record(tx, caller, entry).await
     }
@@ -257,25 +272,25 @@ struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
-    fn entry(&self, user: &SignedInUser) -> Entry<'_> {
+    fn entry(&self, owner_id: Uuid) -> Entry<'_> {
         let action = match self.found {
             None => Action::SecretCreate,
             Some(_) => Action::SecretReplace,
         };
         Entry {
-            owner_id: Some(user.id),
+            owner_id: Some(owner_id),
             secret: self.found.map(|found| (found.id, self.path)),
             ..Entry::of(action)
         }
     }
 
-    fn refused(&self, user: &SignedInUser, refusal: &Refusal) -> (Entry<'_>, &'static str) {
+    fn refused(&self, owner_id: Uuid, refusal: &Refusal) -> (Entry<'_>, &'static str) {
         let reason = match refusal.kind {
             RefusalKind::Taken => "path in use",
             RefusalKind::Conflict => "newer version exists",
             _ => "the import was refused",
         };
-        (self.entry(user), reason)
+        (self.entry(owner_id), reason)
     }
 
     /// Says which line it is about, and that nothing was done.

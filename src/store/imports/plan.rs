@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::actors::{Caller, SignedInUser};
+use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::imports::{Destination, FileFormat, ImportLine, LineState, Note};
 use crate::model::levels::Level;
@@ -53,7 +53,7 @@ impl Db {
     pub(super) async fn import_plan(
         &self,
         caller: &Caller,
-        user: &SignedInUser,
+        owner_id: Uuid,
         under: &Destination,
         file: EnvFile,
     ) -> Result<(Plan, Vec<SecretString>)> {
@@ -64,7 +64,7 @@ impl Db {
             .map(|line| read_line(under, line))
             .unzip();
         let mut to_compare = Vec::new();
-        let stored = self.stored_under(caller, user, &lines).await?;
+        let stored = self.stored_under(caller, owner_id, &lines).await?;
         for (index, planned) in lines.iter_mut().enumerate() {
             if planned.line.state == LineState::New
                 && let Some(there) = stored.get(&planned.line.key())
@@ -76,7 +76,7 @@ impl Db {
                 }
             }
         }
-        self.compare_lines(caller, user, &mut lines, &values, &to_compare)
+        self.compare_lines(caller, owner_id, &mut lines, &values, &to_compare)
             .await?;
         Ok((Plan { format, lines }, values))
     }
@@ -85,7 +85,7 @@ impl Db {
     async fn stored_under(
         &self,
         caller: &Caller,
-        user: &SignedInUser,
+        owner_id: Uuid,
         lines: &[Planned],
     ) -> Result<HashMap<String, Stored>> {
         let keys: Vec<String> = lines.iter().map(|planned| planned.line.key()).collect();
@@ -95,7 +95,7 @@ impl Db {
             r#"select id, path, version, reach(owner_id, 'secret', id, path) as "level!",
                       (active and coalesce(expires_at > now(), true)) as "open!"
                from secrets where owner_id = $1 and lower(path collate "C") = any($2)"#,
-            user.id,
+            owner_id,
             &keys
         )
         .fetch_all(&mut *tx)
@@ -110,7 +110,7 @@ impl Db {
     async fn compare_lines(
         &self,
         caller: &Caller,
-        user: &SignedInUser,
+        owner_id: Uuid,
         lines: &mut [Planned],
         values: &[SecretString],
         wanted: &[usize],
@@ -126,7 +126,7 @@ impl Db {
                 Err(full) if full.on_record => {
                     let entry = Entry {
                         reason: Some("too many comparisons"),
-                        ..compared(user, found, path)
+                        ..compared(owner_id, found, path)
                     };
                     self.record_refusal(caller, entry).await?;
                 }
@@ -168,7 +168,7 @@ impl Db {
                 tracing::error!(secret = %found.id, "a secret's newest version does not open");
                 continue;
             };
-            audit::record(&mut tx, caller, compared(user, found, path)).await?;
+            audit::record(&mut tx, caller, compared(owner_id, found, path)).await?;
             lines[index].line.state = match same(&value, &values[index]) {
                 true => LineState::Same,
                 false => LineState::Different,
@@ -180,9 +180,9 @@ impl Db {
     }
 }
 
-fn compared<'a>(user: &SignedInUser, found: Found, path: &'a SecretPath) -> Entry<'a> {
+fn compared<'a>(owner_id: Uuid, found: Found, path: &'a SecretPath) -> Entry<'a> {
     Entry {
-        owner_id: Some(user.id),
+        owner_id: Some(owner_id),
         secret: Some((found.id, path)),
         version: Some(found.version),
         reason: Some("for an import"),

@@ -1,0 +1,554 @@
+//! What a token of the API opens: the lesser of its ceiling and what its maker reaches, for one owner, under its prefix.
+
+use sealport::model::actors::{Caller, Origin};
+use sealport::model::errors::RefusalKind;
+use sealport::model::grants::Shareable;
+use sealport::model::levels::Level;
+use sealport::model::paths::{Folder, Handle, KeyPath};
+use sealport::store::Db;
+use sealport::store::api_tokens::ApiTokenSpec;
+use sealport::store::secret_put::{Expected, SecretPut};
+use sealport::store::secrets::{NewValue, SecretEdit};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
+use time::{Duration, OffsetDateTime};
+
+use crate::common;
+use crate::opening::open;
+use crate::people::{add, caller, recorded, refusal, text};
+use crate::secrets::{new, own};
+
+/// Several people's secrets, and tokens on them.
+struct World {
+    database: common::TestDatabase,
+    db: Db,
+    ann: Caller,
+    bob: Caller,
+}
+
+impl World {
+    /// Ann has values under `meta/`, two projects and a bare one; each value says where it stands.
+    async fn new() -> World {
+        let database = common::new_database().await;
+        let db = open(&database).await;
+        let ann = caller(&add(&db, "ann@example.org").await);
+        let bob = caller(&add(&db, "bob@example.org").await);
+        for path in ["meta/ops/KEY", "project/x/KEY", "project/xy/KEY", "BARE"] {
+            db.secret_create(&ann, new(path, &value_at(path)))
+                .await
+                .unwrap();
+        }
+        World {
+            database,
+            db,
+            ann,
+            bob,
+        }
+    }
+
+    async fn token(&self, maker: &Caller, can: Level, under: Option<&str>) -> SecretString {
+        let spec = ApiTokenSpec {
+            under: under.map(|under| Folder::parse(under).unwrap()),
+            ..spec(can)
+        };
+        let new = self.db.api_token_create(maker, &spec).await.unwrap();
+        SecretString::from(new.token)
+    }
+
+    async fn read(&self, token: &SecretString, path: &str) -> Result<String, RefusalKind> {
+        let key = KeyPath::parse(path).unwrap();
+        let read = self
+            .db
+            .secret_read(
+                token,
+                key.owner.as_ref(),
+                &key.path,
+                None,
+                &Origin::default(),
+            )
+            .await;
+        match read {
+            Ok(read) => Ok(read.value.expose_secret().to_owned()),
+            Err(error) => Err(error.into_refusal().kind),
+        }
+    }
+
+    async fn opened(&self, token: &SecretString) -> Caller {
+        self.db
+            .api_token_open(token, &Origin::default())
+            .await
+            .unwrap()
+    }
+
+    async fn paths(&self, caller: &Caller) -> Vec<String> {
+        let listed = self
+            .db
+            .secrets_page(caller, &Default::default(), None, 100)
+            .await
+            .unwrap();
+        listed.into_iter().map(|row| row.path.to_string()).collect()
+    }
+
+    async fn sql(&self, sql: String) {
+        let mut admin = self.database.admin_options.connect().await.unwrap();
+        raw_sql(AssertSqlSafe(sql))
+            .execute(&mut admin)
+            .await
+            .unwrap();
+    }
+}
+
+fn spec(can: Level) -> ApiTokenSpec {
+    ApiTokenSpec {
+        owner: None,
+        name: format!("can {}", can.as_str()),
+        ceiling: can,
+        under: None,
+        deploys: false,
+        expires_at: None,
+    }
+}
+
+fn value_at(path: &str) -> String {
+    format!("the value at {path}")
+}
+
+fn put(value: &str) -> SecretPut {
+    SecretPut {
+        value: NewValue::Typed(text(value)),
+        kind: None,
+        description: None,
+        tags: None,
+        expires_at: None,
+        expected: Expected::Anything,
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_two_prefixes_do_not_reach_each_others() {
+    let world = World::new().await;
+    let supervisor = world.token(&world.ann, Level::Admin, Some("meta")).await;
+    let project = world
+        .token(&world.ann, Level::Admin, Some("project/x"))
+        .await;
+    for (token, own, others) in [
+        (
+            &supervisor,
+            "meta/ops/KEY",
+            ["project/x/KEY", "project/xy/KEY", "BARE"],
+        ),
+        (
+            &project,
+            "project/x/KEY",
+            ["meta/ops/KEY", "project/xy/KEY", "BARE"],
+        ),
+    ] {
+        assert_eq!(world.read(token, own).await, Ok(value_at(own)));
+        let caller = world.opened(token).await;
+        assert_eq!(world.paths(&caller).await, [own]);
+        for other in others {
+            assert_eq!(world.read(token, other).await, Err(RefusalKind::NotFound));
+            let key = KeyPath::parse(other).unwrap();
+            assert_eq!(
+                refusal(world.db.secret_at(&caller, &key).await).kind,
+                RefusalKind::NotFound
+            );
+            // What is there and out of sight can neither be written over nor found out by trying.
+            assert!(
+                world
+                    .db
+                    .secret_put(&caller, &key, put("another"))
+                    .await
+                    .is_err()
+            );
+            assert_eq!(
+                world
+                    .db
+                    .secret_compare(&world.ann, at(&world, other).await, text(&value_at(other)))
+                    .await
+                    .unwrap(),
+                true
+            );
+        }
+        // Nor can something be made, or renamed, out of the prefix.
+        let outside = KeyPath::parse("project/z/NEW").unwrap();
+        let made = world.db.secret_put(&caller, &outside, put("x-and-y")).await;
+        assert_eq!(refusal(made).kind, RefusalKind::Denied);
+        let edit = SecretEdit {
+            path: Some(outside.path.clone()),
+            ..SecretEdit::default()
+        };
+        let renamed = world
+            .db
+            .secret_edit(&caller, at(&world, own).await, edit)
+            .await;
+        assert_eq!(refusal(renamed).kind, RefusalKind::Denied);
+    }
+}
+
+/// The id of one of Ann's.
+async fn at(world: &World, path: &str) -> uuid::Uuid {
+    let key = KeyPath::parse(path).unwrap();
+    world.db.secret_at(&world.ann, &key).await.unwrap().id
+}
+
+#[tokio::test]
+async fn a_ceiling_holds_for_each_thing_one_can_do() {
+    let world = World::new().await;
+    let path = KeyPath::parse("project/x/KEY").unwrap();
+    for can in Level::ALL {
+        let token = world.token(&world.ann, can, None).await;
+        let caller = world.opened(&token).await;
+        let found = world.db.secret_at(&caller, &path).await.unwrap();
+        assert_eq!(found.level, can);
+        let read = world.read(&token, "project/x/KEY").await;
+        assert_eq!(read.is_ok(), can >= Level::Read, "{can:?}");
+        let compared = world.db.secret_compare(&caller, found.id, text("no")).await;
+        assert_eq!(compared.is_ok(), can >= Level::Read, "{can:?}");
+        let written = world
+            .db
+            .secret_put(&caller, &path, put(&value_at("project/x/KEY")))
+            .await;
+        assert_eq!(written.is_ok(), can >= Level::Write, "{can:?}");
+        let on = Shareable::Secret { id: found.id };
+        let shared = world.db.share(&caller, &on, "bob", Level::Use, &[]).await;
+        assert_eq!(shared.is_ok(), can == Level::Admin, "{can:?}");
+        let fresh = KeyPath::parse(&format!("FRESH_{}", can.as_str())).unwrap();
+        let made = world
+            .db
+            .secret_put(&caller, &fresh, put("a fresh value"))
+            .await;
+        assert_eq!(made.is_ok(), can >= Level::Write, "{can:?}");
+        let deleted = world
+            .db
+            .secret_delete(&caller, at(&world, "BARE").await)
+            .await;
+        assert_eq!(deleted.is_ok(), can == Level::Admin, "{can:?}");
+    }
+}
+
+#[tokio::test]
+async fn it_reaches_no_further_than_its_maker_does_now() {
+    let world = World::new().await;
+    let on = Shareable::Secret {
+        id: at(&world, "project/x/KEY").await,
+    };
+    world
+        .db
+        .share(&world.ann, &on, "bob", Level::Read, &[])
+        .await
+        .unwrap();
+    let spec = ApiTokenSpec {
+        owner: Some(own(&world.ann)),
+        ..spec(Level::Admin)
+    };
+    let token = SecretString::from(
+        world
+            .db
+            .api_token_create(&world.bob, &spec)
+            .await
+            .unwrap()
+            .token,
+    );
+    let path = "project/x/KEY";
+    assert_eq!(world.read(&token, path).await, Ok(value_at(path)));
+    assert_eq!(world.read(&token, "BARE").await, Err(RefusalKind::NotFound));
+    // A lowered level holds from the next access on, on every server: nothing has to be told to it.
+    let other_server = open(&world.database).await;
+    world
+        .db
+        .share(&world.ann, &on, "bob", Level::Use, &[])
+        .await
+        .unwrap();
+    let key = KeyPath::parse(path).unwrap();
+    let read = other_server
+        .secret_read(&token, None, &key.path, None, &Origin::default())
+        .await;
+    assert_eq!(read.err().unwrap().into_refusal().kind, RefusalKind::Denied);
+    // What is Bob's own is not Ann's: a token acts for one owner.
+    world
+        .db
+        .secret_create(&world.bob, new("BOBS", "Bob's own value"))
+        .await
+        .unwrap();
+    assert_eq!(
+        world.read(&token, "bob:BOBS").await,
+        Err(RefusalKind::NotFound)
+    );
+    let caller = world.opened(&token).await;
+    assert_eq!(world.paths(&caller).await, [path]);
+}
+
+#[tokio::test]
+async fn what_ends_it_holds_at_the_next_access_on_every_server() {
+    let world = World::new().await;
+    // No notification reaches anybody: the tables alone decide.
+    world
+        .sql("create or replace function pg_catalog.pg_notify(text, text) returns void language sql as 'select'".into())
+        .await;
+    let other_server = open(&world.database).await;
+    let path = KeyPath::parse("BARE").unwrap();
+    let read = async |token: &SecretString| {
+        let read = other_server
+            .secret_read(token, None, &path.path, None, &Origin::default())
+            .await;
+        read.map(|_| ()).map_err(|error| error.into_refusal().kind)
+    };
+    let unauthenticated = Err(RefusalKind::Unauthenticated);
+
+    let new = world
+        .db
+        .api_token_create(&world.ann, &spec(Level::Read))
+        .await
+        .unwrap();
+    let token = SecretString::from(new.token);
+    assert_eq!(read(&token).await, Ok(()));
+    world.db.token_revoke(&world.ann, new.id).await.unwrap();
+    assert_eq!(read(&token).await, unauthenticated);
+
+    let ends = ApiTokenSpec {
+        expires_at: Some(OffsetDateTime::now_utc() + Duration::days(1)),
+        ..spec(Level::Read)
+    };
+    let new = world.db.api_token_create(&world.ann, &ends).await.unwrap();
+    let token = SecretString::from(new.token);
+    assert_eq!(read(&token).await, Ok(()));
+    world
+        .sql(format!(
+            "alter table tokens disable trigger tokens_guard; update tokens set expires_at = now() where id = '{}'; \
+             alter table tokens enable trigger tokens_guard",
+            new.id
+        ))
+        .await;
+    assert_eq!(read(&token).await, unauthenticated);
+
+    let token = world.token(&world.ann, Level::Read, None).await;
+    assert_eq!(read(&token).await, Ok(()));
+    world
+        .sql(format!(
+            "alter table users disable trigger user; update users set ended_at = now() where id = '{}'",
+            world.ann.user().unwrap().id
+        ))
+        .await;
+    assert_eq!(read(&token).await, unauthenticated);
+    let record = recorded(&world.database, "secret.read").await;
+    let refused: Vec<&str> = record
+        .iter()
+        .filter_map(|line| line.contains("refused").then_some(line.as_str()))
+        .collect();
+    assert_eq!(refused.len(), 3, "{record:?}");
+}
+
+#[tokio::test]
+async fn a_token_makes_no_other_and_changes_nothing_of_itself() {
+    let world = World::new().await;
+    let token = world.token(&world.ann, Level::Admin, None).await;
+    let caller = world.opened(&token).await;
+    let made = world.db.api_token_create(&caller, &spec(Level::Use)).await;
+    assert_eq!(refusal(made).kind, RefusalKind::Denied);
+    let team = world
+        .db
+        .team_create(&caller, &Handle::parse("crew").unwrap())
+        .await;
+    assert!(team.is_err());
+    let mut tx = sealport::store::db::begin_for_tests(&world.db, &caller)
+        .await
+        .unwrap();
+    for sql in [
+        "update tokens set ceiling = 4, prefix = null",
+        "update tokens set deploys = true",
+        "insert into tokens (id, hash, maker_id, owner_id, audience, name, ceiling)
+         select gen_random_uuid(), repeat('a', 64), maker_id, owner_id, 'api', 'twin', 4 from tokens limit 1",
+    ] {
+        sqlx::query("savepoint before").execute(&mut *tx).await.unwrap();
+        let done = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await;
+        assert!(done.is_err(), "{sql}");
+        sqlx::query("rollback to before").execute(&mut *tx).await.unwrap();
+    }
+    // Of its person it sees nothing that is not about the owner's things.
+    for table in ["sessions", "drafts", "pending_imports", "known_addresses"] {
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}")))
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn many_values_come_all_or_none_and_each_is_on_record() {
+    let world = World::new().await;
+    let token = world.token(&world.ann, Level::Read, None).await;
+    let keys = |paths: &[&str]| -> Vec<KeyPath> {
+        paths
+            .iter()
+            .map(|path| KeyPath::parse(path).unwrap())
+            .collect()
+    };
+    let asked = keys(&["BARE", "ann:project/x/KEY", "meta/ops/KEY"]);
+    let read = world
+        .db
+        .secrets_read(&token, &asked, &Origin::default())
+        .await
+        .unwrap();
+    let values: Vec<&str> = read.iter().map(|read| read.value.expose_secret()).collect();
+    assert_eq!(
+        values,
+        ["BARE", "project/x/KEY", "meta/ops/KEY"].map(value_at)
+    );
+    let record = recorded(&world.database, "secret.read").await;
+    assert_eq!(record.len(), 3, "{record:?}");
+
+    let refused = world
+        .db
+        .secrets_read(&token, &keys(&["BARE", "GONE"]), &Origin::default())
+        .await;
+    let refusal = refused.err().unwrap().into_refusal();
+    assert_eq!(refusal.kind, RefusalKind::NotFound);
+    assert!(refusal.detail.starts_with("GONE:"), "{}", refusal.detail);
+    let record = recorded(&world.database, "secret.read").await;
+    assert_eq!(record.len(), 4, "only the refusal is new: {record:?}");
+    for wrong in [keys(&[]), keys(&["BARE", "bare"])] {
+        let refused = world
+            .db
+            .secrets_read(&token, &wrong, &Origin::default())
+            .await;
+        assert_eq!(
+            refused.err().unwrap().into_refusal().kind,
+            RefusalKind::Invalid
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_off_expired_or_destroyed_is_read_by_nobody() {
+    let world = World::new().await;
+    let token = world.token(&world.ann, Level::Admin, None).await;
+    let id = at(&world, "BARE").await;
+    let edit = |active| SecretEdit {
+        active: Some(active),
+        ..SecretEdit::default()
+    };
+    world
+        .db
+        .secret_edit(&world.ann, id, edit(false))
+        .await
+        .unwrap();
+    assert_eq!(world.read(&token, "BARE").await, Err(RefusalKind::Conflict));
+    world
+        .db
+        .secret_edit(&world.ann, id, edit(true))
+        .await
+        .unwrap();
+    assert_eq!(world.read(&token, "BARE").await, Ok(value_at("BARE")));
+    world
+        .sql(format!(
+            "update secrets set expires_at = now() where id = '{id}'"
+        ))
+        .await;
+    assert_eq!(world.read(&token, "BARE").await, Err(RefusalKind::Conflict));
+    let record = recorded(&world.database, "secret.read").await;
+    assert_eq!(record.len(), 3);
+}
+
+/// One statement in one transaction of its own: what comes back is durable.
+#[tokio::test]
+async fn a_value_is_read_in_one_round_trip() {
+    let world = World::new().await;
+    let token = world.token(&world.ann, Level::Read, None).await;
+    // Opens the data key; it stays open for minutes.
+    world.read(&token, "BARE").await.unwrap();
+    let mut admin = world.database.admin_options.connect().await.unwrap();
+    let transactions = async |admin: &mut sqlx::PgConnection| -> i64 {
+        sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
+            .fetch_one(admin)
+            .await
+            .unwrap()
+    };
+    let rows = async |admin: &mut sqlx::PgConnection| -> i64 {
+        sqlx::query_scalar("select count(*) from audit where action = 'secret.read'")
+            .fetch_one(admin)
+            .await
+            .unwrap()
+    };
+    let _ = transactions(&mut admin).await;
+    let before = rows(&mut admin).await;
+    let xid: i64 = sqlx::query_scalar("select txid_current()")
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+    world.read(&token, "BARE").await.unwrap();
+    let after: i64 = sqlx::query_scalar("select txid_current()")
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+    assert_eq!(rows(&mut admin).await, before + 1);
+    assert_eq!(
+        after - xid,
+        2,
+        "one transaction that writes, and the one that asks"
+    );
+}
+
+#[tokio::test]
+async fn putting_makes_or_replaces_and_heeds_what_is_expected() {
+    let world = World::new().await;
+    let token = world.token(&world.ann, Level::Write, None).await;
+    let caller = world.opened(&token).await;
+    let key = KeyPath::parse("service/mail/KEY").unwrap();
+    let made = world
+        .db
+        .secret_put(&caller, &key, put("first value"))
+        .await
+        .unwrap();
+    assert_eq!((made.version, made.created), (1, true));
+    let again = world
+        .db
+        .secret_put(&caller, &key, put("second value"))
+        .await
+        .unwrap();
+    assert_eq!((again.version, again.created), (2, false));
+    for (expected, field) in [
+        (Expected::Nothing, "if-none-match"),
+        (Expected::Version(1), "if-match"),
+    ] {
+        let late = SecretPut {
+            expected,
+            ..put("third value")
+        };
+        let refused = refusal(world.db.secret_put(&caller, &key, late).await);
+        assert_eq!(refused.kind, RefusalKind::Conflict);
+        assert_eq!(refused.field.as_deref(), Some(field));
+    }
+    let right = SecretPut {
+        expected: Expected::Version(2),
+        description: Some("the mail server's".into()),
+        ..put("third value")
+    };
+    assert_eq!(
+        world
+            .db
+            .secret_put(&caller, &key, right)
+            .await
+            .unwrap()
+            .version,
+        3
+    );
+    let found = world.db.secret_at(&caller, &key).await.unwrap();
+    assert_eq!(
+        (found.version, found.description.as_str()),
+        (3, "the mail server's")
+    );
+    // Many at once, none of them lost and none refused.
+    let all = futures::future::join_all((0..8).map(|n| {
+        let (db, caller, key) = (&world.db, &caller, &key);
+        async move {
+            db.secret_put(caller, key, put(&format!("value number {n}")))
+                .await
+        }
+    }))
+    .await;
+    let done = all.iter().filter(|done| done.is_ok()).count();
+    let found = world.db.secret_at(&caller, &key).await.unwrap();
+    assert_eq!(found.version, 3 + done as i32);
+}
