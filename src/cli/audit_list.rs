@@ -11,11 +11,11 @@ use crate::doors::rest::Page;
 
 #[derive(Args)]
 pub struct ListArgs {
-    /// Of this path, or with a slash at its end of all under it.
+    /// With this in the path.
     #[arg(long)]
     path: Option<String>,
 
-    /// By this actor: an e-mail address, the name of a token or of a deployment.
+    /// With this in the name of whoever acted: a person, a token, a deployment.
     #[arg(long)]
     actor: Option<String>,
 
@@ -34,7 +34,9 @@ pub struct ListArgs {
 pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     let client = args.api.server.client().await?;
     let since = args.since.map(written).unwrap_or_default();
+    let page = args.limit.min(500).to_string();
     let query = [
+        ("limit", page.as_str()),
         ("path", args.path.as_deref().unwrap_or_default()),
         ("actor", args.actor.as_deref().unwrap_or_default()),
         ("since", &since),
@@ -71,7 +73,7 @@ fn row(item: &Value) -> [Cell; 8] {
     };
     [
         text("at").into(),
-        text("actor_name").into(),
+        text("actor").into(),
         text("action").into(),
         Cell::new(outcome, colour),
         on.into(),

@@ -256,20 +256,17 @@ async fn refused(answer: reqwest::Response) -> Failure {
     }
     let kind = header(CONTENT_TYPE.as_str()).unwrap_or_default();
     let (id, retry_after) = (header("x-request-id"), header("retry-after"));
-    let mut detail = None;
-    let mut told_id = None;
+    let mut problem: Option<Value> = None;
     if kind.starts_with("application/problem+json") {
         let body = read(answer, PROBLEM_LEN_BYTES).await.ok();
-        let problem: Option<Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
-        let text = |name: &str| {
-            let text = problem.as_ref()?.get(name)?.as_str()?;
-            Some(plain(text).into_owned())
-        };
-        detail = text("detail").or_else(|| text("title"));
-        told_id = text("request_id");
+        problem = body.and_then(|body| serde_json::from_slice(&body).ok());
     }
+    let text = |name: &str| {
+        let text = problem.as_ref()?.get(name)?.as_str()?;
+        Some(plain(text).into_owned())
+    };
     let exit = exit_of(status);
-    let Some(mut detail) = detail else {
+    let Some(mut detail) = text("detail").or_else(|| text("title")) else {
         return Failure::new(
             if exit == Exit::Denied {
                 exit
@@ -290,10 +287,13 @@ async fn refused(answer: reqwest::Response) -> Failure {
     if let Some(seconds) = retry_after.filter(|_| exit == Exit::TooMany) {
         detail.push_str(&format!(" Try again in {seconds} seconds."));
     }
-    if let Some(id) = told_id.or(id) {
+    if let Some(id) = id {
         detail.push_str(&format!(" (request {id})"));
     }
-    Failure::new(exit, detail)
+    Failure {
+        problem: problem.map(Box::new),
+        ..Failure::new(exit, detail)
+    }
 }
 
 fn exit_of(status: StatusCode) -> Exit {

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use crate::model::errors::Refusal;
 
 /// The exit statuses, as `sealport --help` and docs/cli.md list them.
@@ -56,6 +58,8 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     pub exit: Exit,
     pub detail: String,
+    /// What the server said, for those who know more of it.
+    pub problem: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -63,6 +67,7 @@ impl Failure {
         Failure {
             exit,
             detail: detail.into(),
+            problem: None,
         }
     }
 

@@ -21,7 +21,6 @@ mod shown;
 mod times;
 mod typed;
 mod values;
-mod wire;
 
 mod audit_list;
 pub mod completions;

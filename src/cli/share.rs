@@ -1,15 +1,16 @@
 //! `sealport share` and `unshare`: a level for a person or a team, on a secret, on all under a prefix, or on a deployment.
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use uuid::Uuid;
 
 use super::client::Client;
 use super::failures::{Exit, Failure};
 use super::places::SecretOrPrefix;
 use super::server::ApiArgs;
 use super::shown::{self, Cell};
-use super::wire;
 use crate::doors::rest::Page;
+use crate::doors::rest::grants::{Given, GrantBody, GrantMade};
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 
@@ -46,50 +47,63 @@ pub struct UnshareArgs {
     api: ApiArgs,
 }
 
-/// What is shared: as the API names it.
-struct Shared {
-    field: &'static str,
-    name: String,
+/// What is shared, as the API names it.
+enum On {
+    Secret(String),
+    Under { named: String, folder: String },
+    Deployment(String),
 }
 
-impl Shared {
+impl On {
     /// The deployment, or the first of the words; and the words after it.
     fn parse<'a>(
         deployment: Option<&DeploymentName>,
         words: &'a [String],
-    ) -> Result<(Shared, &'a [String]), Failure> {
+    ) -> Result<(On, &'a [String]), Failure> {
         if let Some(name) = deployment {
-            let name = name.to_string();
-            return Ok((
-                Shared {
-                    field: "deployment",
-                    name,
-                },
-                words,
-            ));
+            return Ok((On::Deployment(name.to_string()), words));
         }
         let Some((first, rest)) = words.split_first() else {
             return Err(Failure::usage(
                 "Say what is shared: a path, or a prefix with a slash at its end.",
             ));
         };
-        let (field, name) = match SecretOrPrefix::parse(first)? {
-            SecretOrPrefix::Secret(path) => ("secret", path.to_string()),
-            SecretOrPrefix::Prefix(prefix) => ("under", prefix.to_string()),
+        let on = match SecretOrPrefix::parse(first)? {
+            SecretOrPrefix::Secret(path) => On::Secret(path.to_string()),
+            SecretOrPrefix::Prefix(prefix) => On::Under {
+                named: prefix.to_string(),
+                folder: prefix.folder().to_owned(),
+            },
         };
-        Ok((Shared { field, name }, rest))
+        Ok((on, rest))
     }
 
-    async fn grants(&self, client: &Client) -> anyhow::Result<Vec<Value>> {
-        client.list("/grants", &[(self.field, &self.name)]).await
+    fn field(&self) -> (&'static str, &str) {
+        match self {
+            On::Secret(path) => ("secret", path),
+            On::Under { named, .. } => ("under", named),
+            On::Deployment(name) => ("deployment", name),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.field().1
+    }
+
+    /// Whether it was given on this itself, and not on a folder around it.
+    fn is_of(&self, given: &Given) -> bool {
+        match self {
+            On::Secret(_) => given.secret.is_some(),
+            On::Under { folder, .. } => given.under.as_deref() == Some(folder),
+            On::Deployment(_) => given.deployment.is_some(),
+        }
     }
 }
 
 pub async fn share(args: ShareArgs) -> anyhow::Result<()> {
-    let (shared, words) = Shared::parse(args.deployment.as_ref(), &args.words)?;
-    let client = args.api.server.client().await?;
+    let (on, words) = On::parse(args.deployment.as_ref(), &args.words)?;
     let (grantee, level) = match words {
-        [] => return list(&client, &shared, &args.api).await,
+        [] => return list(&on, &args.api).await,
         [grantee, level] => (grantee, level),
         _ => {
             return Err(Failure::usage(
@@ -100,48 +114,53 @@ pub async fn share(args: ShareArgs) -> anyhow::Result<()> {
     };
     let level = Level::from_name(level)
         .ok_or_else(|| Failure::usage("The levels are use, read, write and admin."))?;
-    let mut body = Map::new();
-    body.insert(shared.field.into(), shared.name.clone().into());
-    body.insert("grantee".into(), grantee.clone().into());
-    body.insert("level".into(), level.as_str().into());
-    if !args.only.is_empty() {
-        body.insert("only".into(), json!(args.only));
-    }
-    let answer: Value = client.post("/grants").body(&body)?.json().await?;
+    let (field, name) = on.field();
+    let of = |this: &str| (field == this).then(|| name.to_owned());
+    let body = GrantBody {
+        secret: of("secret"),
+        under: of("under"),
+        deployment: of("deployment"),
+        grantee: grantee.clone(),
+        level,
+        only: args.only.into_iter().map(String::from).collect(),
+    };
+    let client = args.api.server.client().await?;
+    let made: GrantMade = client.post("/grants").body(&body)?.json().await?;
     if args.api.json {
-        return shown::json(&answer);
+        return shown::json(&made);
     }
-    shown::line(format!(
-        "{grantee} has {} on {} now.",
-        level.as_str(),
-        shared.name
-    ))?;
+    shown::line(format!("{grantee} has {} on {name} now.", level.as_str()))?;
     Ok(())
 }
 
-async fn list(client: &Client, shared: &Shared, api: &ApiArgs) -> anyhow::Result<()> {
-    let items = shared.grants(client).await?;
+async fn list(on: &On, api: &ApiArgs) -> anyhow::Result<()> {
+    let client = api.server.client().await?;
+    let items = client.list("/grants", &[on.field()]).await?;
     if api.json {
         return shown::json(&Page::last(items));
     }
     let mut rows = Vec::new();
     for item in items {
-        let grant: wire::Grant = serde_json::from_value(item)?;
+        let given: Given = serde_json::from_value(item)?;
+        let where_given = given.secret.or(given.deployment);
+        let where_given = where_given.or(given.under.map(|under| format!("{under}/")));
         rows.push([
-            Cell::from(grant.grantee),
-            grant.level.into(),
-            grant.only.join(", ").into(),
+            Cell::from(given.grantee),
+            given.level.as_str().into(),
+            where_given.unwrap_or_default().into(),
+            given.only.join(", ").into(),
         ]);
     }
     if rows.is_empty() {
         shown::aside("It is shared with nobody.");
+        return Ok(());
     }
-    shown::table(["WITH", "LEVEL", "ONLY IN"], rows)?;
+    shown::table(["WITH", "LEVEL", "ON", "ONLY IN"], rows)?;
     Ok(())
 }
 
 pub async fn unshare(args: UnshareArgs) -> anyhow::Result<()> {
-    let (shared, words) = Shared::parse(args.deployment.as_ref(), &args.words)?;
+    let (on, words) = On::parse(args.deployment.as_ref(), &args.words)?;
     let [grantee] = words else {
         return Err(Failure::usage(
             "Say with whom it is shared no longer: an e-mail address or a handle.",
@@ -149,30 +168,30 @@ pub async fn unshare(args: UnshareArgs) -> anyhow::Result<()> {
         .into());
     };
     let client = args.api.server.client().await?;
-    let mut found = None;
-    for item in shared.grants(&client).await? {
-        let grant: wire::Grant = serde_json::from_value(item)?;
-        if grant.is_with(grantee) {
-            found = Some(grant);
-        }
-    }
-    let Some(grant) = found else {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("{} is not shared with {grantee}.", shared.name),
-        )
-        .into());
-    };
-    client
-        .delete(&format!("/grants/{}", grant.id))
-        .done()
-        .await?;
+    let id = given_to(&client, &on, grantee).await?;
+    client.delete(&format!("/grants/{id}")).done().await?;
     if args.api.json {
-        return shown::json(&json!({ "id": grant.id, "deleted": true }));
+        return shown::json(&json!({ "id": id, "deleted": true }));
     }
     shown::line(format!(
-        "{grantee} has no longer anything on {} by this.",
-        shared.name
+        "{} is not shared with {grantee} any more.",
+        on.name()
     ))?;
     Ok(())
+}
+
+async fn given_to(client: &Client, on: &On, grantee: &str) -> anyhow::Result<Uuid> {
+    // Handles are compared here: one whose account has ended is nobody's name any more.
+    let asked = if grantee.contains('@') { grantee } else { "" };
+    let items = client
+        .list("/grants", &[on.field(), ("grantee", asked)])
+        .await?;
+    for item in items {
+        let given: Given = serde_json::from_value(item)?;
+        if on.is_of(&given) && (given.grantee == grantee || !asked.is_empty()) {
+            return Ok(given.id);
+        }
+    }
+    let detail = format!("{} itself is not shared with {grantee}.", on.name());
+    Err(Failure::new(Exit::NotFound, detail).into())
 }

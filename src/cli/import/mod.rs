@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
 
 use self::sources::{Entry, Found};
 use super::client::Client;
@@ -15,9 +14,10 @@ use super::failures::{Exit, Failure};
 use super::places::Prefix;
 use super::server::ApiArgs;
 use super::shown::{self, Cell, Colour};
-use super::wire;
-use crate::model::imports::IMPORT_LINES_MAX;
-use crate::model::paths::EnvName;
+use crate::doors::rest::imports::{ImportBody, ImportEntry, ImportResult, ImportedLine};
+use crate::model::imports::{Destination, EntryOutcome, IMPORT_LINES_MAX, OnConflict};
+use crate::model::paths::{EnvName, SecretPath};
+use crate::model::secrets::Kind;
 
 #[derive(Args)]
 pub struct ImportArgs {
@@ -33,13 +33,17 @@ pub struct ImportArgs {
     #[arg(long, value_name = "PREFIX", value_parser = Prefix::parse)]
     under: Prefix,
 
+    /// What new ones are: api_key, database_url, jwt_secret, certificate, json or custom.
+    #[arg(long, value_parser = super::secret::kind, default_value = "custom")]
+    kind: Kind,
+
     /// Show each name, the path it would get and what would become of it. Nothing is stored.
     #[arg(long)]
     dry_run: bool,
 
     /// What to do where another value is stored already. `fail` stores nothing at all then.
-    #[arg(long, value_enum, default_value_t = OnConflict::Fail)]
-    on_conflict: OnConflict,
+    #[arg(long, value_enum, default_value_t = Conflict::Fail)]
+    on_conflict: Conflict,
 
     /// Compare what is stored then with what was found here, and list the files that are safe to delete. With --dry-run only this.
     #[arg(long)]
@@ -50,18 +54,18 @@ pub struct ImportArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum OnConflict {
+enum Conflict {
     Fail,
     Skip,
     Replace,
 }
 
-impl OnConflict {
-    fn as_str(self) -> &'static str {
-        match self {
-            OnConflict::Fail => "fail",
-            OnConflict::Skip => "skip",
-            OnConflict::Replace => "replace",
+impl From<Conflict> for OnConflict {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::Fail => OnConflict::Fail,
+            Conflict::Skip => OnConflict::Skip,
+            Conflict::Replace => OnConflict::Replace,
         }
     }
 }
@@ -77,13 +81,21 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
     if args.verify {
         return verify::run(&args, &client, &found).await;
     }
-    let answer = ask(&client, &args, &found.entries, args.dry_run).await?;
+    let on_conflict = args.on_conflict.into();
+    let result = match ask(&client, &args, &found.entries, on_conflict, args.dry_run).await {
+        Ok(result) => result,
+        Err(error) => {
+            tell_lines(&error, &found);
+            return Err(error);
+        }
+    };
     if args.api.json {
-        shown::json(&answer)?;
+        shown::json(&result)?;
     } else {
-        show(&args, &found, &lines(&answer)?)?;
+        show(&result, &found)?;
     }
-    Ok(if found.unread.is_empty() {
+    let refused = result.lines.iter().any(|line| is_in_the_way(line.outcome));
+    Ok(if found.unread.is_empty() && !refused {
         Exit::Done
     } else {
         Exit::No
@@ -156,47 +168,86 @@ async fn ask(
     client: &Client,
     args: &ImportArgs,
     entries: &[Entry],
+    on_conflict: OnConflict,
     dry_run: bool,
-) -> anyhow::Result<Value> {
-    let entries = entries
-        .iter()
-        .map(|entry| wire::ImportEntry {
-            name: entry.name.clone(),
-            value: entry.value.clone(),
-        })
-        .collect();
-    let body = wire::Import {
-        under: args.under.to_string(),
-        on_conflict: args.on_conflict.as_str().to_owned(),
+) -> anyhow::Result<ImportResult> {
+    let entries = entries.iter().map(|entry| ImportEntry {
+        name: entry.name.clone(),
+        value: entry.value.clone(),
+    });
+    let body = ImportBody {
+        owner: args.under.owner.clone(),
+        under: Destination::parse(args.under.folder())?,
+        on_conflict,
         dry_run,
-        entries,
+        kind: args.kind,
+        entries: entries.collect(),
     };
     client.post("/import").body(&body)?.json().await
 }
 
-fn lines(answer: &Value) -> anyhow::Result<Vec<wire::ImportLine>> {
-    let answer: wire::ImportAnswer = serde_json::from_value(answer.clone())?;
-    Ok(answer.lines)
+fn is_in_the_way(outcome: EntryOutcome) -> bool {
+    matches!(outcome, EntryOutcome::Conflict | EntryOutcome::Invalid)
 }
 
-fn show(args: &ImportArgs, found: &Found, lines: &[wire::ImportLine]) -> anyhow::Result<()> {
+/// Of a refusal: the lines for whose sake nothing was imported.
+fn tell_lines(error: &anyhow::Error, found: &Found) {
+    let problem = error
+        .downcast_ref::<Failure>()
+        .and_then(|failure| failure.problem.as_ref());
+    let lines = problem
+        .and_then(|problem| problem.get("lines"))
+        .and_then(|lines| serde_json::from_value::<Vec<ImportedLine>>(lines.clone()).ok());
+    for (line, entry) in lines.iter().flatten().zip(&found.entries) {
+        if is_in_the_way(line.outcome) {
+            let (name, place) = (shown::plain(&entry.name), shown::plain(&entry.place));
+            let why = match line.outcome {
+                EntryOutcome::Conflict => {
+                    "something else is stored there, or whether it is the same is not told"
+                }
+                _ => "it can stand nowhere",
+            };
+            let notes = line.notes.join(" ");
+            shown::aside(
+                format!(
+                    "In the way: {name} ({place}): {why}. {}",
+                    shown::plain(&notes)
+                )
+                .trim_end(),
+            );
+        }
+    }
+}
+
+fn show(result: &ImportResult, found: &Found) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for (line, entry) in lines.iter().zip(&found.entries) {
-        let colour = match line.is.as_str() {
-            "new" | "added" => Colour::Green,
-            "invalid" => Colour::Red,
-            _ => Colour::Yellow,
+    for (line, entry) in result.lines.iter().zip(&found.entries) {
+        let (state, colour) = match (line.outcome, result.applied) {
+            (EntryOutcome::Create, true) => ("created", Colour::Green),
+            (EntryOutcome::Create, false) => ("create", Colour::Green),
+            (EntryOutcome::Replace, true) => ("replaced", Colour::Yellow),
+            (EntryOutcome::Replace, false) => ("replace", Colour::Yellow),
+            (EntryOutcome::Skip, true) => ("skipped", Colour::Yellow),
+            (EntryOutcome::Skip, false) => ("skip", Colour::Yellow),
+            (EntryOutcome::Same, _) => ("same", Colour::Green),
+            (EntryOutcome::Conflict, _) => ("conflict", Colour::Red),
+            (EntryOutcome::Invalid, _) => ("invalid", Colour::Red),
         };
-        let mut notes: Vec<String> = line.reason.iter().cloned().collect();
-        notes.extend(entry.notes.iter().map(|note| note.sentence()));
+        let mut notes: Vec<String> = entry.notes.iter().map(|note| note.sentence()).collect();
+        notes.extend(line.notes.iter().cloned());
+        notes.dedup();
         rows.push([
             Cell::from(entry.name.clone()),
-            line.path.clone().unwrap_or_default().into(),
-            Cell::new(line.is.clone(), colour),
+            line.path
+                .as_ref()
+                .map(SecretPath::to_string)
+                .unwrap_or_default()
+                .into(),
+            Cell::new(state, colour),
             Cell::new(notes.join(" "), Colour::Dim),
         ]);
     }
-    let state = if args.dry_run { "WOULD BE" } else { "IS" };
+    let state = if result.applied { "IS" } else { "WOULD" };
     shown::table(["NAME", "PATH", state, "NOTES"], rows)?;
     Ok(())
 }

@@ -4,16 +4,18 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{ImportArgs, ask, lines};
+use super::{ImportArgs, ask};
 use crate::cli::client::Client;
 use crate::cli::failures::{Exit, Failure};
 use crate::cli::import::sources::Found;
 use crate::cli::shown::{self, Cell, Colour};
-use crate::cli::wire::ImportLine;
+use crate::doors::rest::imports::ImportedLine;
+use crate::model::imports::{EntryOutcome, OnConflict};
+use crate::model::paths::SecretPath;
 
 #[derive(Serialize)]
 struct Verified<'a> {
-    lines: &'a [ImportLine],
+    lines: &'a [ImportedLine],
     safe_to_delete: Vec<&'a Path>,
 }
 
@@ -21,7 +23,9 @@ struct Verified<'a> {
 pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::Result<Exit> {
     if args.dry_run || !found.unread.is_empty() {
         shown::aside("Nothing is imported: what is stored is compared.");
-    } else if let Err(error) = ask(client, args, &found.entries, false).await {
+    } else if let Err(error) =
+        ask(client, args, &found.entries, args.on_conflict.into(), false).await
+    {
         // What is in the way may stand there already, and be the same.
         match error.downcast_ref::<Failure>() {
             Some(failure) if failure.exit == Exit::Conflict => {
@@ -30,8 +34,9 @@ pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::R
             _ => return Err(error),
         }
     }
-    let stored = lines(&ask(client, args, &found.entries, true).await?)?;
-    let is_same = |line: &ImportLine| line.is == "same";
+    let compared = ask(client, args, &found.entries, OnConflict::Fail, true).await?;
+    let stored = compared.lines;
+    let is_same = |line: &ImportedLine| line.outcome == EntryOutcome::Same;
     let safe_to_delete = found
         .files
         .iter()
@@ -64,18 +69,21 @@ pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::R
 fn show(verified: &Verified, found: &Found) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for (line, entry) in verified.lines.iter().zip(&found.entries) {
-        let (state, colour) = match line.is.as_str() {
-            "same" => ("same", Colour::Green),
-            "different" => ("different", Colour::Red),
-            "new" => ("not stored", Colour::Red),
-            "exists" => ("stored, not compared", Colour::Yellow),
-            other => (other, Colour::Red),
+        let (state, colour) = match line.outcome {
+            EntryOutcome::Same => ("same", Colour::Green),
+            EntryOutcome::Create => ("not stored", Colour::Red),
+            EntryOutcome::Invalid => ("invalid", Colour::Red),
+            _ => ("another value, or not compared", Colour::Red),
         };
         rows.push([
             Cell::from(entry.name.clone()),
-            line.path.clone().unwrap_or_default().into(),
+            line.path
+                .as_ref()
+                .map(SecretPath::to_string)
+                .unwrap_or_default()
+                .into(),
             Cell::new(state, colour),
-            Cell::new(line.reason.clone().unwrap_or_default(), Colour::Dim),
+            Cell::new(line.notes.join(" "), Colour::Dim),
         ]);
     }
     shown::table(["NAME", "PATH", "IS", "NOTES"], rows)?;

@@ -8,6 +8,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use self::set::SetArgs;
+pub use self::set::kind;
 use super::failures::{Exit, Failure};
 use super::places::Prefix;
 use super::server::ApiArgs;

@@ -71,7 +71,7 @@ enum Encoding {
     Hex,
 }
 
-fn kind(name: &str) -> Result<Kind, String> {
+pub fn kind(name: &str) -> Result<Kind, String> {
     Kind::from_name(name).ok_or_else(|| {
         let names = Kind::ALL.map(Kind::as_str);
         format!("the kinds are {}", names.join(", "))
