@@ -10,6 +10,8 @@ mod world;
 
 #[path = "doors/answers.rs"]
 mod answers;
+#[path = "doors/api.rs"]
+mod api;
 #[path = "doors/callers.rs"]
 mod callers;
 #[path = "doors/key_backup.rs"]

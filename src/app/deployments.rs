@@ -76,7 +76,7 @@ pub async fn deployment_act(name: DeploymentName, act: Act) -> Result<(), Refusa
     let caller = caller().await?;
     let acted = match act {
         Act::Redeploy => db.deployment_redeploy(&caller, &name).await.map(|_| ()),
-        Act::Start => db.deployment_start(&caller, &name).await,
+        Act::Start => db.deployment_start(&caller, &name).await.map(|_| ()),
         Act::Stop => db.deployment_stop(&caller, &name).await,
     };
     expect_context::<crate::deploy::Deployer>().wake();

@@ -9,7 +9,7 @@ use super::sandbox::FIRST_GUEST_ID;
 use super::sources::{SourceAsk, typed_command};
 use crate::model::drafts::DraftForm;
 use crate::model::errors::Refusal;
-use crate::model::sources::Transport;
+use crate::model::sources::{Inspection, Transport};
 use crate::store::drafts::InspectTask;
 
 /// Ids of inspecting guests, apart from those of deployments.
@@ -38,47 +38,31 @@ impl Deployer {
     }
 
     async fn inspect(&self, task: InspectTask) {
-        let room = self
-            .0
-            .guests_dir
-            .join(format!("inspect-{}", Uuid::now_v7()));
-        // One id for each place at the bench, so that two inspections never share one.
-        let uid = INSPECT_IDS_FROM + self.0.inspect_ids.fetch_add(1, Ordering::Relaxed) % 100_000;
-        let found = self.look(&task, &room, uid).await;
-        if let Err(error) = tokio::fs::remove_dir_all(&room).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "an inspection's directory could not be removed");
-        }
+        let found = match self.ask(&task).await {
+            Ok(ask) => self.look_and_tell(&task, &ask).await,
+            Err(refusal) => Err(refusal),
+        };
         let end = found.map_err(|refusal| refusal.detail);
         if let Err(error) = self.0.db.inspect_end(&task, end).await {
             error.into_refusal();
         }
     }
 
-    async fn look(
+    async fn look_and_tell(
         &self,
         task: &InspectTask,
-        room: &std::path::Path,
-        uid: u32,
-    ) -> Result<crate::model::sources::Inspection, Refusal> {
-        let ask = self.ask(task).await?;
-        self.0
-            .sandbox
-            .prepare_home(uid, room)
-            .await
-            .map_err(|error| Refusal::invalid("source", error.to_string()))?;
+        ask: &SourceAsk,
+    ) -> Result<Inspection, Refusal> {
         let (steps, mut said) = tokio::sync::mpsc::channel::<String>(PROGRESS_WAITING);
         let progress = move |step: String| {
             // A step that finds no room is followed by a newer one.
             let _ = steps.try_send(step);
         };
-        let workshop = self.0.workshop.clone();
-        let looking = workshop.inspect(&ask, room, uid, &progress);
+        let looking = self.look(ask, &progress);
         tokio::pin!(looking);
         loop {
             tokio::select! {
-                found = &mut looking => return found.map_err(Refusal::from),
+                found = &mut looking => return found,
                 Some(step) = said.recv() => {
                     if let Err(error) = self.0.db.inspect_progress(task, &step).await {
                         error.into_refusal();
@@ -87,6 +71,33 @@ impl Deployer {
                 }
             }
         }
+    }
+
+    /// Looks at a source in a room of its own, which is gone afterwards. `progress` hears what is being done.
+    pub(super) async fn look(
+        &self,
+        ask: &SourceAsk,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Inspection, Refusal> {
+        let room = self
+            .0
+            .guests_dir
+            .join(format!("inspect-{}", Uuid::now_v7()));
+        // One id for each place at the bench, so that two inspections never share one.
+        let uid = INSPECT_IDS_FROM + self.0.inspect_ids.fetch_add(1, Ordering::Relaxed) % 100_000;
+        let found = match self.0.sandbox.prepare_home(uid, &room).await {
+            Ok(()) => {
+                let looking = self.0.workshop.inspect(ask, &room, uid, progress);
+                looking.await.map_err(Refusal::from)
+            }
+            Err(error) => Err(Refusal::invalid("source", error.to_string())),
+        };
+        if let Err(error) = tokio::fs::remove_dir_all(&room).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "an inspection's directory could not be removed");
+        }
+        found
     }
 
     async fn ask(&self, task: &InspectTask) -> Result<SourceAsk, Refusal> {
@@ -106,15 +117,20 @@ impl Deployer {
             source,
             fetch_key,
             command: typed(form)?,
-            transport: match form.transport.as_str() {
-                "stdio" => Some(Transport::Stdio),
-                "http" => Some(Transport::Http {
-                    path: "/mcp".into(),
-                }),
-                _ => None,
-            },
+            transport: chosen_transport(&form.transport),
             administrator: task.administrator,
         })
+    }
+}
+
+/// What was chosen instead of what the source says; none for anything else.
+pub(super) fn chosen_transport(name: &str) -> Option<Transport> {
+    match name {
+        "stdio" => Some(Transport::Stdio),
+        "http" => Some(Transport::Http {
+            path: "/mcp".into(),
+        }),
+        _ => None,
     }
 }
 

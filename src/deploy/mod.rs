@@ -10,6 +10,8 @@ pub mod relay;
 mod inspections;
 mod instance;
 mod log;
+mod looks;
+pub mod plans;
 mod releases;
 mod supervisor;
 
@@ -25,6 +27,7 @@ use uuid::Uuid;
 
 use crate::store::Db;
 use instance::Instance;
+use looks::Looks;
 use relay::Relay;
 use sandbox::{Isolation, Outside, Sandbox};
 use sources::{InstallSettings, SourceHosts, Workshop};
@@ -66,6 +69,8 @@ struct Inner {
     inspections: Semaphore,
     /// The next inspection's id, so that no two that run at once share one.
     inspect_ids: AtomicU32,
+    looks: Looks,
+    look_patience: Duration,
     tasks: TaskTracker,
 }
 
@@ -105,8 +110,19 @@ impl Deployer {
             releases: Semaphore::new(WORK_AT_ONCE),
             inspections: Semaphore::new(WORK_AT_ONCE),
             inspect_ids: AtomicU32::new(0),
+            looks: Looks::default(),
+            look_patience: looks::PATIENCE,
             tasks: TaskTracker::new(),
         }))
+    }
+
+    /// For tests that are not patient: how long a request waits while a source is looked at.
+    #[doc(hidden)]
+    pub fn with_look_patience(mut self, patience: Duration) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.look_patience = patience;
+        }
+        self
     }
 
     /// There is work: the jobs look now rather than at their next poll.

@@ -119,7 +119,7 @@ impl Deployer {
     /// Fetches and installs, unless just that stands there already.
     async fn install(&self, task: &ReleaseTask, log: &Log) -> Result<Standing, String> {
         if let Some(standing) = self.standing(task.deployment_id, task.number).await
-            && standing.source == task.source
+            && (&standing.source, &standing.start) == (&task.source, &task.start)
             // A directory has no version, so what stands here may be older than what lies there.
             && !(task.anew && matches!(task.source, Source::Dir { .. }))
         {

@@ -4,6 +4,8 @@
 pub mod listening;
 pub mod requests;
 
+pub mod follow;
+
 pub mod gateway;
 pub mod rest;
 pub mod web;

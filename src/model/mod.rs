@@ -12,6 +12,7 @@ pub mod tree;
 
 pub mod deployments;
 pub mod drafts;
+pub mod plans;
 pub mod sources;
 
 pub mod grants;

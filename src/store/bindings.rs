@@ -6,7 +6,7 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use super::deployments::{VALUES_TOO_LONG, check_values_len, value_len_bytes};
+use super::deployment_checks::{VALUES_TOO_LONG, check_values_len, value_len_bytes};
 use super::keys::{Place, Sealed};
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin};

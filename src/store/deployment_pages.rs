@@ -30,6 +30,17 @@ const BOUND_LOOKED_AT: i64 = 200;
 impl Db {
     /// What the caller may see, by name; at most 1,000.
     pub async fn deployments_list(&self, caller: &Caller) -> Result<Vec<DeploymentSummary>> {
+        self.deployments_page(caller, None, DEPLOYMENTS_LISTED)
+            .await
+    }
+
+    /// What the caller may see after that name, by name; at most `limit`.
+    pub async fn deployments_page(
+        &self,
+        caller: &Caller,
+        after: Option<&DeploymentName>,
+        limit: i64,
+    ) -> Result<Vec<DeploymentSummary>> {
         person(caller)?;
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query_as!(
@@ -37,9 +48,10 @@ impl Db {
             r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
                       reach(d.owner_id, 'deployment', d.id, null) as "level!"
                from deployments d left join owners o on o.id = d.owner_id
-               where d.id in (select deployments_in_sight())
-               order by d.name limit $1"#,
-            DEPLOYMENTS_LISTED,
+               where d.id in (select deployments_in_sight()) and ($2::text is null or d.name collate "C" > $2)
+               order by d.name collate "C" limit $1"#,
+            limit.clamp(1, DEPLOYMENTS_LISTED),
+            after.map(DeploymentName::as_str),
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -81,7 +93,7 @@ impl Db {
         .fetch_one(&mut *tx)
         .await?;
         let mut bindings = bindings(&mut tx, id).await?;
-        let releases = releases(&mut tx, id).await?;
+        let releases = releases(&mut tx, id, None).await?;
         tx.commit().await?;
         if bindings.iter().any(|binding| binding.text.is_none()) {
             let lost = self.lost_bindings(caller, id, found.owner_id).await?;
@@ -107,6 +119,34 @@ impl Db {
 }
 
 impl Db {
+    /// One release, however old. Errors: `NotFound`, also with `use` alone.
+    pub async fn release_show(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        number: i32,
+    ) -> Result<ReleaseSummary> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let id = sqlx::query_scalar!(
+            "select id from deployments where name = $1 and reach(owner_id, 'deployment', id, null) >= 2",
+            name.as_str(),
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(id) = id else {
+            tx.rollback().await?;
+            self.record_prying(caller, name).await?;
+            return Err(Refusal::not_found("release").into());
+        };
+        let found = releases(&mut tx, id, Some(number)).await?;
+        tx.commit().await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| Refusal::not_found("release").into())
+    }
+
     /// What the deployment's owner would not be given at a start now, for want of the secret or of `use`: the path as bound, by env name.
     async fn lost_bindings(
         &self,
@@ -257,18 +297,24 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
         .collect()
 }
 
-async fn releases(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<ReleaseSummary>> {
+/// The newest, newest first; or the one of that number.
+async fn releases(
+    tx: &mut Transaction<'_, Postgres>,
+    id: Uuid,
+    number: Option<i32>,
+) -> Result<Vec<ReleaseSummary>> {
     let rows = sqlx::query!(
         "select number, state, reason, created_at, ended_at, created_by from releases \
-         where deployment_id = $1 order by number desc limit $2",
+         where deployment_id = $1 and ($3::integer is null or number = $3) order by number desc limit $2",
         id,
         RELEASES_SHOWN,
+        number,
     )
     .fetch_all(&mut **tx)
     .await?;
-    let oldest = rows.last().map_or(0, |row| row.number);
-    let mut steps = steps(tx, id, oldest).await?;
-    let mut versions = versions(tx, id, oldest).await?;
+    let numbers: Vec<i32> = rows.iter().map(|row| row.number).collect();
+    let mut steps = steps(tx, id, &numbers).await?;
+    let mut versions = versions(tx, id, &numbers).await?;
     rows.into_iter()
         .map(|row| {
             Ok(ReleaseSummary {
@@ -286,17 +332,17 @@ async fn releases(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Re
         .collect()
 }
 
-/// The steps of the releases from `oldest` on, by release, in their order.
+/// The steps of these releases, by release, in their order.
 async fn steps(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,
-    oldest: i32,
+    numbers: &[i32],
 ) -> Result<BTreeMap<i32, Vec<Step>>> {
     let rows = sqlx::query!(
         "select number, step, state, started_at, ended_at, detail from release_steps \
-         where deployment_id = $1 and number >= $2",
+         where deployment_id = $1 and number = any ($2)",
         id,
-        oldest,
+        numbers,
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -318,17 +364,17 @@ async fn steps(
     Ok(by_release)
 }
 
-/// The secret versions of the releases from `oldest` on, by release.
+/// The secret versions of these releases, by release.
 async fn versions(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,
-    oldest: i32,
+    numbers: &[i32],
 ) -> Result<BTreeMap<i32, Vec<(EnvName, i32)>>> {
     let rows = sqlx::query!(
         "select number, env, version from release_bindings \
-         where deployment_id = $1 and number >= $2 order by env",
+         where deployment_id = $1 and number = any ($2) order by env",
         id,
-        oldest,
+        numbers,
     )
     .fetch_all(&mut **tx)
     .await?;

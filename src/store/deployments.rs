@@ -1,25 +1,22 @@
 //! Deployments: what someone wants running.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
+use super::deployment_checks::{Wrong, check_secrets, check_spec, may_deploy};
 use super::drafts::storable;
-use super::keyring::SEALED_EXTRA_BYTES;
 use super::{Db, Result};
-use crate::model::actors::{Caller, SignedInUser};
+use crate::model::actors::{Actor, Caller, SignedInUser};
 use crate::model::audit::Action;
-use crate::model::deployments::{Bound, DeploymentSpec, DeploymentState, StepName, Target};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec, DeploymentState, StepName};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, SecretPath};
-use crate::model::secrets::{VALUE_LEN_BYTES, VALUES_LEN_BYTES};
+use crate::model::plans::Lacking;
 use crate::model::sources::{Source, StartPlan};
-
-/// Bindings that one deployment can have.
-pub const BINDINGS_MAX: usize = 200;
 
 /// A local deployment that this server holds, with what its guest needs.
 #[derive(Clone, Debug)]
@@ -49,7 +46,7 @@ impl Db {
         draft_id: Option<Uuid>,
         spec: &DeploymentSpec,
     ) -> Result<DeploymentName> {
-        let user = person(caller)?;
+        person(caller)?;
         let mut tx = self.begin_as(caller).await?;
         if let Some(draft_id) = draft_id
             && let Some(name) = deployed_already(&mut tx, draft_id).await?
@@ -57,25 +54,27 @@ impl Db {
             tx.commit().await?;
             return Ok(name);
         }
-        check_spec(user, spec)?;
+        check_spec(caller, spec)?;
         let owner_id = self
             .owner_for(&mut tx, caller, spec.owner.as_ref(), Level::Admin)
             .await?;
-        let refused = match check_secrets(&mut tx, owner_id, spec).await? {
-            Ok(paths) => insert_deployment(&mut tx, user, owner_id, draft_id, spec, &paths)
-                .await?
-                .err(),
-            Err(refused) => Some(refused),
+        let wrong = match may_deploy(&mut tx, owner_id).await? {
+            Some(wrong) => Some(wrong),
+            None => match check_secrets(&mut tx, owner_id, spec).await? {
+                Ok(paths) => {
+                    insert_deployment(&mut tx, caller, owner_id, draft_id, spec, &paths).await?
+                }
+                Err(wrong) => Some(wrong),
+            },
         };
-        if let Some(refused) = refused {
+        if let Some(wrong) = wrong {
             tx.rollback().await?;
-            let entry = Entry {
-                secret: refused.secret.as_ref().map(|(id, path)| (*id, path)),
-                reason: Some(refused.reason),
-                ..about(Action::DeploymentCreate, owner_id, &spec.name)
-            };
-            self.record_refusal(caller, entry).await?;
-            return Err(refused.refusal.into());
+            self.record_refusal(
+                caller,
+                wrong.entry(Action::DeploymentCreate, owner_id, &spec.name),
+            )
+            .await?;
+            return Err(wrong.refusal.into());
         }
         let entry = Entry {
             release: Some(1),
@@ -92,7 +91,7 @@ impl Db {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         let user = person(caller)?;
-        let number = queue_release(&mut tx, &user.handle, &found, user.is_admin).await?;
+        let number = queue_release(&mut tx, &asked_by(caller), &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -103,22 +102,24 @@ impl Db {
     }
 
     /// Wants it running: from stopped or failed, queues a start of what is installed (a release of its own).
-    /// One that is wanted and not failed stays as it is. Errors: `NotFound`, `Denied`.
-    pub async fn deployment_start(&self, caller: &Caller, name: &DeploymentName) -> Result<()> {
+    /// One that is wanted and not failed stays as it is. Returns the number of the release that it is about. Errors: `NotFound`,
+    /// `Denied`.
+    pub async fn deployment_start(&self, caller: &Caller, name: &DeploymentName) -> Result<i32> {
         let action = Action::DeploymentStart;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         if found.wanted && !["stopped", "failed"].contains(&found.state.as_str()) {
+            let release = newest_release(&mut tx, found.id).await?;
             tx.rollback().await?;
-            return Ok(());
+            return Ok(release);
         }
-        let number = queue_release(&mut tx, &person(caller)?.handle, &found, false).await?;
+        let number = queue_release(&mut tx, &asked_by(caller), &found, false).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
         };
         audit::record(&mut tx, caller, entry).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(number)
     }
 
     /// Wants it stopped; the supervisor stops the guest and then says that it is stopped. An open release ends as superseded.
@@ -217,10 +218,7 @@ impl Db {
         };
         self.record_refusal(caller, entry).await?;
         Err(match seen {
-            Some(_) => Refusal::new(
-                RefusalKind::Denied,
-                format!("You may see {name}, but not change it in this way."),
-            ),
+            Some(_) => Refusal::new(RefusalKind::Denied, may_not_change(caller, name)),
             None => Refusal::not_found("deployment"),
         }
         .into())
@@ -235,14 +233,26 @@ pub(super) struct Reached {
     pub state: String,
 }
 
-/// A refusal that goes on record under a reason from a fixed list.
-struct Refused {
-    refusal: Refusal,
-    reason: &'static str,
-    secret: Option<(Uuid, SecretPath)>,
+fn may_not_change(caller: &Caller, name: &DeploymentName) -> String {
+    match &caller.actor {
+        Actor::Token(token) if !token.deploys => format!(
+            "This token sees {name} and may not change it: it was made without the right to deploy."
+        ),
+        _ => format!("You may see {name}, but not change it in this way."),
+    }
 }
 
-/// The person who calls. Errors: `Unauthenticated` for anyone else.
+/// Who asked for a release, as its page names them.
+pub(super) fn asked_by(caller: &Caller) -> String {
+    match &caller.actor {
+        Actor::Token(token) => format!("{}, by the token {}", token.maker.handle, token.name),
+        _ => caller
+            .user()
+            .map_or_else(String::new, |user| user.handle.clone()),
+    }
+}
+
+/// The person who calls, or by whose token a program does. Errors: `Unauthenticated` for anyone else.
 pub(super) fn person(caller: &Caller) -> Result<&SignedInUser> {
     caller
         .user()
@@ -276,206 +286,59 @@ async fn deployed_already(
         .transpose()?)
 }
 
-/// What can be said without looking anything up.
-fn check_spec(user: &SignedInUser, spec: &DeploymentSpec) -> Result<(), Refusal> {
-    let Target::Local = spec.target;
-    match &spec.source {
-        Source::Dir { .. } if !user.is_admin => {
-            return Err(Refusal::new(
-                RefusalKind::Denied,
-                "Only administrators deploy a directory of this machine.",
-            )
-            .at("source"));
-        }
-        Source::Image { .. } => {
-            return Err(Refusal::invalid(
-                "source",
-                "An image runs at a provider. On this machine choose npm:, pypi: or git:.",
-            ));
-        }
-        _ => {}
-    }
-    if spec.start.command.iter().any(|word| word.contains('\0')) {
-        return Err(Refusal::invalid("command", "A command has no NUL in it."));
-    }
-    if spec.bindings.len() > BINDINGS_MAX {
-        return Err(Refusal::invalid(
-            "bindings",
-            format!("A deployment has at most {BINDINGS_MAX} variables."),
-        ));
-    }
-    let mut names = BTreeSet::new();
-    for binding in &spec.bindings {
-        let field = format!("bindings.{}", binding.env);
-        if !names.insert(binding.env.as_str()) {
-            return Err(Refusal::invalid(
-                &field,
-                format!(
-                    "{} is bound twice. Give one of them another name.",
-                    binding.env
-                ),
-            ));
-        }
-        if let Bound::Text { text } = &binding.to
-            && (text.len() > VALUE_LEN_BYTES || text.contains('\0'))
-        {
-            return Err(Refusal::invalid(
-                &field,
-                "The text of a variable has at most 64 KiB and no NUL.",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether the caller and the owner may use every bound secret and the fetch key, and they can be used now; the paths by id.
-async fn check_secrets(
+/// Takes the name for its owner. What is wrong with it: it is another's, or in use.
+pub(super) async fn take_name(
     tx: &mut Transaction<'_, Postgres>,
     owner_id: Uuid,
-    spec: &DeploymentSpec,
-) -> Result<Result<BTreeMap<Uuid, SecretPath>, Refused>> {
-    let bound = spec.bindings.iter().filter_map(|binding| match binding.to {
-        Bound::Secret { id } => Some((format!("bindings.{}", binding.env), id)),
-        Bound::Text { .. } => None,
-    });
-    let asked: Vec<(String, Uuid)> = bound
-        .chain(spec.fetch_key.map(|id| ("fetch_key".to_owned(), id)))
-        .collect();
-    let ids: Vec<Uuid> = asked.iter().map(|(_, id)| *id).collect();
-    let rows = sqlx::query!(
-        r#"select s.id, s.path, s.active, coalesce(s.expires_at <= now(), false) as "expired!",
-             coalesce(octet_length(v.sealed), 0) as "sealed_len_bytes!",
-             usable_in($3, s.owner_id, s.id, s.path, $2) as "owner_may!"
-           from secrets s left join secret_versions v on v.secret_id = s.id and v.version = s.version
-           where s.id = any($1) and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,
-        &ids,
-        spec.name.as_str(),
-        owner_id,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    let mut paths = BTreeMap::new();
-    for row in &rows {
-        paths.insert(row.id, SecretPath::parse(&row.path)?);
-    }
-    for (field, id) in asked {
-        let row = rows.iter().find(|row| row.id == id);
-        let (kind, detail, reason) = match row {
-            None => (
-                RefusalKind::Denied,
-                match field.strip_prefix("bindings.") {
-                    Some(env) => format!("The secret for {env} is not there, or not yours to use."),
-                    None => "The secret to fetch with is not there, or not yours to use.".into(),
-                },
-                "no right to a bound secret",
-            ),
-            Some(row) if !row.owner_may => (
-                RefusalKind::Denied,
-                format!(
-                    "{} is yours to use, but not the team’s, which would own the deployment. Share it with the team, or bind one of the team’s.",
-                    row.path
-                ),
-                "the owner has no right to a bound secret",
-            ),
-            Some(row) if row.expired => (
-                RefusalKind::Invalid,
-                format!("{} has expired. Move its day, or choose another.", row.path),
-                "a bound secret has expired",
-            ),
-            Some(row) if !row.active => (
-                RefusalKind::Invalid,
-                format!(
-                    "{} is switched off. Switch it on, or choose another.",
-                    row.path
-                ),
-                "a bound secret is switched off",
-            ),
-            Some(_) => continue,
-        };
-        return Ok(Err(Refused {
-            refusal: Refusal::new(kind, detail).at(&field),
-            reason,
-            secret: paths.remove_entry(&id),
-        }));
-    }
-    let lens = spec.bindings.iter().map(|binding| match &binding.to {
-        Bound::Text { text } => text.len(),
-        Bound::Secret { id } => rows
-            .iter()
-            .find(|row| row.id == *id)
-            .map_or(0, |row| value_len_bytes(row.sealed_len_bytes as usize)),
-    });
-    if let Err(refusal) = check_values_len(lens) {
-        return Ok(Err(Refused {
-            refusal,
-            reason: VALUES_TOO_LONG,
-            secret: None,
-        }));
-    }
-    Ok(Ok(paths))
-}
-
-/// On record when the values of a deployment are too long together.
-pub(super) const VALUES_TOO_LONG: &str = "the values are too long together";
-
-/// Whether the values of one deployment are short enough together for masks of bounded size.
-pub(super) fn check_values_len(lens_bytes: impl Iterator<Item = usize>) -> Result<(), Refusal> {
-    let len_bytes: usize = lens_bytes.sum();
-    if len_bytes <= VALUES_LEN_BYTES {
-        return Ok(());
-    }
-    Err(Refusal::invalid(
-        "bindings",
-        format!(
-            "The values of a deployment have at most {} KiB together, these have {}. Bind fewer or shorter ones.",
-            VALUES_LEN_BYTES / 1024,
-            len_bytes.div_ceil(1024),
-        ),
-    ))
-}
-
-/// How long a value is, told by what is sealed.
-pub(super) fn value_len_bytes(sealed_len_bytes: usize) -> usize {
-    sealed_len_bytes.saturating_sub(SEALED_EXTRA_BYTES)
-}
-
-async fn insert_deployment(
-    tx: &mut Transaction<'_, Postgres>,
-    user: &SignedInUser,
-    owner_id: Uuid,
-    draft_id: Option<Uuid>,
-    spec: &DeploymentSpec,
-    paths: &BTreeMap<Uuid, SecretPath>,
-) -> Result<Result<(), Refused>> {
-    let name = spec.name.as_str();
-    let taken = |reason| {
-        Ok(Err(Refused {
-            refusal: Refusal::new(
-                RefusalKind::Taken,
-                format!("The name {name} is taken. Choose another."),
-            )
-            .at("name"),
-            reason,
-            secret: None,
-        }))
-    };
+    name: &DeploymentName,
+) -> Result<Option<Wrong>> {
     // Another's row is not to be seen, so the primary key tells; nothing is inserted then.
     sqlx::query!(
         "insert into deployment_names (name, owner_id) values ($1, $2) on conflict (name) do nothing",
-        name,
+        name.as_str(),
         owner_id,
     )
     .execute(&mut **tx)
     .await?;
-    let own = sqlx::query_scalar!(
-        r#"select exists (select 1 from deployment_names where name = $1 and owner_id = $2) as "own!""#,
-        name,
+    let row = sqlx::query!(
+        r#"select exists (select 1 from deployment_names where name = $1 and owner_id = $2) as "own!",
+             exists (select 1 from deployments where name = $1) as "in_use!""#,
+        name.as_str(),
         owner_id,
     )
     .fetch_one(&mut **tx)
     .await?;
-    if !own {
-        return taken("the name is another's");
+    Ok(match (row.own, row.in_use) {
+        (false, _) => Some(taken(name, "the name is another's")),
+        (true, true) => Some(taken(name, "the name is in use")),
+        (true, false) => None,
+    })
+}
+
+fn taken(name: &DeploymentName, reason: &'static str) -> Wrong {
+    Wrong {
+        how: Lacking::Refused,
+        refusal: Refusal::new(
+            RefusalKind::Taken,
+            format!("The name {name} is taken. Choose another."),
+        )
+        .at("name"),
+        reason,
+        secret: None,
+    }
+}
+
+async fn insert_deployment(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    owner_id: Uuid,
+    draft_id: Option<Uuid>,
+    spec: &DeploymentSpec,
+    paths: &BTreeMap<Uuid, SecretPath>,
+) -> Result<Option<Wrong>> {
+    let name = spec.name.as_str();
+    if let Some(wrong) = take_name(tx, owner_id, &spec.name).await? {
+        return Ok(Some(wrong));
     }
     let id = Uuid::now_v7();
     let inserted = sqlx::query!(
@@ -492,19 +355,22 @@ async fn insert_deployment(
     .execute(&mut **tx)
     .await;
     match inserted {
+        // Made by another request meanwhile.
         Err(sqlx::Error::Database(error)) if error.constraint() == Some("deployments_name_key") => {
-            return taken("the name is in use");
+            return Ok(Some(taken(&spec.name, "the name is in use")));
         }
         other => other?,
     };
-    insert_bindings(tx, id, owner_id, spec, paths).await?;
+    for binding in &spec.bindings {
+        put_binding(tx, id, owner_id, binding, paths).await?;
+    }
     let found = Reached {
         id,
         owner_id,
         wanted: true,
         state: "deploying".into(),
     };
-    queue_release(tx, &user.handle, &found, true).await?;
+    queue_release(tx, &asked_by(caller), &found, true).await?;
     if let Some(draft_id) = draft_id {
         sqlx::query!(
             "update drafts set deployed_as = $2 where id = $1",
@@ -514,35 +380,40 @@ async fn insert_deployment(
         .execute(&mut **tx)
         .await?;
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
-async fn insert_bindings(
+/// Binds a name, whatever it was bound to.
+pub(super) async fn put_binding(
     tx: &mut Transaction<'_, Postgres>,
     deployment_id: Uuid,
     owner_id: Uuid,
-    spec: &DeploymentSpec,
+    binding: &Binding,
     paths: &BTreeMap<Uuid, SecretPath>,
 ) -> Result<()> {
-    for binding in &spec.bindings {
-        let (secret_id, path, text) = match &binding.to {
-            Bound::Secret { id } => (Some(*id), paths.get(id).map(SecretPath::as_str), None),
-            Bound::Text { text } => (None, None, Some(text.as_str())),
-        };
-        sqlx::query!(
-            "insert into bindings (deployment_id, owner_id, env, secret_id, secret_path, text) \
-             values ($1, $2, $3, $4, $5, $6)",
-            deployment_id,
-            owner_id,
-            binding.env.as_str(),
-            secret_id,
-            path,
-            text,
-        )
-        .execute(&mut **tx)
-        .await?;
-    }
+    let (secret_id, path, text) = match &binding.to {
+        Bound::Secret { id } => (Some(*id), paths.get(id).map(SecretPath::as_str), None),
+        Bound::Text { text } => (None, None, Some(text.as_str())),
+    };
+    sqlx::query!(
+        "insert into bindings (deployment_id, owner_id, env, secret_id, secret_path, text) \
+         values ($1, $2, $3, $4, $5, $6) \
+         on conflict (deployment_id, env) do update set secret_id = $4, secret_path = $5, text = $6",
+        deployment_id,
+        owner_id,
+        binding.env.as_str(),
+        secret_id,
+        path,
+        text,
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
+}
+
+async fn newest_release(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<i32> {
+    let release = sqlx::query_scalar!("select release from deployments where id = $1", id);
+    Ok(release.fetch_one(&mut **tx).await?)
 }
 
 /// Ends an open release, if there is one.

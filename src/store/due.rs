@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use super::deployments::{Reached, queue_release, value_len_bytes};
+use super::deployment_checks::value_len_bytes;
+use super::deployments::{Reached, queue_release};
 use super::keys::{Place, Sealed};
 use super::secret_values::{Encoding, NewValue, generated_len_bytes, resolve};
 use super::secret_versions::{Made, next_version};

@@ -43,10 +43,34 @@ pub fn routes() -> BTreeSet<String> {
     routes
 }
 
+/// The routes of the API, as `METHOD /path`: each method of each `.route("/path", get(…).put(…))` of its door.
+pub fn api_routes() -> BTreeSet<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/doors/rest/mod.rs");
+    let text = std::fs::read_to_string(file).unwrap();
+    let text: String = text.split_whitespace().collect();
+    let mut routes = BTreeSet::new();
+    for piece in text.split(".route(\"").skip(1) {
+        let (address, rest) = piece.split_once("\",").unwrap();
+        let handlers = rest.split(".layer(").next().unwrap_or_default();
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let begins = handlers.starts_with(&format!("{method}("));
+            if begins || handlers.contains(&format!(").{method}(")) {
+                routes.insert(format!("{} /api/v1{address}", method.to_uppercase()));
+            }
+        }
+    }
+    assert!(routes.len() > 20, "the API was not read: {routes:?}");
+    routes
+}
+
 /// The `.route("/path", method(…))` and `.nest_service("/path", …)` of each file of the doors, however they are wrapped.
 fn own_routes(dir: &Path, routes: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
+        // The API has a table of its own.
+        if path.ends_with("rest") {
+            continue;
+        }
         if path.is_dir() {
             own_routes(&path, routes);
             continue;

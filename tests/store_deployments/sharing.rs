@@ -103,7 +103,7 @@ async fn a_level_on_a_deployment_opens_what_it_says() {
         for acted in [
             db.deployment_redeploy(&bob, &name).await.map(drop),
             db.deployment_stop(&bob, &name).await,
-            db.deployment_start(&bob, &name).await,
+            db.deployment_start(&bob, &name).await.map(drop),
         ] {
             assert_eq!(acted.is_ok(), level >= Level::Write, "{level:?}");
         }

@@ -18,12 +18,16 @@ pub mod grants;
 pub mod teams;
 pub mod tokens;
 
+pub mod deployments;
+pub mod logs;
+pub mod plans;
+
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
@@ -31,6 +35,7 @@ pub use pages::Page;
 
 use self::bearer::Quotas;
 use self::problems::Problem;
+use super::follow::Streams;
 use super::web::AppState;
 use crate::model::imports::IMPORT_LEN_BYTES;
 
@@ -67,7 +72,18 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
         teams::set_member,
         teams::remove_member,
         audit::list,
-    )
+        deployments::list,
+        deployments::post,
+        deployments::show,
+        deployments::patch,
+        deployments::delete,
+        deployments::start,
+        deployments::stop,
+        deployments::redeploy,
+        deployments::release,
+        logs::logs,
+    ),
+    components(schemas(logs::LineEvent, logs::StepEvent, logs::StateEvent, logs::EndEvent))
 )]
 pub struct Api;
 
@@ -102,6 +118,27 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
             put(teams::set_member).delete(teams::remove_member),
         )
         .route("/audit", get(audit::list))
+        .route(
+            "/deployments",
+            get(deployments::list).post(deployments::post),
+        )
+        .route(
+            "/deployments/{name}",
+            get(deployments::show)
+                .patch(deployments::patch)
+                .delete(deployments::delete),
+        )
+        .route("/deployments/{name}/start", post(deployments::start))
+        .route("/deployments/{name}/stop", post(deployments::stop))
+        .route("/deployments/{name}/releases", post(deployments::redeploy))
+        .route(
+            "/deployments/{name}/releases/{number}",
+            get(deployments::release),
+        )
+        .route(
+            "/deployments/{name}/logs",
+            get(logs::logs).layer(Extension(Streams::default())),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_BYTES))

@@ -32,6 +32,7 @@ use url::Url;
 use crate::app::once::ShownOnce;
 use crate::app::{App, shell};
 use crate::deploy::Deployer;
+use crate::doors::follow::Streams;
 use crate::store::Db;
 use crate::store::sessions::Sessions;
 
@@ -111,7 +112,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/secrets/import", post(imports::import))
         .route(
             "/deployments/{name}/events",
-            get(events::events).layer(Extension(events::Streams::default())),
+            get(events::events).layer(Extension(Streams::default())),
         )
         .route("/activity/export", get(export::export))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)

@@ -1,0 +1,478 @@
+//! Deployments as programs ask for them, without the wizard: the same checks, the same looking at the source, and the same record.
+//! Every door calls these with its caller; a dry run ends with the plan.
+
+use crate::model::actors::{Actor, Caller};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::levels::Level;
+use crate::model::paths::{DeploymentName, EnvName};
+use crate::model::plans::{
+    Begun, ChangeRequest, DeployRequest, Found, Lack, Lacking, NotBegun, Plan,
+};
+use crate::model::sources::Inspection;
+use crate::store::deployment_changes::DeploymentChange;
+use crate::store::deployment_checks::{
+    Answered, Asked, Keeps, Wrong, bindings_wrong, source_wrong,
+};
+use crate::store::{Error, Result as StoreResult};
+
+use super::Deployer;
+use super::looks::LookAt;
+use super::sources::variables::{is_secret_name, looks_like_secret};
+use parts::{Parts, To};
+
+mod parts;
+
+impl Deployer {
+    /// What the request would come to, with all that is in its way. Makes nothing.
+    /// Errors: `Unavailable` while the source is still being looked at; `TooMany`.
+    pub async fn plan(&self, caller: &Caller, request: &DeployRequest) -> Result<Plan, Refusal> {
+        let mut weighed = self.weigh_new(caller, request, false).await?;
+        if weighed.can_look() {
+            self.look_into(caller, &mut weighed).await?;
+        }
+        Ok(weighed.plan)
+    }
+
+    /// Makes the deployment and its first release, which goes on by itself. Errors: everything that is in the way; as [`Deployer::plan`].
+    pub async fn deploy(
+        &self,
+        caller: &Caller,
+        request: &DeployRequest,
+    ) -> Result<Begun, NotBegun> {
+        let mut weighed = self.weigh_new(caller, request, true).await?;
+        let found = self.found_in_order(caller, &mut weighed).await?;
+        let (Some(name), Some(found)) = (weighed.name.clone(), found) else {
+            return Err(Refusal::internal().into());
+        };
+        let spec = DeploymentSpec {
+            owner: None,
+            name,
+            source: found.resolved.clone(),
+            start: found.start_plan(),
+            target: Target::Local,
+            fetch_key: weighed.fetch_key(),
+            bindings: weighed.bindings(),
+        };
+        let name = told(self.0.db.deployment_create(caller, None, &spec).await)?;
+        self.wake();
+        Ok(Begun { name, release: 1 })
+    }
+
+    /// What the change would come to. Errors: `NotFound`, `Denied`; as [`Deployer::plan`].
+    pub async fn plan_change(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        request: &ChangeRequest,
+    ) -> Result<Plan, Refusal> {
+        let mut weighed = self.weigh_change(caller, name, request, false).await?;
+        if request.looks() && weighed.can_look() {
+            self.look_into(caller, &mut weighed).await?;
+        }
+        Ok(weighed.plan)
+    }
+
+    /// Changes what is there. None when that takes no release. Errors: as [`Deployer::deploy`], and `NotFound`, `Denied`.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        request: &ChangeRequest,
+    ) -> Result<Option<Begun>, NotBegun> {
+        let mut weighed = self.weigh_change(caller, name, request, true).await?;
+        let found = if request.looks() {
+            self.found_in_order(caller, &mut weighed).await?
+        } else {
+            weighed.in_order()?;
+            None
+        };
+        let db = &self.0.db;
+        if !request.releases() {
+            if let Some(follows) = request.follows_changes {
+                told(db.deployment_follow(caller, name, follows).await)?;
+            }
+            return Ok(None);
+        }
+        let change = DeploymentChange {
+            source: found.map(|found| (found.resolved.clone(), found.start_plan())),
+            bindings: request.bindings.is_some().then(|| weighed.bindings()),
+            fetch_key: request.fetch_key.is_some().then(|| weighed.fetch_key()),
+            follows_changes: request.follows_changes,
+        };
+        let release = told(db.deployment_change(caller, name, &change).await)?;
+        self.wake();
+        Ok(Some(Begun {
+            name: name.clone(),
+            release,
+        }))
+    }
+
+    /// A new release with the newest versions. Errors: `NotFound`, `Denied`.
+    pub async fn redeploy(&self, caller: &Caller, name: &DeploymentName) -> Result<Begun, Refusal> {
+        let release = told(self.0.db.deployment_redeploy(caller, name).await)?;
+        Ok(self.begun(name, release))
+    }
+
+    /// Wants it running; the release that runs, or that is begun for it. Errors: `NotFound`, `Denied`.
+    pub async fn start(&self, caller: &Caller, name: &DeploymentName) -> Result<Begun, Refusal> {
+        let release = told(self.0.db.deployment_start(caller, name).await)?;
+        Ok(self.begun(name, release))
+    }
+
+    /// Wants it stopped. Errors: `NotFound`, `Denied`.
+    pub async fn stop(&self, caller: &Caller, name: &DeploymentName) -> Result<(), Refusal> {
+        told(self.0.db.deployment_stop(caller, name).await)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Destroys it for good; whoever calls has said its name. Errors: `NotFound`, `Denied`.
+    pub async fn destroy(&self, caller: &Caller, name: &DeploymentName) -> Result<(), Refusal> {
+        let db = &self.0.db;
+        told(db.deployment_destroy(caller, name, name.as_str()).await)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn begun(&self, name: &DeploymentName, release: i32) -> Begun {
+        self.wake();
+        Begun {
+            name: name.clone(),
+            release,
+        }
+    }
+
+    async fn weigh_new(
+        &self,
+        caller: &Caller,
+        request: &DeployRequest,
+        in_earnest: bool,
+    ) -> Result<Weighed, Refusal> {
+        let mut plan = Plan {
+            name: request.name.clone(),
+            ..Plan::default()
+        };
+        let parts = Parts::of_new(caller, request, &mut plan);
+        let name = DeploymentName::parse(request.name.trim())
+            .map_err(|refusal| plan.refuse(refusal))
+            .ok();
+        self.weigh(caller, name, false, parts, plan, in_earnest)
+            .await
+    }
+
+    async fn weigh_change(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        request: &ChangeRequest,
+        in_earnest: bool,
+    ) -> Result<Weighed, Refusal> {
+        let detail = told(self.0.db.deployment_show(caller, name).await)?;
+        let mut plan = Plan {
+            name: name.to_string(),
+            ..Plan::default()
+        };
+        let mut parts = Parts::of_change(caller, request, &detail.summary.source, &mut plan);
+        parts.keeps = Keeps {
+            bindings: request.looks() && request.bindings.is_none(),
+            fetch_key: request.looks() && request.fetch_key.is_none(),
+        };
+        if request.bindings.is_none() && detail.summary.level >= Level::Read {
+            parts.kept = detail
+                .bindings
+                .into_iter()
+                .map(|binding| binding.env)
+                .collect();
+        }
+        self.weigh(caller, Some(name.clone()), true, parts, plan, in_earnest)
+            .await
+    }
+
+    /// Asks the store about what could be read.
+    async fn weigh(
+        &self,
+        caller: &Caller,
+        name: Option<DeploymentName>,
+        exists: bool,
+        parts: Parts,
+        mut plan: Plan,
+        in_earnest: bool,
+    ) -> Result<Weighed, Refusal> {
+        let mut answered = None;
+        if let Some(name) = &name {
+            let secrets: Vec<_> = parts.secrets().collect();
+            let asked = Asked {
+                name,
+                exists,
+                secrets: &secrets,
+                fetch_key: parts.fetch_key.as_ref(),
+                keeps: parts.keeps,
+                in_earnest,
+            };
+            let mut found = told(self.0.db.deployment_ask(caller, &asked).await)?;
+            for wrong in found.wrong.drain(..) {
+                let (how, lack) = lack_of(wrong, &parts);
+                plan.add(how, lack);
+            }
+            answered = Some(found);
+        }
+        plan.bound = parts.names().cloned().collect();
+        Ok(Weighed {
+            plan,
+            parts,
+            name,
+            answered,
+        })
+    }
+
+    /// What was found, when nothing at all is in the way.
+    async fn found_in_order(
+        &self,
+        caller: &Caller,
+        weighed: &mut Weighed,
+    ) -> Result<Option<Inspection>, NotBegun> {
+        weighed.in_order()?;
+        let found = self.look_into(caller, weighed).await?;
+        weighed.in_order()?;
+        Ok(found)
+    }
+
+    /// Looks at the source and adds what it wants to the plan. A source that is wrong is a part of the plan.
+    async fn look_into(
+        &self,
+        caller: &Caller,
+        weighed: &mut Weighed,
+    ) -> Result<Option<Inspection>, Refusal> {
+        let (Some(source), Some(answered), Some(user)) =
+            (&weighed.parts.source, &weighed.answered, caller.user())
+        else {
+            return Ok(None);
+        };
+        let at = LookAt {
+            user_id: user.id,
+            token_id: match &caller.actor {
+                Actor::Token(token) => Some(token.id),
+                _ => None,
+            },
+            owner_id: answered.owner_id,
+            source: source.clone(),
+            fetch_key: answered.fetch_key,
+            command: weighed.parts.command.clone(),
+            transport: weighed.parts.transport.clone(),
+            administrator: user.is_admin,
+        };
+        match self.look_at(at).await {
+            Ok(found) => {
+                weighed.take(&found);
+                Ok(Some(found))
+            }
+            Err(refusal) if refusal.kind == RefusalKind::Invalid => {
+                weighed.plan.refuse(refusal);
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// A request, as far as it could be read, with what the store said to it.
+struct Weighed {
+    plan: Plan,
+    parts: Parts,
+    name: Option<DeploymentName>,
+    answered: Option<Answered>,
+}
+
+impl Weighed {
+    /// Everything is in order so far. Errors: what is not.
+    fn in_order(&self) -> Result<(), NotBegun> {
+        match self.plan.is_ready() {
+            true => Ok(()),
+            false => Err(NotBegun::Lacking(Box::new(self.plan.clone()))),
+        }
+    }
+
+    /// Whether looking at the source is allowed, though other things may be in the way: nobody has a guest run for what they may not
+    /// deploy, and a fetch key is opened for those who may use it.
+    fn can_look(&self) -> bool {
+        let hinders = |lack: &Lack| {
+            ["source", "token", "fetch_key", "target", "mode"].contains(&lack.field.as_str())
+                || lack.field.starts_with("options")
+        };
+        self.answered.is_some() && !self.plan.lacks().any(hinders)
+    }
+
+    fn take(&mut self, found: &Inspection) {
+        for wanted in &found.variables {
+            let is_bound = self
+                .plan
+                .bound
+                .iter()
+                .any(|env| env.as_str() == wanted.name);
+            // A guess from the code is said, and does not stand in the way.
+            if wanted.required && wanted.default.is_none() && !wanted.suggested && !is_bound {
+                let refusal = Refusal::invalid(
+                    &format!("bindings.{}", wanted.name),
+                    format!(
+                        "The source requires {}, and nothing is bound to it. Bind a secret to it, or a text.",
+                        wanted.name
+                    ),
+                );
+                self.plan.add(Lacking::Missing, Lack::of(refusal));
+            }
+        }
+        // What the source says is a secret does not become plain text unasked.
+        for (env, text) in self.parts.texts() {
+            let wants = |name: &str| {
+                let of = found.variables.iter().find(|wanted| wanted.name == name);
+                of.is_some_and(|wanted| wanted.secret)
+            };
+            if !text.plain && !text.text.is_empty() && wants(env.as_str()) && !text.suspicious {
+                self.plan.refuse(parts::looks_secret(env));
+            }
+        }
+        self.plan.found = Some(Found {
+            source: found.resolved.clone(),
+            title: found.title.clone(),
+            description: found.description.clone(),
+            command: found.start.command.clone(),
+            transport: found.start.transport.clone(),
+            variables: found.variables.clone(),
+            notes: found.notes.clone(),
+        });
+    }
+
+    fn fetch_key(&self) -> Option<uuid::Uuid> {
+        self.answered.as_ref().and_then(|found| found.fetch_key)
+    }
+
+    fn bindings(&self) -> Vec<Binding> {
+        let ids = self.answered.as_ref().map(|found| &found.secrets);
+        let bind = |(env, to): &(EnvName, To)| {
+            let to = match to {
+                To::Secret(_) => Bound::Secret {
+                    id: *ids?.get(env)?,
+                },
+                To::Text(text) => Bound::Text {
+                    text: text.text.clone(),
+                },
+            };
+            Some(Binding {
+                env: env.clone(),
+                to,
+            })
+        };
+        self.parts.bound.iter().filter_map(bind).collect()
+    }
+}
+
+/// What the store found in the way, with the path by which it was named.
+fn lack_of(wrong: Wrong, parts: &Parts) -> (Lacking, Lack) {
+    let mut lack = Lack::of(wrong.refusal);
+    let named = parts.path_at(&lack.field).map(ToString::to_string);
+    lack.secret = named.or(wrong.secret.map(|(_, path)| path.to_string()));
+    (wrong.how, lack)
+}
+
+fn told<T>(result: StoreResult<T>) -> Result<T, Refusal> {
+    result.map_err(Error::into_refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::model::actors::Job;
+    use crate::model::plans::BindingRequest;
+    use crate::model::sources::{Runtime, Source, StartPlan, Transport, WantedVariable};
+
+    fn text(env: &str, text: &str, plain: bool) -> BindingRequest {
+        BindingRequest {
+            env: env.into(),
+            text: Some(text.into()),
+            plain,
+            ..BindingRequest::default()
+        }
+    }
+
+    fn weighed(bindings: Vec<BindingRequest>) -> Weighed {
+        let request = DeployRequest {
+            name: "shop".into(),
+            source: "npm:shop".into(),
+            bindings,
+            ..DeployRequest::default()
+        };
+        let mut plan = Plan::default();
+        let parts = Parts::of_new(&Caller::job(Job::Operator), &request, &mut plan);
+        plan.bound = parts.names().cloned().collect();
+        Weighed {
+            plan,
+            parts,
+            name: None,
+            answered: None,
+        }
+    }
+
+    /// Its variables: required, secret, with a default, suggested.
+    fn found(variables: &[(&str, bool, bool, bool, bool)]) -> Inspection {
+        let wanted = |(name, required, secret, has_default, suggested): &(&str, bool, bool, bool, bool)| {
+            WantedVariable {
+                name: (*name).into(),
+                description: String::new(),
+                required: *required,
+                secret: *secret,
+                default: has_default.then(|| "x".into()),
+                suggested: *suggested,
+            }
+        };
+        Inspection {
+            resolved: Source::parse("npm:shop@1.0.0").unwrap(),
+            title: "Shop".into(),
+            description: String::new(),
+            start: StartPlan {
+                runtime: Runtime::Node,
+                command: vec!["shop.js".into()],
+                transport: Transport::Stdio,
+                said_by: "package.json (bin)".into(),
+                wants: Vec::new(),
+            },
+            variables: variables.iter().map(wanted).collect(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_source_requires_is_missing_until_something_is_bound_to_it() {
+        let variables = found(&[
+            ("MUST", true, false, false, false),
+            ("MAY", false, false, false, false),
+            ("HAS_ONE", true, false, true, false),
+            ("GUESSED", true, false, false, true),
+        ]);
+        let mut none = weighed(Vec::new());
+        none.take(&variables);
+        let missing: Vec<_> = none.plan.missing.iter().map(|lack| &lack.field).collect();
+        assert_eq!(missing, ["bindings.MUST"]);
+        assert!(!none.plan.is_ready());
+        assert_eq!(none.plan.found.unwrap().variables.len(), 4);
+
+        let mut bound = weighed(vec![text("MUST", "loud", false)]);
+        bound.take(&variables);
+        assert!(bound.plan.is_ready(), "{:?}", bound.plan);
+    }
+
+    #[test]
+    fn what_a_source_calls_a_secret_is_no_plain_text_unless_somebody_says_so() {
+        let variables = found(&[("SHOP_PIN", false, true, false, false)]);
+        for (text_of, plain, refused) in [("12345", false, true), ("12345", true, false), ("", false, false)] {
+            let mut asked = weighed(vec![text("SHOP_PIN", text_of, plain)]);
+            asked.take(&variables);
+            assert_eq!(!asked.plan.refused.is_empty(), refused, "{text_of:?} {plain}");
+        }
+        // Said once, where the name and the text say so already.
+        let mut asked = weighed(vec![text("API_KEY", "a value of its own", false)]);
+        asked.take(&found(&[("API_KEY", false, true, false, false)]));
+        assert_eq!(asked.plan.refused.len(), 1, "{:?}", asked.plan.refused);
+    }
+}

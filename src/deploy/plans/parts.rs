@@ -1,0 +1,278 @@
+//! A request, read part by part. What cannot be read stands in the plan; the rest goes on, so that all is told at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{bindings_wrong, is_secret_name, looks_like_secret, source_wrong};
+use crate::deploy::inspections::chosen_transport;
+use crate::deploy::sources::{check_command, typed_command};
+use crate::model::actors::Caller;
+use crate::model::deployments::{Binding, Bound};
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::paths::{EnvName, KeyPath};
+use crate::model::plans::{BindingRequest, ChangeRequest, DeployRequest, Plan};
+use crate::model::sources::{Source, Transport};
+use crate::store::deployment_checks::{BINDINGS_MAX, Keeps, bound_twice, too_many_bindings};
+
+/// From how many bytes on the text of a variable that is named like a secret is taken for one.
+const SECRET_LEN_BYTES: usize = 8;
+
+/// What could be read of a request.
+#[derive(Default)]
+pub struct Parts {
+    pub source: Option<Source>,
+    pub command: Option<Vec<String>>,
+    pub transport: Option<Transport>,
+    pub bound: Vec<(EnvName, To)>,
+    pub fetch_key: Option<KeyPath>,
+    /// Variables that stay bound as they are.
+    pub kept: Vec<EnvName>,
+    /// What is asked about again.
+    pub keeps: Keeps,
+}
+
+pub enum To {
+    Secret(KeyPath),
+    Text(Text),
+}
+
+pub struct Text {
+    pub text: String,
+    /// Said to be no secret.
+    pub plain: bool,
+    /// It stands in the plan already.
+    pub suspicious: bool,
+}
+
+impl Parts {
+    pub fn of_new(caller: &Caller, request: &DeployRequest, plan: &mut Plan) -> Self {
+        let mut parts = Parts::default();
+        check_target(request.target.as_deref().unwrap_or("local"), plan);
+        check_mode(request.mode.as_deref().unwrap_or("shared"), plan);
+        if request.key.is_some() {
+            plan.refuse(Refusal::invalid(
+                "key",
+                "This machine needs no provider's key: leave it out.",
+            ));
+        }
+        parts.read_source(caller, &request.source, plan);
+        parts.read_options(&request.options, plan);
+        parts.read_bindings(&request.bindings, plan);
+        parts.read_fetch_key(request.fetch_key.as_deref(), plan);
+        parts
+    }
+
+    pub fn of_change(
+        caller: &Caller,
+        request: &ChangeRequest,
+        source: &Source,
+        plan: &mut Plan,
+    ) -> Self {
+        let mut parts = Parts::default();
+        if request.looks() {
+            let source = request.source.clone().unwrap_or(source.to_string());
+            parts.read_source(caller, &source, plan);
+        }
+        if let Some(options) = &request.options {
+            parts.read_options(options, plan);
+        }
+        if let Some(bindings) = &request.bindings {
+            parts.read_bindings(bindings, plan);
+        }
+        parts.read_fetch_key(request.fetch_key.as_deref(), plan);
+        parts
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = (EnvName, KeyPath)> {
+        self.bound.iter().filter_map(|(env, to)| match to {
+            To::Secret(at) => Some((env.clone(), at.clone())),
+            To::Text(_) => None,
+        })
+    }
+
+    pub fn texts(&self) -> impl Iterator<Item = (&EnvName, &Text)> {
+        self.bound.iter().filter_map(|(env, to)| match to {
+            To::Secret(_) => None,
+            To::Text(text) => Some((env, text)),
+        })
+    }
+
+    /// The variables that there will be.
+    pub fn names(&self) -> impl Iterator<Item = &EnvName> {
+        self.bound.iter().map(|(env, _)| env).chain(&self.kept)
+    }
+
+    /// By which path a part of the request names its secret.
+    pub fn path_at(&self, field: &str) -> Option<&KeyPath> {
+        if field == "fetch_key" {
+            return self.fetch_key.as_ref();
+        }
+        let env = field.strip_prefix("bindings.")?;
+        self.bound.iter().find_map(|(name, to)| match to {
+            To::Secret(at) if name.as_str() == env => Some(at),
+            _ => None,
+        })
+    }
+
+    fn read_source(&mut self, caller: &Caller, raw: &str, plan: &mut Plan) {
+        match Source::parse(raw) {
+            Ok(source) => match source_wrong(caller, &source) {
+                Some(refusal) => plan.refuse(refusal),
+                None => self.source = Some(source),
+            },
+            Err(refusal) => plan.refuse(refusal),
+        }
+    }
+
+    fn read_options(&mut self, options: &BTreeMap<String, String>, plan: &mut Plan) {
+        for (name, said) in options {
+            let at = |refusal: Refusal| refusal.at(&format!("options.{name}"));
+            match name.as_str() {
+                "command" => {
+                    match check_command(said).and_then(|()| typed_command(said.trim())) {
+                        Ok(words) => self.command = Some(words),
+                        Err(refusal) => plan.refuse(at(refusal)),
+                    }
+                }
+                "transport" => match chosen_transport(said) {
+                    Some(transport) => self.transport = Some(transport),
+                    None => plan.refuse(at(Refusal::invalid(
+                        "",
+                        "A transport is stdio or http. Leave it out to take what looking at the source finds.",
+                    ))),
+                },
+                _ => plan.refuse(Refusal::invalid(
+                    "options",
+                    "This machine knows two options: command and transport. Leave the others out.",
+                )),
+            }
+        }
+    }
+
+    fn read_bindings(&mut self, bindings: &[BindingRequest], plan: &mut Plan) {
+        if bindings.len() > BINDINGS_MAX {
+            plan.refuse(too_many_bindings());
+            return;
+        }
+        let mut names = BTreeSet::new();
+        for (place, binding) in bindings.iter().enumerate() {
+            // What cannot be a name is not said again: it may be a value in the wrong place.
+            let env = match EnvName::parse(binding.env.trim()) {
+                Ok(env) => env,
+                Err(refusal) => {
+                    plan.refuse(Refusal {
+                        field: Some(format!("bindings[{place}].env")),
+                        ..refusal
+                    });
+                    continue;
+                }
+            };
+            if !names.insert(env.clone()) {
+                plan.refuse(bound_twice(&env));
+                continue;
+            }
+            match read_binding(&env, binding) {
+                Ok(to) => {
+                    if let To::Text(Text {
+                        suspicious: true, ..
+                    }) = &to
+                    {
+                        plan.refuse(looks_secret(&env));
+                    }
+                    self.bound.push((env, to));
+                }
+                Err(refusal) => {
+                    plan.refuse(refusal.at(&format!("bindings.{env}")));
+                    // It is meant to be there: that it is missing is not said on top.
+                    self.kept.push(env);
+                }
+            }
+        }
+    }
+
+    fn read_fetch_key(&mut self, raw: Option<&str>, plan: &mut Plan) {
+        let Some(raw) = raw.map(str::trim).filter(|raw| !raw.is_empty()) else {
+            return;
+        };
+        match KeyPath::parse(raw) {
+            Ok(at) => self.fetch_key = Some(at),
+            Err(refusal) => plan.refuse(refusal.at("fetch_key")),
+        }
+    }
+}
+
+fn read_binding(env: &EnvName, binding: &BindingRequest) -> Result<To, Refusal> {
+    match (&binding.secret, &binding.text, binding.per_user) {
+        (Some(path), None, false) => {
+            if looks_like_secret("", path) {
+                return Err(Refusal::invalid(
+                    "",
+                    "That looks like a value. Store it as a secret first, and give the path here, as in project/shop/API_KEY.",
+                ));
+            }
+            KeyPath::parse(path.trim()).map(To::Secret)
+        }
+        (None, Some(text), false) => {
+            let shape = Binding {
+                env: env.clone(),
+                to: Bound::Text { text: text.clone() },
+            };
+            if let Some(refusal) = bindings_wrong(&[shape]).into_iter().next() {
+                return Err(refusal);
+            }
+            let suspicious = looks_like_secret(env.as_str(), text)
+                || (is_secret_name(env.as_str()) && text.len() >= SECRET_LEN_BYTES);
+            Ok(To::Text(Text {
+                text: text.clone(),
+                plain: binding.plain,
+                suspicious: suspicious && !binding.plain,
+            }))
+        }
+        (None, None, true) => Err(Refusal::invalid(
+            "",
+            "Variables that each caller brings are not there yet: every deployment is shared. Bind a secret of its owner’s, or a text.",
+        )),
+        _ => Err(Refusal::invalid(
+            "",
+            "Say one of secret (a path), text, and per_user.",
+        )),
+    }
+}
+
+/// What is not kept as plain text unless somebody says that it is none.
+pub fn looks_secret(env: &EnvName) -> Refusal {
+    Refusal::invalid(
+        &format!("bindings.{env}"),
+        format!(
+            "{env} looks like a secret, and text can be read by whoever sees the deployment. Store it as a secret and bind its path, or send \"plain\": true with it when it is none."
+        ),
+    )
+}
+
+fn check_target(target: &str, plan: &mut Plan) {
+    match target {
+        "local" => {}
+        "render" | "railway" => plan.refuse(Refusal::new(
+            RefusalKind::Invalid,
+            format!("Sealport does not deploy to {target} yet. Leave the target out: the server then runs on this machine."),
+        )
+        .at("target")),
+        _ => plan.refuse(Refusal::invalid(
+            "target",
+            "There is no such target. Leave it out, or say local: the server then runs on this machine.",
+        )),
+    }
+}
+
+fn check_mode(mode: &str, plan: &mut Plan) {
+    match mode {
+        "shared" => {}
+        "per-user" => plan.refuse(Refusal::invalid(
+            "mode",
+            "Servers with each caller’s own keys are not there yet. Leave the mode out: the server then runs with its owner’s secrets.",
+        )),
+        _ => plan.refuse(Refusal::invalid(
+            "mode",
+            "A deployment’s mode is shared: one server, with its owner’s secrets.",
+        )),
+    }
+}

@@ -1,0 +1,233 @@
+//! Following a deployment as it happens, by server-sent events, for pages and for programs. What is told is read with the caller's rights
+//! at that moment; a stream ends by itself after a while and is resumed by `Last-Event-ID`.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use uuid::Uuid;
+
+use super::web::AppState;
+use crate::model::actors::Caller;
+use crate::model::deployments::{DeploymentDetail, LogLine};
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::levels::Level;
+use crate::model::paths::DeploymentName;
+use crate::store;
+
+/// The slow poll that is relied on; a change on this server only hastens it.
+const POLL: Duration = Duration::from_secs(1);
+/// No sooner again than this, however fast a server writes.
+const REST: Duration = Duration::from_millis(100);
+/// Lines of one read.
+pub const LINES: i64 = 200;
+/// A stream ends after this long; whoever follows resumes it.
+const STREAM_LIFE: Duration = Duration::from_secs(300);
+
+/// Streams of one person at once, over all windows or all tokens; a stream asks the database each second.
+const STREAMS_OF_ONE: usize = 20;
+/// Streams of everybody at once, on this server.
+const STREAMS_OF_ALL: usize = 200;
+
+/// Who follows how many deployments now.
+#[derive(Clone, Default)]
+pub struct Streams(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+/// One stream that is counted until it is dropped.
+struct Counted {
+    streams: Streams,
+    user_id: Uuid,
+}
+
+impl Streams {
+    fn count(&self, user_id: Uuid) -> Result<Counted, Refusal> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = counts.get(&user_id).copied().unwrap_or(0);
+        if theirs >= STREAMS_OF_ONE || counts.values().sum::<usize>() >= STREAMS_OF_ALL {
+            return Err(Refusal::new(
+                RefusalKind::TooMany,
+                "Too many follow deployments at once. Close some pages or streams.",
+            ));
+        }
+        counts.insert(user_id, theirs + 1);
+        drop(counts);
+        Ok(Counted {
+            streams: self.clone(),
+            user_id,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self
+            .streams
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.user_id) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.remove(&self.user_id);
+            }
+        }
+    }
+}
+
+/// What a door makes of what it sees.
+pub trait Teller: Send + 'static {
+    /// Whether the credential lasts, beyond what each read asks anyway.
+    fn lasts(
+        &self,
+        state: &AppState,
+        caller: &Caller,
+    ) -> impl Future<Output = store::Result<bool>> + Send;
+
+    /// The events for what is new in it.
+    fn tell(&mut self, detail: &DeploymentDetail) -> Vec<Event>;
+
+    fn line(&self, line: &LogLine) -> String;
+
+    /// Whether it is over with what was told; asked when there is nothing new.
+    fn over(&self, detail: &DeploymentDetail) -> Option<Over>;
+
+    /// The data of `end` for a deployment that is not there any more, or not to be seen.
+    fn gone(&self) -> String;
+}
+
+/// The end of what is to be told.
+pub struct Over {
+    /// The data of `end`.
+    pub data: String,
+    /// Last lines may still be on their way.
+    pub lingers: bool,
+}
+
+/// Where the lines that are known end: what a browser or a program that resumes says by `Last-Event-ID`.
+pub fn last_event_id(headers: &HeaderMap) -> Option<i64> {
+    let id = headers.get("last-event-id")?;
+    id.to_str().ok()?.parse().ok()
+}
+
+/// What is followed, and from where on.
+pub struct Followed {
+    pub name: DeploymentName,
+    /// After this line; none: the newest.
+    pub after: Option<i64>,
+    /// So many of the newest.
+    pub newest: i64,
+}
+
+/// A stream of its events. Errors: `NotFound`, with `use` alone too; `TooMany`.
+pub async fn follow(
+    state: AppState,
+    streams: &Streams,
+    caller: Caller,
+    followed: Followed,
+    teller: impl Teller,
+) -> Result<Response, Refusal> {
+    let shown = state.db.deployment_show(&caller, &followed.name).await;
+    // There is nothing to follow with `use` alone.
+    if shown.map_err(store::Error::into_refusal)?.summary.level < Level::Read {
+        return Err(Refusal::not_found("deployment’s log"));
+    }
+    let user_id = caller.user().ok_or_else(Refusal::internal)?.id;
+    let follow = Follow {
+        _counted: streams.count(user_id)?,
+        state,
+        caller,
+        followed,
+        teller,
+        waiting: VecDeque::new(),
+        ends_at: tokio::time::Instant::now() + STREAM_LIFE,
+        is_ending: false,
+        over: false,
+    };
+    let events = stream::unfold(follow, async |mut follow| {
+        loop {
+            if let Some(event) = follow.waiting.pop_front() {
+                return Some((Ok::<_, Infallible>(event), follow));
+            }
+            if follow.over || tokio::time::Instant::now() > follow.ends_at {
+                return None;
+            }
+            follow.go_on().await;
+        }
+    });
+    Ok(Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response())
+}
+
+struct Follow<T> {
+    state: AppState,
+    caller: Caller,
+    followed: Followed,
+    teller: T,
+    waiting: VecDeque<Event>,
+    ends_at: tokio::time::Instant,
+    /// It looked as if it were over; lines may still be on their way.
+    is_ending: bool,
+    over: bool,
+    _counted: Counted,
+}
+
+impl<T: Teller> Follow<T> {
+    async fn go_on(&mut self) {
+        match self.look().await {
+            Ok(true) if self.waiting.is_empty() => {
+                let _ = tokio::time::timeout(POLL, self.state.deployer.changed()).await;
+                tokio::time::sleep(REST).await;
+            }
+            Ok(true) => {}
+            Err(store::Error::Refused(_)) => self.end(self.teller.gone()),
+            // Without a word: whoever is signed in again by now, or finds the database again, comes back and goes on.
+            Ok(false) => self.over = true,
+            Err(error) => {
+                error.into_refusal();
+                self.over = true;
+            }
+        }
+    }
+
+    fn end(&mut self, data: String) {
+        self.over = true;
+        self.waiting
+            .push_back(Event::default().event("end").data(data));
+    }
+
+    /// Reads what is new; false when the credential does not last.
+    async fn look(&mut self) -> store::Result<bool> {
+        if !self.teller.lasts(&self.state, &self.caller).await? {
+            return Ok(false);
+        }
+        let db = &self.state.db;
+        let name = &self.followed.name;
+        let detail = db.deployment_show(&self.caller, name).await?;
+        self.waiting.extend(self.teller.tell(&detail));
+        let (after, limit) = match self.followed.after {
+            Some(after) => (Some(after), LINES),
+            None => (None, self.followed.newest),
+        };
+        let lines = db.log_read(&self.caller, name, after, limit).await?;
+        for line in lines {
+            self.followed.after = Some(line.seq);
+            let event = Event::default().event("line").id(line.seq.to_string());
+            self.waiting.push_back(event.data(self.teller.line(&line)));
+        }
+        if self.waiting.is_empty()
+            && let Some(over) = self.teller.over(&detail)
+        {
+            if self.is_ending || !over.lingers {
+                self.end(over.data);
+            }
+            self.is_ending = true;
+        }
+        Ok(true)
+    }
+}
