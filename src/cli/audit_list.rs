@@ -1,13 +1,13 @@
 //! `sealport audit`: the record as the token may see it, over the API.
 
 use clap::Args;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::server::ApiArgs;
 use super::shown::{self, Cell, Colour};
 use super::times::{behind, written};
 use crate::doors::rest::Page;
+use crate::doors::rest::audit::Recorded;
 
 #[derive(Args)]
 pub struct ListArgs {
@@ -45,7 +45,10 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     if args.api.json {
         return shown::json(&Page::last(items));
     }
-    let rows = items.iter().map(row).collect();
+    let mut rows = Vec::new();
+    for item in items {
+        rows.push(row(serde_json::from_value(item)?));
+    }
     shown::table(
         [
             "WHEN", "WHO", "WHAT", "OUTCOME", "ON", "VERSION", "ADDRESS", "REASON",
@@ -55,30 +58,21 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn row(item: &Value) -> [Cell; 8] {
-    let text = |name: &str| match item.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        _ => String::new(),
+fn row(recorded: Recorded) -> [Cell; 8] {
+    let colour = match recorded.outcome.as_str() {
+        "refused" => Colour::Red,
+        _ => Colour::Green,
     };
-    let outcome = text("outcome");
-    let colour = if outcome == "refused" {
-        Colour::Red
-    } else {
-        Colour::Green
-    };
-    let on = match text("path") {
-        path if path.is_empty() => text("deployment"),
-        path => path,
-    };
+    let on = recorded.path.or(recorded.deployment);
+    let version = recorded.version.map(|version| version.to_string());
     [
-        text("at").into(),
-        text("actor").into(),
-        text("action").into(),
-        Cell::new(outcome, colour),
-        on.into(),
-        text("version").into(),
-        text("address").into(),
-        Cell::new(text("reason"), Colour::Dim),
+        written(recorded.at).into(),
+        recorded.actor.into(),
+        recorded.action.into(),
+        Cell::new(recorded.outcome, colour),
+        on.unwrap_or_default().into(),
+        version.unwrap_or_default().into(),
+        recorded.address.unwrap_or_default().into(),
+        Cell::new(recorded.reason.unwrap_or_default(), Colour::Dim),
     ]
 }

@@ -107,11 +107,16 @@ pub async fn stop(args: OneArgs) -> anyhow::Result<()> {
 pub async fn destroy(args: DestroyArgs) -> anyhow::Result<()> {
     let OneArgs { name, api } = args.one;
     typed::sure(
-        &format!("Destroy {name} with its releases, its log and its gateway tokens? Nothing brings them back."),
+        &format!(
+            "Destroy {name} with its releases, its log and its gateway tokens? Nothing brings them back."
+        ),
         args.yes,
     )?;
     let client = api.server.client().await?;
-    client.delete(&format!("/deployments/{name}")).done().await?;
+    client
+        .delete(&format!("/deployments/{name}"))
+        .done()
+        .await?;
     if api.json {
         return shown::json(&json!({ "name": name, "deleted": true }));
     }

@@ -75,7 +75,10 @@ pub async fn follow(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let tail = asked.tail.map(|tail| tail.to_string()).unwrap_or_default();
-    let release = asked.release.map(|number| number.to_string()).unwrap_or_default();
+    let release = asked
+        .release
+        .map(|number| number.to_string())
+        .unwrap_or_default();
     let query = [
         ("follow", if asked.follow { "true" } else { "false" }),
         ("tail", &tail),
@@ -84,7 +87,9 @@ pub async fn follow(
     let mut after: Option<String> = None;
     let mut attempts = 0;
     loop {
-        let request = client.get(&format!("/deployments/{name}/logs")).query(&query);
+        let request = client
+            .get(&format!("/deployments/{name}/logs"))
+            .query(&query);
         let broke = match request.events(after.as_deref()).await {
             Ok(mut stream) => loop {
                 match stream.next().await {
@@ -149,7 +154,13 @@ fn step(step: &StepEvent) -> anyhow::Result<()> {
         .map(|ms| format!(" ({:.1} s)", ms as f64 / 1e3))
         .unwrap_or_default();
     let detail = plain(&step.detail);
-    shown::aside(format!("release {}: {} {}{took} {detail}", step.release, step.name, step.state).trim_end());
+    shown::aside(
+        format!(
+            "release {}: {} {}{took} {detail}",
+            step.release, step.name, step.state
+        )
+        .trim_end(),
+    );
     Ok(())
 }
 
@@ -170,7 +181,11 @@ fn end(asked: &Asked, end: &EndEvent) -> Exit {
         }
         Some(release) => {
             let reason = release.reason.as_deref().unwrap_or_default();
-            shown::aside(format!("Release {number}: {}. {}", release.state.as_str(), plain(reason)));
+            shown::aside(format!(
+                "Release {number}: {}. {}",
+                release.state.as_str(),
+                plain(reason)
+            ));
             Exit::No
         }
         None => {

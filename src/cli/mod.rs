@@ -24,9 +24,12 @@ mod values;
 
 mod audit_list;
 pub mod completions;
+pub mod deploy;
+pub mod deployments;
 pub mod export;
 pub mod import;
 pub mod login;
+pub mod logs;
 pub mod run;
 pub mod secret;
 pub mod share;
@@ -87,6 +90,20 @@ enum Command {
     Export(Box<export::ExportArgs>),
     /// Runs a command with the secrets under a prefix in its environment. Needs the level `read`.
     Run(Box<run::RunArgs>),
+    /// Makes a deployment out of a source, with secrets bound by their paths.
+    Deploy(Box<deploy::DeployArgs>),
+    /// Lists deployments.
+    Deployments(server::ApiArgs),
+    /// Prints the log of a deployment.
+    Logs(logs::LogsArgs),
+    /// Starts a deployment that was stopped.
+    Start(deployments::ReleaseArgs),
+    /// Stops a deployment.
+    Stop(deployments::OneArgs),
+    /// Deploys anew, with the newest versions of its secrets.
+    Redeploy(deployments::ReleaseArgs),
+    /// Destroys a deployment. Its secrets stay. Asks at a terminal.
+    Destroy(deployments::DestroyArgs),
     /// Prints what a shell needs to complete the commands.
     Completions(completions::CompletionsArgs),
 }
@@ -175,6 +192,10 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => return run::run(*args).await,
         Command::Secret(command) => return Ok(secret::run(*command).await?.into()),
         Command::Import(args) => return Ok(import::run(*args).await?.into()),
+        Command::Deploy(args) => return Ok(deploy::run(*args).await?.into()),
+        Command::Start(args) => return Ok(deployments::start(args).await?.into()),
+        Command::Redeploy(args) => return Ok(deployments::redeploy(args).await?.into()),
+        Command::Logs(args) => return Ok(logs::run(args).await?.into()),
         Command::Backup(args) => backup::take(*args).await,
         Command::Restore(args) => backup::restore(*args).await,
         Command::Serve(args) => serve::run(*args).await,
@@ -192,6 +213,9 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Share(args) => share::share(*args).await,
         Command::Unshare(args) => share::unshare(*args).await,
         Command::Export(args) => export::run(*args).await,
+        Command::Deployments(api) => deployments::list(api).await,
+        Command::Stop(args) => deployments::stop(args).await,
+        Command::Destroy(args) => deployments::destroy(args).await,
         Command::Completions(args) => completions::run(&args),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -73,6 +73,12 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// On one line, wherever it is read.
+pub fn compact(value: &impl Serialize) -> anyhow::Result<()> {
+    line(serde_json::to_string(value)?)?;
+    Ok(())
+}
+
 /// A cell of a table.
 pub struct Cell {
     text: String,

@@ -416,16 +416,17 @@ mod tests {
 
     /// Its variables: required, secret, with a default, suggested.
     fn found(variables: &[(&str, bool, bool, bool, bool)]) -> Inspection {
-        let wanted = |(name, required, secret, has_default, suggested): &(&str, bool, bool, bool, bool)| {
-            WantedVariable {
-                name: (*name).into(),
-                description: String::new(),
-                required: *required,
-                secret: *secret,
-                default: has_default.then(|| "x".into()),
-                suggested: *suggested,
-            }
-        };
+        let wanted =
+            |(name, required, secret, has_default, suggested): &(&str, bool, bool, bool, bool)| {
+                WantedVariable {
+                    name: (*name).into(),
+                    description: String::new(),
+                    required: *required,
+                    secret: *secret,
+                    default: has_default.then(|| "x".into()),
+                    suggested: *suggested,
+                }
+            };
         Inspection {
             resolved: Source::parse("npm:shop@1.0.0").unwrap(),
             title: "Shop".into(),
@@ -465,10 +466,18 @@ mod tests {
     #[test]
     fn what_a_source_calls_a_secret_is_no_plain_text_unless_somebody_says_so() {
         let variables = found(&[("SHOP_PIN", false, true, false, false)]);
-        for (text_of, plain, refused) in [("12345", false, true), ("12345", true, false), ("", false, false)] {
+        for (text_of, plain, refused) in [
+            ("12345", false, true),
+            ("12345", true, false),
+            ("", false, false),
+        ] {
             let mut asked = weighed(vec![text("SHOP_PIN", text_of, plain)]);
             asked.take(&variables);
-            assert_eq!(!asked.plan.refused.is_empty(), refused, "{text_of:?} {plain}");
+            assert_eq!(
+                !asked.plan.refused.is_empty(),
+                refused,
+                "{text_of:?} {plain}"
+            );
         }
         // Said once, where the name and the text say so already.
         let mut asked = weighed(vec![text("API_KEY", "a value of its own", false)]);

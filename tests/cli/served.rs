@@ -1,5 +1,6 @@
 //! A server of a test's own, and the program as a person or a script calls it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -18,24 +19,39 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::world::World;
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Long, for it ends a test that hangs and nothing else.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The real doors on a port of their own, and nothing in the background.
+/// The real doors on a port of their own.
 pub struct Served {
     pub world: World,
     pub url: String,
     _place: TempDir,
-    _cancel: DropGuard,
+    cancel: DropGuard,
+    deploying: Option<JoinHandle<()>>,
 }
 
 impl Served {
+    /// With nothing in the background.
     pub async fn up() -> Served {
+        Served::with(false).await
+    }
+
+    /// With the supervisor at work.
+    pub async fn deploying() -> Served {
+        Served::with(true).await
+    }
+
+    async fn with(deploys: bool) -> Served {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
+        // Guests are other users: they must be able to pass through.
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         let guests_dir = place.path().join("guests");
         let sandbox = Sandbox::probe(SandboxConfig {
             allow_unsandboxed: false,
@@ -43,7 +59,7 @@ impl Served {
             runtime_dir: place.path().join("run"),
             guests_dir: guests_dir.clone(),
             private: Vec::new(),
-            tools_path: Default::default(),
+            tools_path: std::env::var_os("PATH").unwrap_or_default(),
             launcher: env!("CARGO_BIN_EXE_sealport").into(),
         })
         .await
@@ -54,6 +70,9 @@ impl Served {
             source_hosts: SourceHosts::new([]),
             restart_after: Duration::from_secs(1),
         };
+        let deployer = Deployer::new(world.db.clone(), sandbox, config);
+        let cancel = CancellationToken::new();
+        let deploying = deploys.then(|| tokio::spawn(deployer.clone().run(cancel.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = sealport::doors::router(AppState {
@@ -61,7 +80,7 @@ impl Served {
                 .output_name("sealport")
                 .site_root("public")
                 .build(),
-            deployer: Deployer::new(world.db.clone(), sandbox, config),
+            deployer,
             db: world.db.clone(),
             config: Arc::new(WebConfig {
                 public_url: url.parse().unwrap(),
@@ -69,7 +88,6 @@ impl Served {
                 api_requests_per_minute: 0,
             }),
         });
-        let cancel = CancellationToken::new();
         tokio::spawn(sealport::doors::listening::serve(
             listener,
             router,
@@ -79,7 +97,17 @@ impl Served {
             world,
             url,
             _place: place,
-            _cancel: cancel.drop_guard(),
+            cancel: cancel.drop_guard(),
+            deploying,
+        }
+    }
+
+    /// Stops every guest and waits for it.
+    pub async fn close(self) {
+        drop(self.cancel);
+        if let Some(deploying) = self.deploying {
+            let ended = tokio::time::timeout(PATIENCE, deploying).await;
+            ended.expect("it stops").unwrap();
         }
     }
 

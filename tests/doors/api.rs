@@ -19,7 +19,17 @@ use crate::{Browser, HOST, Installation, Things, walk};
 /// The callers: the owner's tokens with each ceiling, and with `use` and the right to deploy; the owner's with `admin` under another
 /// prefix; somebody else's with `admin`; an expired and a revoked one; a gateway's; the owner's session without a token; nobody.
 const CALLERS: [&str; 12] = [
-    "use", "read", "write", "admin", "use, deploys", "other prefix", "other owner", "expired", "revoked", "gateway's", "cookie",
+    "use",
+    "read",
+    "write",
+    "admin",
+    "use, deploys",
+    "other prefix",
+    "other owner",
+    "expired",
+    "revoked",
+    "gateway's",
+    "cookie",
     "nobody",
 ];
 
@@ -63,7 +73,11 @@ fn rows() -> Vec<Row> {
             let (body, expected) = cells[1].rsplit_once('|').unwrap();
             let (method, route) = cells[0].trim().split_once(' ').unwrap();
             let expected = expected.replace(' ', "");
-            assert_eq!(expected.len(), CALLERS.len(), "a letter for each caller: {line}");
+            assert_eq!(
+                expected.len(),
+                CALLERS.len(),
+                "a letter for each caller: {line}"
+            );
             Row {
                 method,
                 route: route.trim(),
@@ -78,7 +92,13 @@ fn rows() -> Vec<Row> {
 struct Tokens(Vec<String>);
 
 impl Installation {
-    async fn token(&self, maker: &Caller, can: Level, under: Option<&str>, deploys: bool) -> (Uuid, String) {
+    async fn token(
+        &self,
+        maker: &Caller,
+        can: Level,
+        under: Option<&str>,
+        deploys: bool,
+    ) -> (Uuid, String) {
         let spec = ApiTokenSpec {
             owner: None,
             name: format!("a-token-{}", Uuid::now_v7().simple()),
@@ -97,7 +117,11 @@ impl Installation {
             all.push(self.token(owner, can, None, false).await.1);
         }
         all.push(self.token(owner, Level::Use, None, true).await.1);
-        all.push(self.token(owner, Level::Admin, Some("project/elsewhere"), true).await.1);
+        all.push(
+            self.token(owner, Level::Admin, Some("project/elsewhere"), true)
+                .await
+                .1,
+        );
         all.push(self.token(other, Level::Admin, None, true).await.1);
         let (expired, token) = self.token(owner, Level::Admin, None, true).await;
         self.world
@@ -114,7 +138,13 @@ impl Installation {
     }
 
     /// Sends a row's call, and says in a letter what came of it; `done` where it was carried out.
-    async fn api(&self, row: &Row, things: &Things, token: Option<&str>, cookie: &str) -> (&'static str, String) {
+    async fn api(
+        &self,
+        row: &Row,
+        things: &Things,
+        token: Option<&str>,
+        cookie: &str,
+    ) -> (&'static str, String) {
         let path = things.fill_route(row.route);
         let body = things.fill(row.body);
         let mut request = Request::builder()
@@ -133,21 +163,33 @@ impl Installation {
         let status = response.status();
         let kind = response.headers().get(header::CONTENT_TYPE).cloned();
         let kind = kind.map_or(String::new(), |kind| kind.to_str().unwrap().to_owned());
-        assert!(response.headers().get(header::SET_COOKIE).is_none(), "{path}");
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store", "{path}");
+        assert!(
+            response.headers().get(header::SET_COOKIE).is_none(),
+            "{path}"
+        );
+        assert_eq!(
+            response.headers()[header::CACHE_CONTROL],
+            "no-store",
+            "{path}"
+        );
         let text = if kind.starts_with("text/event-stream") {
             use futures::StreamExt;
             let piece = response.into_body().into_data_stream().next().await;
             String::from_utf8_lossy(&piece.unwrap().unwrap()).into_owned()
         } else {
-            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
+                .await
+                .unwrap();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         if status.is_client_error() {
             assert_eq!(kind, "application/problem+json", "{path}: {text}");
         }
         let sent = format!("{path} {body}");
-        let tells = things.marks.iter().any(|mark| !sent.contains(mark) && text.contains(mark));
+        let tells = things
+            .marks
+            .iter()
+            .any(|mark| !sent.contains(mark) && text.contains(mark));
         let word = match status.as_u16() {
             _ if tells && status.is_success() => "s",
             _ if tells => "tells",
@@ -165,7 +207,10 @@ impl Installation {
 #[tokio::test]
 async fn every_route_of_the_api_gives_each_token_what_the_table_says() {
     let all = rows();
-    let told: BTreeSet<String> = all.iter().map(|row| format!("{} {}", row.method, row.route)).collect();
+    let told: BTreeSet<String> = all
+        .iter()
+        .map(|row| format!("{} {}", row.method, row.route))
+        .collect();
     let real = walk::api_routes();
     let without_row: Vec<_> = real.difference(&told).collect();
     let of_nothing: Vec<_> = told.difference(&real).collect();
@@ -181,11 +226,20 @@ async fn every_route_of_the_api_gives_each_token_what_the_table_says() {
     let mut wrong = Vec::new();
     println!("{}", CALLERS.join(", "));
     let only = std::env::var("ROW").unwrap_or_default();
-    for (number, row) in all.iter().enumerate().filter(|(_, row)| row.route.contains(&only)) {
-        let letters = house.api_row(row, number, &owner, &other, &session, &mut wrong).await;
+    for (number, row) in all
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.route.contains(&only))
+    {
+        let letters = house
+            .api_row(row, number, &owner, &other, &session, &mut wrong)
+            .await;
         println!("{:6} {:44} {letters}", row.method, row.route);
         if letters != row.expected {
-            wrong.push(format!("{} {}: {letters}, not {}", row.method, row.route, row.expected));
+            wrong.push(format!(
+                "{} {}: {letters}, not {}",
+                row.method, row.route, row.expected
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -217,18 +271,28 @@ impl Installation {
             };
             let before = self.rows_but_last_use(&things).await;
             let token = tokens.0.get(place).map(String::as_str);
-            let cookie = if CALLERS[place] == "cookie" { session.cookie.as_str() } else { "" };
+            let cookie = if CALLERS[place] == "cookie" {
+                session.cookie.as_str()
+            } else {
+                ""
+            };
             let (word, text) = self.api(row, &things, token, cookie).await;
             let changed = self.rows_but_last_use(&things).await != before;
             letters[place] = match (word, changed) {
                 ("done" | "o" | "s", true) => "d",
                 ("done", false) => "m",
                 ("tells" | "broken", _) => {
-                    wrong.push(format!("{} {} for {}: {word}: {text}", row.method, row.route, CALLERS[place]));
+                    wrong.push(format!(
+                        "{} {} for {}: {word}: {text}",
+                        row.method, row.route, CALLERS[place]
+                    ));
                     "!"
                 }
                 (refused, true) => {
-                    wrong.push(format!("{} {} for {}: {refused}, and it changed rows", row.method, row.route, CALLERS[place]));
+                    wrong.push(format!(
+                        "{} {} for {}: {refused}, and it changed rows",
+                        row.method, row.route, CALLERS[place]
+                    ));
                     refused
                 }
                 (word, false) => word,
@@ -242,7 +306,9 @@ impl Installation {
 
     /// The owner's rows; when a token was used last is no change of theirs.
     async fn rows_but_last_use(&self, things: &Things) -> BTreeSet<String> {
-        self.world.sql("set session_replication_role = replica; update tokens set last_used_at = null").await;
+        self.world
+            .sql("set session_replication_role = replica; update tokens set last_used_at = null")
+            .await;
         self.rows_of(things).await
     }
 }

@@ -16,7 +16,7 @@ use super::server::ApiArgs;
 use super::shown::{self, Cell, Colour};
 use crate::doors::rest::imports::{ImportBody, ImportEntry, ImportResult, ImportedLine};
 use crate::model::imports::{Destination, EntryOutcome, IMPORT_LINES_MAX, OnConflict};
-use crate::model::paths::{EnvName, SecretPath};
+use crate::model::paths::SecretPath;
 use crate::model::secrets::Kind;
 
 #[derive(Args)]
@@ -26,8 +26,8 @@ pub struct ImportArgs {
     file: Option<PathBuf>,
 
     /// Take these variables of the environment.
-    #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "file", value_parser = EnvName::parse)]
-    from_env: Vec<EnvName>,
+    #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "file", value_parser = variable)]
+    from_env: Vec<String>,
 
     /// Where the names go, as in project/shop; empty: they become bare names.
     #[arg(long, value_name = "PREFIX", value_parser = Prefix::parse)]
@@ -51,6 +51,17 @@ pub struct ImportArgs {
 
     #[command(flatten)]
     api: ApiArgs,
+}
+
+/// Any variable can be stored, also one that no deployment could be given under this name.
+fn variable(name: &str) -> Result<String, String> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        Ok(name.to_owned())
+    } else {
+        Err("a variable's name has letters, digits and underscores".into())
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

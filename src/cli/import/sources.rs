@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 use crate::cli::failures::{Exit, Failure};
 use crate::cli::typed::without_line_end;
 use crate::model::imports::{FileFormat, IMPORT_LEN_BYTES, Note};
-use crate::model::paths::EnvName;
 use crate::store::env_files::{self, EnvFile};
 
 /// The most entries of a directory that are looked at.
@@ -61,11 +60,11 @@ impl Found {
         Ok(found)
     }
 
-    pub fn in_environment(names: &[EnvName]) -> anyhow::Result<Found> {
+    pub fn in_environment(names: &[String]) -> anyhow::Result<Found> {
         let mut found = Found::default();
         let mut missing = Vec::new();
         for name in names {
-            match std::env::var(name.as_str()) {
+            match std::env::var(name) {
                 Ok(value) if value.is_empty() => found.empty.push(name.to_string()),
                 Ok(value) => found.entries.push(Entry {
                     name: name.to_string(),
