@@ -19,41 +19,35 @@ create function current_token() returns uuid
     return nullif(current_setting('sealport.token', true), '')::uuid;
 comment on function current_token() is 'The API token by which the actor acts in this transaction.';
 
--- How far the token that acts reaches, given how far its maker does.
-create function within_token(
-    makers integer, object_owner uuid, object_kind text, object_path text
-) returns integer
-    language plpgsql stable as $$
-declare
-    ceiling integer := current_setting('sealport.token_ceiling')::integer;
-    prefix text := nullif(current_setting('sealport.token_prefix'), '');
-begin
-    if object_owner is distinct from current_setting('sealport.token_owner')::uuid then
-        return 0;
-    end if;
-    return case object_kind
-        when 'secret' then
-            case when prefix is null or starts_with(object_path, prefix || '/') then least(makers, ceiling) else 0 end
-        -- Deployments have no path. Whoever may not change them sees them, at most.
-        when 'deployment' then
-            case when current_setting('sealport.token_deploys') = 'true' then makers else least(makers, ceiling, 2) end
-        when 'any' then least(makers, ceiling)
-        -- All that the owner owns.
-        else case when prefix is null then least(makers, ceiling) else 0 end
-    end;
-end $$;
-
+-- The one decision, with the token's bounds in it. In one expression for people and one for tokens, and not in SQL any more, which
+-- would put the whole of it into each statement that reads a table: setting it up there costs more than deciding.
 create or replace function reach(object_owner uuid, object_kind text, object_id uuid, object_path text) returns integer
-    language sql stable
-    -- What is one's own is decided without looking anything up.
-    return case
-        when current_token() is not null then within_token(
+    language plpgsql stable as $$
+begin
+    if current_token() is null then
+        -- What is one's own is decided without looking anything up.
+        return case when object_owner = current_actor() then 4
+            else granted(current_actor(), object_owner, object_kind, object_id, object_path, null) end;
+    end if;
+    return case when object_owner is distinct from current_setting('sealport.token_owner')::uuid then 0
+        else least(
             case when object_owner = current_actor() then 4
                 else granted(current_actor(), object_owner, object_kind, object_id, object_path, null) end,
-            object_owner, object_kind, object_path)
-        when object_owner = current_actor() then 4
-        else granted(current_actor(), object_owner, object_kind, object_id, object_path, null)
-    end;
+            case object_kind
+                when 'secret' then case
+                    when current_setting('sealport.token_prefix') = ''
+                        or starts_with(object_path, current_setting('sealport.token_prefix') || '/')
+                    then current_setting('sealport.token_ceiling')::integer else 0 end
+                -- Deployments have no path. Whoever may not change them sees them, at most.
+                when 'deployment' then case when current_setting('sealport.token_deploys') = 'true' then 4
+                    else least(current_setting('sealport.token_ceiling')::integer, 2) end
+                when 'any' then current_setting('sealport.token_ceiling')::integer
+                -- All that the owner owns.
+                else case when current_setting('sealport.token_prefix') = ''
+                    then current_setting('sealport.token_ceiling')::integer else 0 end
+            end)
+        end;
+end $$;
 
 -- A token binds what it reaches itself; for another's part (the owner's of a deployment) it does not matter who asks.
 create or replace function usable_in(actor uuid, object_owner uuid, secret_id uuid, secret_path text, deployment_name text) returns boolean
@@ -107,50 +101,69 @@ create policy tokens_api_made on tokens for insert with check (
 );
 
 -- Checks the credential and takes on its maker's rights within its bounds, for the rest of the transaction. The token comes back
--- also when it is refused: for the record. Security invoker: everything is read under Row Level Security.
+-- also when it is refused: for the record. Security invoker: everything is read under Row Level Security. Settings are set where
+-- something is read anyway, or by an assignment: a statement for each would cost more than reading the token.
+create function token_check(
+    token_hash text,
+    out token_id uuid, out name text, out maker_id uuid, out owner_id uuid, out ceiling integer, out prefix text, out deploys boolean,
+    out refused text
+)
+    language plpgsql volatile as $$
+declare
+    unused boolean;
+    living boolean;
+    set text;
+begin
+    set := set_config('sealport.actor', '', true) || set_config('sealport.job', '', true)
+        || set_config('sealport.token', '', true) || set_config('sealport.presented', token_hash, true);
+    select t.id, t.name, t.maker_id, t.owner_id, t.ceiling, t.prefix, t.deploys,
+        case when t.revoked_at is not null then 'revoked token' when t.expires_at <= now() then 'expired token' end,
+        t.last_used_at is null or t.last_used_at < now() - interval '1 minute',
+        set_config('sealport.actor', t.maker_id::text, true) || set_config('sealport.token', t.id::text, true)
+            || set_config('sealport.token_owner', t.owner_id::text, true)
+            || set_config('sealport.token_ceiling', t.ceiling::text, true)
+            || set_config('sealport.token_prefix', coalesce(t.prefix, ''), true)
+            || set_config('sealport.token_deploys', t.deploys::text, true)
+    into token_id, name, maker_id, owner_id, ceiling, prefix, deploys, refused, unused, set
+    from tokens t where t.hash = token_hash and t.audience = 'api';
+    if token_id is null then
+        refused := 'unknown token';
+        return;
+    end if;
+    if owner_id = maker_id then
+        select u.ended_at is null into living from users u where u.id = token_check.maker_id;
+    else
+        select u.ended_at is null and o.ended_at is null into living from users u, owners o
+        where u.id = token_check.maker_id and o.id = token_check.owner_id;
+    end if;
+    if refused is not null or living is not true then
+        refused := coalesce(refused, 'ended account');
+        -- Nothing is left to act with but the record.
+        set := set_config('sealport.token_ceiling', '0', true) || set_config('sealport.token_deploys', 'false', true);
+    elsif unused then
+        -- Once a minute is often enough to tell whether a token is in use.
+        update tokens t set last_used_at = now()
+        where t.id = token_id and (t.last_used_at is null or t.last_used_at < now() - interval '1 minute');
+    end if;
+end $$;
+grant execute on function token_check(text) to sealport_server;
+
+-- The same, with the names of its people. Those of who has ended are left out.
 create function token_enter(token_hash text) returns table (
     token_id uuid, name text, maker_id uuid, maker text, email text, owner_id uuid, owner text,
     ceiling integer, prefix text, deploys boolean, refused text
 )
     language plpgsql volatile as $$
 declare
-    found tokens%rowtype;
-    maker_name text;
-    maker_email text;
-    owner_name text;
-    why text;
+    t record;
 begin
-    perform set_config('sealport.actor', '', true), set_config('sealport.job', '', true),
-            set_config('sealport.token', '', true), set_config('sealport.presented', token_hash, true);
-    select t.* into found from tokens t where t.hash = token_hash and t.audience = 'api';
-    if found.id is null then
-        return query select null::uuid, null, null::uuid, null, null, null::uuid, null, null::integer, null, null::boolean, 'unknown token';
-        return;
-    end if;
-    perform set_config('sealport.actor', found.maker_id::text, true);
-    select o.handle, u.email into maker_name, maker_email from users u join owners o on o.id = u.id
-    where u.id = found.maker_id and u.ended_at is null;
-    select o.handle into owner_name from owners o where o.id = found.owner_id and o.ended_at is null;
-    why := case
-        when found.revoked_at is not null then 'revoked token'
-        when found.expires_at <= now() then 'expired token'
-        when maker_name is null or owner_name is null then 'ended account'
-    end;
-    perform set_config('sealport.token', found.id::text, true),
-            set_config('sealport.token_owner', found.owner_id::text, true),
-            set_config('sealport.token_ceiling', found.ceiling::text, true),
-            set_config('sealport.token_prefix', coalesce(found.prefix, ''), true),
-            set_config('sealport.token_deploys', found.deploys::text, true);
-    if why is null then
-        -- Once a minute is often enough to tell whether a token is in use.
-        update tokens t set last_used_at = now()
-        where t.id = found.id and (t.last_used_at is null or t.last_used_at < now() - interval '1 minute');
-    else
-        -- Nothing is left to act with but the record.
-        perform set_config('sealport.token_ceiling', '0', true), set_config('sealport.token_deploys', 'false', true);
-    end if;
-    return query select found.id, found.name, found.maker_id, maker_name, maker_email, found.owner_id, owner_name,
-        found.ceiling, found.prefix, found.deploys, why;
+    t := token_check(token_hash);
+    return query
+        select t.token_id, t.name, t.maker_id, m.handle, u.email, t.owner_id, o.handle, t.ceiling, t.prefix, t.deploys, t.refused
+        from (select) as always
+        left join users u on u.id = t.maker_id and u.ended_at is null
+        left join owners m on m.id = u.id
+        left join owners o on o.id = t.owner_id and o.ended_at is null;
 end $$;
 grant execute on function token_enter(text) to sealport_server;
 

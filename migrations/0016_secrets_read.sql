@@ -36,7 +36,7 @@ begin
             end as why
         from asked a
         left join secrets s on s.owner_id = t.owner_id and (a.owner is null or a.owner = t.owner)
-            and lower(s.path collate "C") = lower(a.path collate "C")
+            and s.path_key = lower(a.path collate "C")
         left join secret_versions v on v.secret_id = s.id and v.version = s.version
     ), fails as (
         select count(*) as number from found where why is not null

@@ -351,7 +351,7 @@ async fn heir_called(
 async fn refuse_collisions(tx: &mut Transaction<'_, Postgres>, from: Uuid, to: Uuid) -> Result<()> {
     let both = sqlx::query_scalar!(
         r#"select theirs.path from secrets theirs
-           join secrets own on own.owner_id = $2 and lower(own.path collate "C") = lower(theirs.path collate "C")
+           join secrets own on own.owner_id = $2 and own.path_key = theirs.path_key
            where theirs.owner_id = $1 order by theirs.path limit $3"#,
         from,
         to,

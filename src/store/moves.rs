@@ -310,7 +310,7 @@ async fn effect(
     .fetch_all(&mut **tx)
     .await?;
     let others = sqlx::query!(
-        r#"select exists (select 1 from secrets where owner_id = $2 and lower(path collate "C") = lower($3 collate "C")) as "taken!",
+        r#"select exists (select 1 from secrets where owner_id = $2 and path_key = lower($3 collate "C")) as "taken!",
                   array(select d.name from deployments d
                         where d.owner_id <> $2 and (d.fetch_key = $1
                               or exists (select 1 from bindings b where b.deployment_id = d.id and b.secret_id = $1))

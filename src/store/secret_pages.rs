@@ -127,15 +127,33 @@ impl Db {
     ) -> Result<Vec<SecretSummary>> {
         let mut tx = self.begin_as(caller).await?;
         let ids = sqlx::query_scalar!(
-            r#"select s.id
-               from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
-               where ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
-                 and ($2::text is null or o.handle = $2)
-                 and ($3::text is null or starts_with(s.path, $3 || '/'))
-                 and ($4::text is null or s.kind = $4)
-                 and ($5::text is null or $5 = any (s.tags))
-                 and ($6::text is null or (lower(s.path collate "C"), o.handle collate "C") > (lower($6 collate "C"), $7 collate "C"))
-               order by lower(s.path collate "C"), o.handle collate "C"
+            // Of each owner no more than the page, by the index on their paths: what one has is not read whole. One more, for the
+            // page before may have ended at the same path of another owner's.
+            r#"select c.id as "id!" from (
+                   select s.id, s.path_key, o.handle
+                   from owners_in_sight() as w (id), lateral (
+                       select s.id, s.path_key from secrets s
+                       where s.owner_id = w.id
+                         and ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
+                         and ($3::text is null or starts_with(s.path, $3 || '/'))
+                         and ($4::text is null or s.kind = $4)
+                         and ($5::text is null or $5 = any (s.tags))
+                         and s.path_key >= case when $6::text is null then '' else lower($6 collate "C") end
+                       order by s.path_key limit $8 + 1
+                   ) s, owners o
+                   where o.id = w.id and ($2::text is null or o.handle = $2)
+                     and ($6::text is null or (s.path_key, o.handle collate "C") > (lower($6 collate "C"), $7 collate "C"))
+                   union
+                   select s.id, s.path_key, o.handle
+                   from secrets_granted() as g (id) join secrets s on s.id = g.id join owners o on o.id = s.owner_id
+                   where ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)
+                     and ($2::text is null or o.handle = $2)
+                     and ($3::text is null or starts_with(s.path, $3 || '/'))
+                     and ($4::text is null or s.kind = $4)
+                     and ($5::text is null or $5 = any (s.tags))
+                     and ($6::text is null or (s.path_key, o.handle collate "C") > (lower($6 collate "C"), $7 collate "C"))
+               ) c
+               order by c.path_key, c.handle collate "C"
                limit $8"#,
             audit::search_words(&filter.text),
             filter.owner.as_ref().map(Handle::as_str),
@@ -185,8 +203,8 @@ impl Db {
                       coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
                from secrets s join owners o on o.id = s.owner_id
                left join secret_versions v on v.secret_id = s.id and v.version = s.version
-               where o.handle = $1 and (s.path = $2 or s.id = $3)
-               order by s.path = $2 desc limit 1"#,
+               where o.handle = $1 and (s.path collate "C" = $2 or s.id = $3)
+               order by s.path collate "C" = $2 desc limit 1"#,
             owner.as_str(),
             path.as_str(),
             path.stands_for()

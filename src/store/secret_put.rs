@@ -55,7 +55,7 @@ impl Db {
         };
         let id = sqlx::query_scalar!(
             r#"select s.id from secrets s join owners o on o.id = s.owner_id
-               where o.handle = $1 and lower(s.path collate "C") = lower($2 collate "C")"#,
+               where o.handle = $1 and s.path_key = lower($2 collate "C")"#,
             owner,
             key.path.as_str()
         )

@@ -94,7 +94,7 @@ impl Db {
             Stored,
             r#"select id, path, version, reach(owner_id, 'secret', id, path) as "level!",
                       (active and coalesce(expires_at > now(), true)) as "open!"
-               from secrets where owner_id = $1 and lower(path collate "C") = any($2)"#,
+               from secrets where owner_id = $1 and path_key = any($2)"#,
             owner_id,
             &keys
         )

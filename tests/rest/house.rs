@@ -31,7 +31,7 @@ pub struct House {
     pub world: World,
     pub ada: Caller,
     pub bob: Caller,
-    at: String,
+    pub at: String,
     http: reqwest::Client,
     cancel: CancellationToken,
     running: Vec<tokio::task::JoinHandle<()>>,
