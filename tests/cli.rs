@@ -10,6 +10,8 @@ mod world;
 #[path = "cli/served.rs"]
 mod served;
 
+#[path = "cli/completions.rs"]
+mod completions;
 #[path = "cli/deploying.rs"]
 mod deploying;
 #[path = "cli/faults.rs"]

@@ -284,7 +284,9 @@ async fn refused(answer: reqwest::Response) -> Failure {
             " Sign in with `sealport login`, or set SEALPORT_TOKEN to a token that holds.",
         );
     }
-    if let Some(seconds) = retry_after.filter(|_| exit == Exit::TooMany) {
+    if let Some(seconds) =
+        retry_after.filter(|_| exit == Exit::TooMany && !detail.contains("again"))
+    {
         detail.push_str(&format!(" Try again in {seconds} seconds."));
     }
     if let Some(id) = id {

@@ -60,14 +60,20 @@ fn exposed<S: serde::Serializer>(
 
 /// Keeps it, in place of an earlier one.
 pub async fn keep(login: &Login) -> anyhow::Result<Kept> {
-    forget().await?;
     let file = file()?;
+    // One that cannot be read, or that others can, is replaced like any other.
+    let before = read(&file).unwrap_or_default();
     let in_keyring = keyring_store(login).await;
     let stored = Stored {
         url: login.url.clone(),
         token: (!in_keyring).then(|| login.token.clone()),
     };
     write(&file, &stored).with_context(|| format!("{} cannot be written", file.display()))?;
+    if let Some(before) = before.filter(|before| before.token.is_none())
+        && !(in_keyring && before.url == login.url)
+    {
+        keyring_clear(&before.url).await;
+    }
     Ok(if in_keyring {
         Kept::Keyring
     } else {

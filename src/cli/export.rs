@@ -92,7 +92,10 @@ mod tests {
         let pieces = prop_oneof![
             any::<char>().prop_map(String::from),
             "[ -~]{1,8}",
-            proptest::sample::select(vec!["'", "''", "\\", "\n", "\r\n", "\r", "$(id)", "`id`", "!", "\"", "'\\''"]).prop_map(String::from),
+            proptest::sample::select(vec![
+                "'", "''", "\\", "\n", "\r\n", "\r", "$(id)", "`id`", "!", "\"", "'\\''"
+            ])
+            .prop_map(String::from),
         ];
         proptest::collection::vec(pieces, 1..10)
             .prop_map(|pieces| pieces.concat().replace('\0', ""))

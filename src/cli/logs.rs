@@ -51,7 +51,7 @@ impl Asked {
     pub fn until(release: i32) -> Self {
         Asked {
             follow: true,
-            tail: Some(1),
+            tail: None,
             release: Some(release),
         }
     }
@@ -126,7 +126,13 @@ fn told(asked: &Asked, json: bool, event: &Event) -> anyhow::Result<Option<Exit>
         shown::compact(&serde_json::json!({ "event": event.name, "data": data }))?;
     }
     match event.name.as_str() {
-        "line" if !json => line(&read(event)?)?,
+        "line" if !json => {
+            let of: LineEvent = read(event)?;
+            // What an earlier release said is not what is waited for.
+            if asked.release.is_none_or(|release| release == of.release) {
+                line(&of)?;
+            }
+        }
         "step" if !json && asked.follow => step(&read(event)?)?,
         "state" if !json && asked.follow => state(&read(event)?)?,
         "end" => return Ok(Some(end(asked, &read(event)?))),

@@ -169,7 +169,7 @@ enum KeyCommand {
 pub fn main() -> ExitCode {
     let cli = match read() {
         Ok(cli) => cli,
-        Err(error) => return misread(&error),
+        Err(error) => return misread(error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -253,7 +253,14 @@ async fn run_key(command: KeyCommand) -> anyhow::Result<()> {
 
 /// Says what is wrong with the command line, or shows the help that was asked for. A wrong value may have come from a variable,
 /// of which clap names the flag alone.
-fn misread(error: &clap::Error) -> ExitCode {
+fn misread(mut error: clap::Error) -> ExitCode {
+    if may_hold_a_value(std::env::args_os()) {
+        // What was taken for a path may be a value, as in KEY=value.
+        if error.get(ContextKind::InvalidValue).is_some() {
+            error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
+        }
+    }
+    let error = &error;
     let _ = error.print();
     if let Some(variable) = variable_of(error) {
         #[allow(clippy::print_stderr)]
@@ -262,6 +269,17 @@ fn misread(error: &clap::Error) -> ExitCode {
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Whether people type values or tokens into this command line by mistake.
+fn may_hold_a_value(command_line: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    let words: Vec<_> = command_line.into_iter().skip(1).take(2).collect();
+    match words.as_slice() {
+        [first, second] => {
+            first == "login" || first == "secret" && (second == "set" || second == "check")
+        }
+        _ => false,
+    }
 }
 
 /// The variable beside the flag that an error names.

@@ -32,16 +32,46 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
     };
 
     assert_eq!(ran(&["deployments"], 0).await, "");
-    let wants = ["deploy", "shop", "--source", SOURCE, "--target", "local", "--dry-run", "--bind"];
+    let wants = [
+        "deploy",
+        "shop",
+        "--source",
+        SOURCE,
+        "--target",
+        "local",
+        "--dry-run",
+        "--bind",
+    ];
     let said = ran(&[&wants[..], &["SHOP_KEY=project/shop/NONE"]].concat(), 1).await;
     assert!(said.contains("missing\tbindings.SHOP_KEY\t"), "{said}");
-    let said = ran(&[&wants[..], &["SHOP_KEY=project/shop/KEY", "--set", "MODE=loud"]].concat(), 0).await;
-    assert!(said.contains("variables\tMODE, SHOP_KEY") || said.contains("variables\tSHOP_KEY, MODE"), "{said}");
+    let said = ran(
+        &[
+            &wants[..],
+            &["SHOP_KEY=project/shop/KEY", "--set", "MODE=loud"],
+        ]
+        .concat(),
+        0,
+    )
+    .await;
+    assert!(
+        said.contains("variables\tMODE, SHOP_KEY") || said.contains("variables\tSHOP_KEY, MODE"),
+        "{said}"
+    );
     assert!(said.ends_with("Nothing is in the way.\n"), "{said}");
     assert_eq!(served.world.count("deployments").await, 0);
 
     let said = ran(
-        &["deploy", "shop", "--source", SOURCE, "--target", "local", "--bind", "SHOP_KEY=project/shop/KEY", "--watch"],
+        &[
+            "deploy",
+            "shop",
+            "--source",
+            SOURCE,
+            "--target",
+            "local",
+            "--bind",
+            "SHOP_KEY=project/shop/KEY",
+            "--watch",
+        ],
         0,
     )
     .await;
@@ -52,21 +82,40 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
     assert!(cells[4].ends_with("/s/shop/mcp"), "{said}");
 
     let log = ran(&["logs", "shop"], 0).await;
-    assert!(log.lines().count() > 1 && log.lines().all(|line| line.starts_with("20")), "{log}");
-    assert_eq!(ran(&["logs", "shop", "--tail", "1"], 0).await.lines().count(), 1);
+    assert!(
+        log.lines().count() > 1 && log.lines().all(|line| line.starts_with("20")),
+        "{log}"
+    );
+    assert_eq!(
+        ran(&["logs", "shop", "--tail", "1"], 0)
+            .await
+            .lines()
+            .count(),
+        1
+    );
     let events = ran(&["logs", "shop", "--json"], 0).await;
-    assert!(events.lines().all(|line| line.starts_with("{\"event\":")), "{events}");
+    assert!(
+        events.lines().all(|line| line.starts_with("{\"event\":")),
+        "{events}"
+    );
 
     ran(&["redeploy", "shop", "--watch"], 0).await;
     assert_eq!(ran(&["stop", "shop"], 0).await, "shop is being stopped.\n");
     ran(&["start", "shop", "--watch"], 0).await;
     // The name is taken, and what is not there is told.
-    ran(&["deploy", "shop", "--source", SOURCE, "--target", "local"], 5).await;
+    ran(
+        &["deploy", "shop", "--source", SOURCE, "--target", "local"],
+        5,
+    )
+    .await;
     ran(&["stop", "nothing"], 3).await;
     ran(&["destroy", "shop"], 0).await;
     assert_eq!(ran(&["deployments"], 0).await, "");
     ran(&["logs", "shop"], 3).await;
-    assert!(!out.contains(&CANARY[..8]) && !err.contains(&CANARY[..8]), "{out}{err}");
+    assert!(
+        !out.contains(&CANARY[..8]) && !err.contains(&CANARY[..8]),
+        "{out}{err}"
+    );
     assert!(err.contains("Release 1 is live."), "{err}");
     served.close().await;
 }
@@ -84,12 +133,16 @@ async fn a_log_goes_on_where_its_connection_broke() {
     let seen = asked.clone();
     let router = Router::new().fallback(move |request: Request| async move {
         let after = request.headers().get("last-event-id");
-        let after = after.map_or("none", |after| after.to_str().unwrap()).to_owned();
+        let after = after
+            .map_or("none", |after| after.to_str().unwrap())
+            .to_owned();
         let text = match after.as_str() {
             "none" => format!("{}: comment\n\n{}event: li", line(1), line(2)),
             _ => format!("{}event: end\ndata: {{\"why\":\"all-told\"}}\n\n", line(3)),
         };
-        seen.lock().unwrap().push(format!("{} {after}", request.uri()));
+        seen.lock()
+            .unwrap()
+            .push(format!("{} {after}", request.uri()));
         ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,6 +157,9 @@ async fn a_log_goes_on_where_its_connection_broke() {
     );
     assert_eq!(
         *asked.lock().unwrap(),
-        ["/api/v1/deployments/shop/logs?follow=true none", "/api/v1/deployments/shop/logs?follow=true 2"]
+        [
+            "/api/v1/deployments/shop/logs?follow=true none",
+            "/api/v1/deployments/shop/logs?follow=true 2"
+        ]
     );
 }

@@ -52,6 +52,11 @@ async fn only_get_export_and_run_print_a_value() {
         &["secret", "set", "project/shop/KEY", "--value", CANARY],
         &["secret", "set", "project/shop/KEY", &format!("--{CANARY}")],
         &["secret", "set", "project/shop/KEY", &format!("-{CANARY}")],
+        &["secret", "set", &format!("KEY={CANARY}")],
+        &["secret", "set", CANARY],
+        &["secret", "set", "project/shop/KEY", "--expires", CANARY],
+        &["secret", "set", "project/shop/KEY", "--kind", CANARY],
+        &["secret", "check", CANARY],
         &["secret", "set", "project/shop/KEY", "--new"],
         &["secret", "set", "project/shop/../KEY"],
         &[

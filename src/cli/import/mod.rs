@@ -56,7 +56,9 @@ pub struct ImportArgs {
 /// Any variable can be stored, also one that no deployment could be given under this name.
 fn variable(name: &str) -> Result<String, String> {
     let mut bytes = name.bytes();
-    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    let first = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     if first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         Ok(name.to_owned())
     } else {

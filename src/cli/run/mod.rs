@@ -14,8 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 use super::failures::{Exit, Failure};
 use super::places::Prefix;
 use super::server::ServerArgs;
+use super::shown;
 use super::values::{self, Revealed};
 use crate::model::paths::EnvName;
+use crate::model::secrets::{SHORTEST_MASKED_CHARS, VALUES_LEN_BYTES};
 
 /// Sealport's own, which are no business of a command that it starts.
 const KEPT_BACK: [&str; 2] = ["SEALPORT_TOKEN", "SEALPORT_MASTER_KEY"];
@@ -59,11 +61,36 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         command.env(name.as_str(), value.expose_secret());
     }
     if args.redact {
+        check_maskable(&variables)?;
         let values = variables.into_values().collect();
         masked::run(command, values).await
     } else {
         Err(not_started(&command.exec(), &command))
     }
+}
+
+/// Says which values are too short. Errors: together they would take too much memory.
+fn check_maskable(variables: &BTreeMap<EnvName, SecretString>) -> Result<(), Failure> {
+    let values = || {
+        variables
+            .iter()
+            .map(|(name, value)| (name, value.expose_secret()))
+    };
+    if values().map(|(_, value)| value.len()).sum::<usize>() > VALUES_LEN_BYTES {
+        return Err(Failure::new(
+            Exit::NotStarted,
+            format!(
+                "Values of more than {} KiB together are not masked. Take a narrower prefix, or leave out --redact.",
+                VALUES_LEN_BYTES / 1024
+            ),
+        ));
+    }
+    for (name, value) in values() {
+        if value.chars().count() < SHORTEST_MASKED_CHARS {
+            shown::aside(format!("sealport: {name} is too short to be masked."));
+        }
+    }
+    Ok(())
 }
 
 async fn variables(args: &RunArgs) -> anyhow::Result<BTreeMap<EnvName, SecretString>> {
