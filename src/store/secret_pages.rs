@@ -139,7 +139,7 @@ impl Db {
                          and ($4::text is null or s.kind = $4)
                          and ($5::text is null or $5 = any (s.tags))
                          and s.path_key >= case when $6::text is null then '' else lower($6 collate "C") end
-                       order by s.path_key limit $8 + 1
+                       order by s.path_key limit $8::bigint + 1
                    ) s, owners o
                    where o.id = w.id and ($2::text is null or o.handle = $2)
                      and ($6::text is null or (s.path_key, o.handle collate "C") > (lower($6 collate "C"), $7 collate "C"))
@@ -154,7 +154,7 @@ impl Db {
                      and ($6::text is null or (s.path_key, o.handle collate "C") > (lower($6 collate "C"), $7 collate "C"))
                ) c
                order by c.path_key, c.handle collate "C"
-               limit $8"#,
+               limit $8::bigint"#,
             audit::search_words(&filter.text),
             filter.owner.as_ref().map(Handle::as_str),
             filter.under.as_ref().map(Folder::as_str),

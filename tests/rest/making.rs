@@ -204,13 +204,9 @@ async fn a_list_has_pages() {
     let mut names = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = house.call(
-            "GET",
-            &format!("/deployments?limit=3{cursor}"),
-            &token,
-            Value::Null,
-        );
-        let page = house.ok(page.await, 200);
+        let path = format!("/deployments?limit=3{cursor}");
+        let page = house.call("GET", &path, &token, Value::Null).await;
+        let page = house.ok(page, 200);
         let items = page["items"].as_array().unwrap();
         names.extend(
             items
