@@ -314,7 +314,11 @@ impl Things {
         let route = route
             .replace("/share/secret/{id}", "/share/secret/{secret}")
             .replace("/move/secret/{id}", "/move/secret/{secret}")
-            .replace("/teams/{handle}", "/teams/{team}");
+            .replace("/teams/{handle}", "/teams/{team}")
+            .replace("/grants/{id}", "/grants/{grant}")
+            .replace("/tokens/{id}", "/tokens/{token}")
+            .replace("/releases/{number}", "/releases/1")
+            .replace("{member}", callers::OTHER);
         self.fill(&route)
     }
 

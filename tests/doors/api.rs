@@ -47,13 +47,23 @@ GET    /api/v1/versions/{*path}               | | oooo o nn iiiii
 POST   /api/v1/rollback/{*path}               | {"version":1} | rrrr r nn iiiii
 GET    /api/v1/grants                         | | ssss s nn iiiii
 POST   /api/v1/grants                         | {"secret":"{path}","grantee":"{other}","level":"use"} | rrrd r nn iiiii
-DELETE /api/v1/grants/{grant}                 | | nnnd n nn iiiii
+DELETE /api/v1/grants/{id}                    | | nnnd n nn iiiii
 GET    /api/v1/tokens                         | | ooos o oo iiiii
-DELETE /api/v1/tokens/{token}                 | | nnnd n nn iiiii
+DELETE /api/v1/tokens/{id}                    | | nnnd n nn iiiii
 GET    /api/v1/teams                          | | oooo o oo iiiii
 GET    /api/v1/teams/{handle}/members         | | nnnn n nn iiiii
 PUT    /api/v1/teams/{handle}/members/{member} | {"level":"use"} | nnnn n nn iiiii
 DELETE /api/v1/teams/{handle}/members/{member} | | nnnn n nn iiiii
+GET    /api/v1/deployments                    | | ssss s oo iiiii
+POST   /api/v1/deployments                    | {"name":"{fresh}","source":"dir:/"} | rrrr r rr iiiii
+GET    /api/v1/deployments/{name}             | | ossss nn iiiii
+PATCH  /api/v1/deployments/{name}             | {"follows_changes":true} | rrrr d nn iiiii
+DELETE /api/v1/deployments/{name}             | | rrrr d nn iiiii
+POST   /api/v1/deployments/{name}/start       | | rrrr r nn iiiii
+POST   /api/v1/deployments/{name}/stop        | | rrrr d nn iiiii
+POST   /api/v1/deployments/{name}/releases    | | rrrr d nn iiiii
+GET    /api/v1/deployments/{name}/releases/{number} | | osss s nn iiiii
+GET    /api/v1/deployments/{name}/logs        | | ossss nn iiiii
 GET    /api/v1/audit                          | | ooos o oo iiiii
 POST   /api/v1/import                         | {"entries":[{"name":"{path}_MORE","value":"one more value"}]} | rrdd r rm iiiii
 "#;

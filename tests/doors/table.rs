@@ -29,7 +29,7 @@ GET  /share/secret/{id}               | | s rrrs rrrs nn ii
 GET  /share/folder/{handle}/{*prefix} | | s rrrs rrrs nn ii
 GET  /share/deployment/{name}         | | s rrrs rrrs nn ii
 GET  /activity                        | | s oooo ooos oo ii
-GET  /tokens                          | | s ooos ooos oo ii
+GET  /tokens                          | | s ooos ssss oo ii
 GET  /people                          | | s oooo ssss oo ii
 GET  /people/{handle}                 | | s oooo oooo on ii
 GET  /teams/{handle}                  | | s nnnn ssss nn ii

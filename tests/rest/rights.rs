@@ -127,6 +127,42 @@ async fn each_token_gets_what_it_was_made_for() {
     house.close().await;
 }
 
+/// By SQL alone, whatever the functions ask.
+#[tokio::test]
+async fn the_database_gives_names_to_tokens_that_deploy_and_to_no_others() {
+    let house = House::new().await;
+    let (world, ada) = (&house.world, &house.ada);
+    let cases = [
+        (Level::Admin, false, None, false),
+        (Level::Use, true, None, true),
+        (Level::Use, true, Some("project/shop"), true),
+        (Level::Admin, false, Some("project/shop"), false),
+    ];
+    for (number, (ceiling, deploys, under, may)) in cases.into_iter().enumerate() {
+        let token = house.token_under(ada, ceiling, deploys, under).await;
+        let caller = world
+            .db
+            .api_token_open(&token.into(), &Default::default())
+            .await
+            .unwrap();
+        let insert = async |owner: &sealport::model::actors::Caller| {
+            let mut tx = sealport::store::db::begin_for_tests(&world.db, &caller)
+                .await
+                .unwrap();
+            let taken =
+                sqlx::query("insert into deployment_names (name, owner_id) values ($1, $2)")
+                    .bind(format!("name-{number}"))
+                    .bind(world::id(owner))
+                    .execute(&mut *tx)
+                    .await;
+            taken.is_ok()
+        };
+        assert_eq!(insert(ada).await, may, "{ceiling:?} {deploys} {under:?}");
+        assert!(!insert(&house.bob).await, "another's");
+    }
+    house.close().await;
+}
+
 #[tokio::test]
 async fn a_token_binds_what_it_reaches_and_no_more() {
     let house = House::new().await;
