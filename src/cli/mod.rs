@@ -259,6 +259,9 @@ fn misread(mut error: clap::Error) -> ExitCode {
         if error.get(ContextKind::InvalidValue).is_some() {
             error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
         }
+        if error.kind() == ErrorKind::UnknownArgument {
+            error.insert(ContextKind::InvalidArg, ContextValue::String("…".into()));
+        }
     }
     let error = &error;
     let _ = error.print();

@@ -40,7 +40,7 @@ fn moment(
 
 /// As in 30d: a number of minutes, hours, days or weeks.
 pub fn span(text: &str) -> Result<Duration, String> {
-    let refuse = || "write a number with m, h, d or w behind it, as in 7d".to_owned();
+    let refuse = || "write a time as in 90m, 12h, 30d or 2w".to_owned();
     let (at, unit) = text.char_indices().last().ok_or_else(refuse)?;
     let seconds: i64 = match unit {
         'm' => 60,
@@ -68,6 +68,26 @@ pub fn written(moment: OffsetDateTime) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_span_has_a_number_and_a_unit() {
+        for (text, minutes) in [("90m", 90), ("12h", 720), ("30d", 43_200), ("2w", 20_160)] {
+            assert_eq!(span(text), Ok(Duration::minutes(minutes)), "{text}");
+        }
+        for wrong in [
+            "",
+            "30",
+            "d",
+            "-1d",
+            "1.5h",
+            "3x",
+            "30 d",
+            "99999999999w",
+            "3ä",
+        ] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn moments_are_typed_in_three_ways() {

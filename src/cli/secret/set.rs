@@ -21,10 +21,6 @@ pub struct SetArgs {
     #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
     refused: Vec<OsString>,
 
-    /// As people would expect it, and as it is refused.
-    #[arg(long = "value", hide = true, num_args = 0..=1, allow_hyphen_values = true)]
-    value: Option<Option<OsString>>,
-
     /// What it is: api_key, database_url, jwt_secret, certificate, json or custom.
     #[arg(long, value_parser = kind)]
     kind: Option<Kind>,
@@ -80,11 +76,7 @@ pub fn kind(name: &str) -> Result<Kind, String> {
 
 pub async fn run(args: SetArgs) -> anyhow::Result<()> {
     let path = &args.path;
-    let mut refused = args.refused;
-    if let Some(value) = args.value {
-        refused.push(value.unwrap_or_default());
-    }
-    typed::refuse_argument(&refused, &format!("secret set {path}"), "value")?;
+    typed::refuse_argument(&args.refused, &format!("secret set {path}"), "value")?;
     let client = args.api.server.client().await?;
     let body = SecretBody {
         path: None,
