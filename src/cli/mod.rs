@@ -254,13 +254,18 @@ async fn run_key(command: KeyCommand) -> anyhow::Result<()> {
 /// Says what is wrong with the command line, or shows the help that was asked for. A wrong value may have come from a variable,
 /// of which clap names the flag alone.
 fn misread(mut error: clap::Error) -> ExitCode {
-    if may_hold_a_value(std::env::args_os()) {
+    if let Some((command, what)) = takes_by_mistake(std::env::args_os()) {
+        if error.kind() == ErrorKind::UnknownArgument {
+            // clap repeats it, and in its tips once more.
+            let words = [std::ffi::OsString::new()];
+            return match typed::refuse_argument(&words, command, what) {
+                Err(failure) => refused(&failure.into()),
+                Ok(()) => ExitCode::from(2),
+            };
+        }
         // What was taken for a path may be a value, as in KEY=value.
         if error.get(ContextKind::InvalidValue).is_some() {
             error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
-        }
-        if error.kind() == ErrorKind::UnknownArgument {
-            error.insert(ContextKind::InvalidArg, ContextValue::String("…".into()));
         }
     }
     let error = &error;
@@ -274,14 +279,16 @@ fn misread(mut error: clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Whether people type values or tokens into this command line by mistake.
-fn may_hold_a_value(command_line: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
-    let words: Vec<_> = command_line.into_iter().skip(1).take(2).collect();
-    match words.as_slice() {
-        [first, second] => {
-            first == "login" || first == "secret" && (second == "set" || second == "check")
-        }
-        _ => false,
+/// The command into whose line people type a value or a token by mistake, and which of the two.
+fn takes_by_mistake(
+    command_line: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Option<(&'static str, &'static str)> {
+    let mut words = command_line.into_iter().skip(1);
+    match (words.next()?.to_str()?, words.next()?.to_str()?) {
+        ("login", _) => Some(("login", "token")),
+        ("secret", "set") => Some(("secret set PATH", "value")),
+        ("secret", "check") => Some(("secret check PATH", "value")),
+        _ => None,
     }
 }
 
