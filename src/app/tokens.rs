@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::agents::{ConnectAgent, mcp_address};
-use super::deployments::{TOKEN_MAX_DAYS, token_shown_once};
+use super::deployments::token_shown_once;
 use super::fields::{SelectField, TextField};
 use super::frame::{Empty, Folding, Here, Page, page};
 use super::icons::Icon;
@@ -79,7 +79,7 @@ pub async fn api_token_new(
     use crate::model::paths::{Folder, Handle};
     use crate::store::api_tokens::ApiTokenSpec;
     let db = expect_context::<crate::store::Db>();
-    let days = days.unwrap_or(90).clamp(1, TOKEN_MAX_DAYS);
+    let days = days.unwrap_or(90).clamp(1, super::deployments::TOKEN_MAX_DAYS);
     let (name, under) = (name.trim().to_owned(), under.trim().to_owned());
     let lives = days.to_string();
     let deploys = if deploy { "true" } else { "" };
