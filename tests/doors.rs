@@ -8,6 +8,8 @@ mod common;
 #[allow(dead_code)]
 mod world;
 
+#[path = "doors/agents.rs"]
+mod agents;
 #[path = "doors/answers.rs"]
 mod answers;
 #[path = "doors/api.rs"]
