@@ -1,6 +1,6 @@
 # Every target installs what is missing first and says so; what is there is left alone.
 .DEFAULT_GOAL := help
-.PHONY: help run dev build test test-format test-lint test-rust test-browser fuzz prepare screenshots setup
+.PHONY: help run dev build test test-format test-lint test-rust test-browser bench fuzz prepare screenshots setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ test-rust: ## unit and integration tests
 
 test-browser: ## the browser tests of end2end/
 	@scripts/test browser
+
+bench: ## the table of speed in README.md, measured on this machine: make bench SECONDS_EACH=5
+	@scripts/setup run
+	@scripts/build release
+	@scripts/bench
 
 fuzz: ## longer runs of what reads bytes from outside: make fuzz FUZZ_SECS=600
 	@scripts/fuzz

@@ -5,6 +5,7 @@ use leptos_router::hooks::{use_params_map, use_query_map};
 use uuid::Uuid;
 
 use super::activity_parts::ActivityOf;
+use super::clients::{Clients, NO_TOKEN};
 use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
     StateBadge, deployment, token_shown_once,
@@ -22,9 +23,6 @@ use crate::model::deployments::{
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
-
-/// Where a token stands in a configuration that has none yet.
-const NO_TOKEN: &str = "YOUR_TOKEN";
 
 #[component]
 pub fn DeploymentPage() -> impl IntoView {
@@ -366,10 +364,10 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
         .map(|(sent, read)| (sent.to_owned(), read.to_owned()))
         .to_vec();
     let word = token.clone().unwrap_or_else(|| NO_TOKEN.to_owned());
-    let clients = configurations(&name, &url, &word);
+    let called = name.clone();
     view! {
         <Section title="Connect" id="connect">
-            <p>"Its address: " <code class="break-all font-mono select-all">{url}</code></p>
+            <p>"Its address: " <code class="break-all font-mono select-all">{url.clone()}</code></p>
             {token
                 .map(|token| {
                     view! {
@@ -398,75 +396,9 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
                     "Make a token"
                 </button>
             </ActionForm>
-            <div class="flex flex-col gap-2">
-                {clients
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, (client, place, text))| {
-                        view! {
-                            <details name="client" class="rounded-box border border-base-300" open=i == 0>
-                                <summary class="cursor-pointer px-3 py-2 font-medium">{client}</summary>
-                                <div class="flex flex-col gap-2 border-t border-base-300 p-3" data-copy="">
-                                    <p class="text-sm text-dim">{place}</p>
-                                    <pre
-                                        tabindex="0"
-                                        class="overflow-x-auto rounded-field bg-base-200 p-3 font-mono text-xs"
-                                        data-copy-from=""
-                                    >
-                                        {text}
-                                    </pre>
-                                    <div>
-                                        <Copy />
-                                    </div>
-                                </div>
-                            </details>
-                        }
-                    })
-                    .collect_view()}
-            </div>
+            <Clients name=called url token=word open=true />
         </Section>
     }
-}
-
-/// Client, where it goes, and the text itself. Tokens stand in configurations, never in links.
-fn configurations(name: &str, url: &str, token: &str) -> Vec<(&'static str, &'static str, String)> {
-    vec![
-        (
-            "Claude Code",
-            "Run this in a terminal.",
-            format!(
-                "claude mcp add --transport http {name} {url} --header \"Authorization: Bearer {token}\""
-            ),
-        ),
-        (
-            "Claude Desktop",
-            "In claude_desktop_config.json.",
-            format!(
-                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"command\": \"npx\",\n      \"args\": [\"-y\", \"mcp-remote\", \"{url}\", \"--header\", \"Authorization:${{AUTH_HEADER}}\"],\n      \"env\": {{ \"AUTH_HEADER\": \"Bearer {token}\" }}\n    }}\n  }}\n}}"
-            ),
-        ),
-        (
-            "Cursor",
-            "In .cursor/mcp.json, with the token in the environment variable SEALPORT_TOKEN.",
-            format!(
-                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"url\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{env:SEALPORT_TOKEN}}\" }}\n    }}\n  }}\n}}"
-            ),
-        ),
-        (
-            "VS Code",
-            "In .vscode/mcp.json; it asks for the token once.",
-            format!(
-                "{{\n  \"inputs\": [{{ \"type\": \"promptString\", \"id\": \"token\", \"description\": \"Sealport token for {name}\", \"password\": true }}],\n  \"servers\": {{\n    \"{name}\": {{\n      \"type\": \"http\",\n      \"url\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{input:token}}\" }}\n    }}\n  }}\n}}"
-            ),
-        ),
-        (
-            "Windsurf",
-            "In mcp_config.json, with the token in the environment variable SEALPORT_TOKEN.",
-            format!(
-                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"serverUrl\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{env:SEALPORT_TOKEN}}\" }}\n    }}\n  }}\n}}"
-            ),
-        ),
-    ]
 }
 
 /// Names, what they are bound to, and which version runs.

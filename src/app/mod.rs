@@ -28,6 +28,8 @@ pub mod teams;
 
 pub mod activity;
 pub mod activity_parts;
+pub mod agents;
+pub mod clients;
 pub mod people;
 pub mod people_end;
 pub mod people_links;

@@ -151,6 +151,36 @@ pub async fn versions_keep(
     }
 }
 
+/// For administrators: whether agents get values by MCP.
+#[server(prefix = "/_fn", endpoint = "mcp_reveals")]
+pub async fn mcp_reveals() -> Result<Option<bool>, Refusal> {
+    let caller = super::wire::caller().await?;
+    let db = expect_context::<crate::store::Db>();
+    if !caller.user().is_some_and(|user| user.is_admin) {
+        return Ok(None);
+    }
+    let reveals = db.mcp_reveals(&caller).await;
+    reveals.map(Some).map_err(crate::store::Error::into_refusal)
+}
+
+#[server(prefix = "/_fn", endpoint = "mcp_reveal")]
+pub async fn mcp_reveal(#[server(default)] on: bool) -> Result<(), Refusal> {
+    use super::wire::{back, confirmed_with, done};
+    let db = expect_context::<crate::store::Db>();
+    let typed = [("on", if on { "true" } else { "" })];
+    let caller = confirmed_with("agents", &typed).await?;
+    match db.mcp_reveal(&caller, on).await {
+        Ok(()) => {
+            let notice = match on {
+                true => "Saved. Agents get values by MCP where their tokens may read them.",
+                false => "Saved. No agent gets a value by MCP from its next call on.",
+            };
+            done("/settings#agents", notice).await
+        }
+        Err(error) => back("/settings#agents", "agents", error.into_refusal(), &typed).await,
+    }
+}
+
 /// Kept in cookies: they are the browser's, not the account's.
 #[server(prefix = "/_fn", endpoint = "preferences_set")]
 pub async fn preferences_set(
@@ -191,6 +221,8 @@ pub fn SettingsPage() -> impl IntoView {
         let sessions = sessions_list().await?;
         let kept = secret_versions_kept().await?;
         let versions_flash = opened.flash_of("versions");
+        let reveals = mcp_reveals().await?;
+        let agents_flash = opened.flash_of("agents");
         let flash = opened.flash_of("password");
         let email = opened.email.clone();
         let theme = preferences.theme.unwrap_or("system");
@@ -226,6 +258,7 @@ pub fn SettingsPage() -> impl IntoView {
                     </Section>
                     <Guests sentences=confinement />
                     {kept.map(|kept| view! { <Versions kept flash=versions_flash /> })}
+                    {reveals.map(|reveals| view! { <Agents reveals flash=agents_flash /> })}
                     {installation
                         .map(|(sound, database, fingerprint)| {
                             view! {
@@ -312,6 +345,32 @@ fn Versions(kept: VersionsKept, flash: Flash) -> impl IntoView {
                             </p>
                         }
                     })}
+                <div>
+                    <button class="btn">"Save"</button>
+                </div>
+            </form>
+        </Section>
+    }
+}
+
+#[component]
+fn Agents(reveals: bool, flash: Flash) -> impl IntoView {
+    let on = match flash.form.is_empty() {
+        true => reveals,
+        false => !flash.typed("on").is_empty(),
+    };
+    let error = flash.error("");
+    view! {
+        <Section title="Agents" id="agents">
+            <p>
+                "An agent whose token may read gets values over MCP, and what it gets its model sees. Without this, agents still list, bind and deploy."
+            </p>
+            <form method="post" action="/_fn/mcp_reveal" class="flex flex-col gap-4">
+                <label class="flex min-h-6 items-center gap-2">
+                    <input type="checkbox" class="checkbox" name="on" value="true" checked=on />
+                    "Values may leave by MCP"
+                </label>
+                {error.map(|error| view! { <p role="alert" class="text-error">{error}</p> })}
                 <div>
                     <button class="btn">"Save"</button>
                 </div>

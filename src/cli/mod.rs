@@ -8,6 +8,7 @@ pub mod audit;
 pub mod backup;
 pub mod doctor;
 pub mod key;
+pub mod mcp;
 pub mod token;
 pub mod user;
 
@@ -104,6 +105,8 @@ enum Command {
     Redeploy(deployments::ReleaseArgs),
     /// Destroys a deployment. Its secrets stay. Asks at a terminal.
     Destroy(deployments::DestroyArgs),
+    /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
+    Mcp(mcp::McpArgs),
     /// Prints what a shell needs to complete the commands.
     Completions(completions::CompletionsArgs),
 }
@@ -208,6 +211,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(command).await,
         Command::Key(command) => run_key(command).await,
         Command::Audit(args) => audit::run(*args).await,
+        Command::Mcp(args) => mcp::run(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Logout => login::logout().await,
         Command::Share(args) => share::share(*args).await,

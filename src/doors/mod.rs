@@ -7,27 +7,32 @@ pub mod requests;
 pub mod follow;
 
 pub mod gateway;
+pub mod mcp;
 pub mod rest;
 pub mod web;
 
 use axum::routing::get;
 use axum::{Router, middleware};
 
+use rest::bearer::Quotas;
 use web::{AppState, headers, origin};
 
 /// All doors behind what every request passes.
 pub fn router(state: AppState) -> Router {
     // Before anything is counted.
     requests::counters();
+    // A token has one quota, whichever door it comes by.
+    let quotas = Quotas::per_minute(state.config.api_requests_per_minute);
     Router::new()
         .route("/healthz", get(requests::healthy))
         .route("/readyz", get(requests::ready))
         .route("/s/{name}/mcp", gateway::routes())
+        .route("/mcp", mcp::routes(quotas.clone()))
         .route("/metrics", get(requests::metrics))
         .route("/api/openapi.json", get(rest::document::openapi))
         .route("/api/docs", get(rest::document::docs))
         .route("/problems/{slug}", get(rest::document::problem))
-        .nest("/api/v1", rest::router(&state))
+        .nest("/api/v1", rest::router(&state, quotas))
         .merge(web::router(&state))
         .layer(middleware::from_fn_with_state(state.clone(), headers::add))
         .layer(middleware::from_fn_with_state(

@@ -420,6 +420,19 @@ mod tests {
     }
 
     #[test]
+    fn a_path_can_name_its_owner() {
+        let own = KeyPath::parse("project/shop/KEY").unwrap();
+        assert_eq!((own.owner, own.path.as_str()), (None, "project/shop/KEY"));
+        let of = KeyPath::parse("acme:KEY").unwrap();
+        let owner = of.owner.unwrap();
+        assert_eq!((owner.as_str(), of.path.as_str()), ("acme", "KEY"));
+        for bad in ["", ":KEY", "acme:", "Acme:KEY", "a:b:KEY", "acme: KEY"] {
+            let refusal = KeyPath::parse(bad).unwrap_err();
+            assert_eq!(refusal.field.as_deref(), Some("path"), "{bad}");
+        }
+    }
+
+    #[test]
     fn tags_are_few_short_and_plain() {
         let tags = Tag::parse_all(" prod, eu-1\n2026.q4 prod,, ").unwrap();
         let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();

@@ -1,6 +1,8 @@
 //! The record as it is shown. What a list begins from are the indexes on whose object it was and who acted, so that it does not read
 //! what others have on record; the policy then decides on each row. Ranges of (whose, id) rather than equality: see the indexes.
 
+use std::collections::HashMap;
+
 use sqlx::{Postgres, Transaction};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -22,6 +24,8 @@ const CHART_DAYS: i64 = 30;
 const CHART_DAYS_MAX: i64 = 92;
 /// Rows on the page of a secret or a deployment.
 const RECENT_SHOWN: i64 = 10;
+/// PostgreSQL's code for a statement that took too long.
+const QUERY_CANCELED: &str = "57014";
 /// By how much the moment in a row's id, of the server's clock, may lie beside the row's own, of the database's.
 const CLOCKS_APART: Duration = Duration::days(1);
 
@@ -213,6 +217,44 @@ impl Db {
             accesses: used.count,
             last_access: used.last,
         })
+    }
+
+    /// When each of these secrets was last used, by what the caller sees of the record: nothing of those that never were, nor of any
+    /// when that is too much to read.
+    pub async fn secrets_last_used(
+        &self,
+        caller: &Caller,
+        ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, OffsetDateTime>> {
+        let mut tx = self.begin_as(caller).await?;
+        // Whoever sees little of a long record makes the database read much of it.
+        sqlx::query!("select set_config('statement_timeout', '2s', true)")
+            .fetch_one(&mut *tx)
+            .await?;
+        let found = sqlx::query!(
+            r#"select asked.id as "id!", last.at as "at!" from unnest($1::uuid[]) as asked (id)
+               cross join lateral (
+                   select a.at from audit a
+                   where a.secret_id is not null and (a.secret_id, a.id) >= (asked.id, $3) and (a.secret_id, a.id) <= (asked.id, $4)
+                     and a.outcome = 'done' and a.action = any ($2)
+                   order by a.secret_id desc, a.id desc limit 1
+               ) last"#,
+            ids,
+            &accesses() as &[&str],
+            Uuid::nil(),
+            Uuid::max()
+        )
+        .fetch_all(&mut *tx)
+        .await;
+        match found {
+            Ok(rows) => Ok(rows.into_iter().map(|row| (row.id, row.at)).collect()),
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(QUERY_CANCELED) =>
+            {
+                Ok(HashMap::new())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Puts on record that somebody takes a copy of what they see of it.

@@ -40,6 +40,44 @@ struct Row {
 }
 
 impl Db {
+    /// The newest version for an agent, as [`Db::secret_read`]; where an administrator keeps values from agents, it is refused in the
+    /// same statement. Errors: also `Denied` for that.
+    pub async fn secret_read_by_mcp(
+        &self,
+        token: &SecretString,
+        key: &KeyPath,
+        origin: &Origin,
+    ) -> Result<ReadValue> {
+        let Some(token) = PlainToken::parse(token) else {
+            self.api_turned_away(origin, "malformed token").await?;
+            return Err(refused());
+        };
+        let hash = token.hashed();
+        let read = || {
+            sqlx::query_as!(
+                Row,
+                r#"select 1 as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
+                   from secret_read_by_mcp($1, $2, $3, null, $4, $5, $6, $7)"#,
+                hash.as_str(),
+                key.owner.as_ref().map(Handle::as_str),
+                key.path.as_str(),
+                Uuid::now_v7(),
+                origin.address.map(IpNet::from) as _,
+                plain(&origin.agent),
+                plain(&origin.request_id),
+            )
+            .fetch_one(self.pool())
+        };
+        let mut tries = self.pool().options().get_max_connections();
+        let row = loop {
+            match read().await {
+                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
+                other => break other?,
+            }
+        };
+        self.given(&hash, row, origin).await
+    }
+
     /// Opens one version of a secret, the newest unless one is named. Errors: `Unauthenticated` for a token that opens nothing,
     /// `NotFound`, `Denied` with `use` alone, `Conflict` for a secret that is off, expired or destroyed.
     pub async fn secret_read(
@@ -79,6 +117,11 @@ impl Db {
                 other => break other?,
             }
         };
+        self.given(&hash, row, origin).await
+    }
+
+    /// What the statement let out, opened, or its refusal.
+    async fn given(&self, hash: &HashedToken, row: Row, origin: &Origin) -> Result<ReadValue> {
         if row.token_id.is_none() {
             self.api_turned_away(origin, "unknown token").await?;
             return Err(refused());
@@ -87,7 +130,7 @@ impl Db {
             counted(1, "refused");
             return Err(refusal(why));
         }
-        let read = self.opened(&hash, row).await?;
+        let read = self.opened(hash, row).await?;
         counted(1, "done");
         Ok(read)
     }
@@ -252,6 +295,10 @@ fn refusal(why: &str) -> Error {
         "no right to the value" => (
             RefusalKind::Denied,
             "This token may use the secret, not read it: bind it in a deployment, or ask its owner for read.",
+        ),
+        "no values by MCP" => (
+            RefusalKind::Denied,
+            "This installation lets no value out by MCP. Bind the secret in a deployment, which gets it without showing it.",
         ),
         "the secret has expired" => (
             RefusalKind::Conflict,

@@ -124,6 +124,20 @@ impl Db {
                     self.refuse_on_record(caller, entry, "path in use", refusal)
                         .await
                 }
+                Error::Refused(refusal) if refusal.kind == RefusalKind::Denied => {
+                    // What is not theirs is named by no word from outside.
+                    let entry = Entry {
+                        owner_id: Some(owner_id),
+                        ..Entry::of(Action::SecretCreate)
+                    };
+                    self.refuse_on_record(
+                        caller,
+                        entry,
+                        "no right to make it",
+                        not_to_make(caller, refusal),
+                    )
+                    .await
+                }
                 error => Err(error),
             };
         }
@@ -375,6 +389,16 @@ impl Found {
             secret: Some((self.id, &self.path)),
             ..Entry::of(action)
         }
+    }
+}
+
+fn not_to_make(caller: &Caller, refusal: Refusal) -> Refusal {
+    match caller.actor {
+        Actor::Token(_) => Refusal::new(
+            RefusalKind::Denied,
+            "This token makes no secret there: that takes write, on a path under its folder if it has one.",
+        ),
+        _ => refusal,
     }
 }
 

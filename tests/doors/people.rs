@@ -196,6 +196,7 @@ async fn what_gives_power_away_asks_for_the_password_again() {
             "/_fn/versions_keep",
             "keep_count=0&sure=0%2F".to_owned(),
         ),
+        ("/settings", "/_fn/mcp_reveal", "on=true".to_owned()),
     ] {
         let led = house.press(&mut browser, page, to, &form).await;
         let next: String = url::form_urlencoded::byte_serialize(page.as_bytes()).collect();

@@ -71,6 +71,9 @@ POST /_fn/account_ending              | handle={handle} | r rrrr rrrr rr ii
 POST /_fn/account_end                 | id={secret}&handle={handle}&confirm={handle} | r rrrr rrrr rr ii
 POST /_fn/secret_versions_kept        | | o oooo oooo oo ii
 POST /_fn/versions_keep               | keep_count=5 | r rrrr rrrr rr ii
+POST /_fn/mcp_address                 | | o oooo oooo oo ii
+POST /_fn/mcp_reveals                 | | o oooo oooo oo ii
+POST /_fn/mcp_reveal                  | on=true | r rrrr rrrr rr ii
 POST /_fn/activity_list               | | s oooo ooos oo ii
 POST /_fn/activity_days               | | o oooo oooo oo ii
 POST /_fn/activity_of                 | secret={secret} | s oooo ooos oo ii
@@ -141,6 +144,7 @@ GET  /healthz                         | | o oooo oooo oo oo
 GET  /readyz                          | | o oooo oooo oo oo
 GET  /pkg                             | | n nnnn nnnn nn nn
 ANY  /s/{name}/mcp                    | | i iiii iiii ii ii
+ANY  /mcp                             | | i iiii iiii ii ii
 ";
 
 /// Files and addresses that are no routes.

@@ -8,7 +8,7 @@ use crate::deploy::masks::Masks;
 
 /// One event. Fields that the format does not know are left out.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Event {
+pub struct Event {
     pub name: Option<String>,
     pub id: Option<String>,
     pub retry: Option<u64>,
@@ -17,10 +17,10 @@ pub(super) struct Event {
 
 /// An event was longer than allowed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub struct TooLong;
 
 /// Takes bytes as they come and gives whole events.
-pub(super) struct Events {
+pub struct Events {
     longest_bytes: usize,
     line: Vec<u8>,
     event: Event,

@@ -22,10 +22,16 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use events::{Event, Events};
 pub use guesses::Guesses;
 pub use http::HttpRelay;
+pub use modern::{INVALID_PARAMS, SERVER_KEY, VERSION_KEY, check_envelope};
 pub use room::{Room, RoomLimits};
 pub use stdio::StdioRelay;
+pub use wire::{
+    Accepts, INVALID_REQUEST, METHOD_NOT_FOUND, MODERN_VERSION, PARSE_ERROR, RpcError,
+    SESSION_VERSIONS, VERSION_HEADER, is_type,
+};
 
 /// Who calls, for example a token's id. A session belongs to one key; another key does not see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -17,10 +17,10 @@ use super::wire::{
 };
 
 const META: &str = "io.modelcontextprotocol/";
-const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
-const SERVER_KEY: &str = "io.modelcontextprotocol/serverInfo";
-const INVALID_PARAMS: i64 = -32602;
+pub const SERVER_KEY: &str = "io.modelcontextprotocol/serverInfo";
+pub const INVALID_PARAMS: i64 = -32602;
 
 /// What both eras have; sessions, subscriptions, logging and pings went with the old one.
 const METHODS: [&str; 8] = [
@@ -73,7 +73,13 @@ async fn answer(
             ));
         }
     };
-    check_envelope(&message, &method, headers)?;
+    let params = &message["params"];
+    let named = match method.as_str() {
+        "tools/call" | "prompts/get" => params["name"].as_str(),
+        "resources/read" => params["uri"].as_str(),
+        _ => None,
+    };
+    check_envelope(params["_meta"].as_object(), &method, named, headers)?;
     let accepts = Accepts::of(headers);
     if !accepts.json && !accepts.events {
         return Err(RpcError {
@@ -126,9 +132,16 @@ async fn answer(
     ))
 }
 
-fn check_envelope(message: &Value, method: &str, headers: &HeaderMap) -> Result<(), RpcError> {
+/// Checks what each request of this era says of itself: its version and client, in `_meta`, and that its headers agree with it.
+/// `named` is the tool, prompt or resource that it is about.
+pub fn check_envelope(
+    meta: Option<&Map<String, Value>>,
+    method: &str,
+    named: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(), RpcError> {
     let bad = |text: String| RpcError::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, text);
-    let Some(meta) = message["params"]["_meta"].as_object() else {
+    let Some(meta) = meta else {
         return Err(bad(format!(
             "params._meta must be an object with {VERSION_KEY} and {CAPABILITIES_KEY}."
         )));
@@ -141,11 +154,6 @@ fn check_envelope(message: &Value, method: &str, headers: &HeaderMap) -> Result<
     }
     must_agree(headers, "mcp-protocol-version", version)?;
     must_agree(headers, "mcp-method", method)?;
-    let named = match method {
-        "tools/call" | "prompts/get" => message["params"]["name"].as_str(),
-        "resources/read" => message["params"]["uri"].as_str(),
-        _ => None,
-    };
     if let Some(name) = named {
         must_agree(headers, "mcp-name", name)?;
     }

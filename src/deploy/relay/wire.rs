@@ -15,17 +15,16 @@ use super::Limits;
 use super::room::{Full, Held, weigh};
 
 /// The stateless era's version that is translated.
-pub(super) const MODERN_VERSION: &str = "2026-07-28";
+pub const MODERN_VERSION: &str = "2026-07-28";
 /// What sessions may speak; the first is offered to a client that asks for something else.
-pub(super) const SESSION_VERSIONS: [&str; 4] =
-    ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+pub const SESSION_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-pub(super) const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
-pub(super) const PARSE_ERROR: i64 = -32700;
-pub(super) const INVALID_REQUEST: i64 = -32600;
-pub(super) const METHOD_NOT_FOUND: i64 = -32601;
+pub const PARSE_ERROR: i64 = -32700;
+pub const INVALID_REQUEST: i64 = -32600;
+pub const METHOD_NOT_FOUND: i64 = -32601;
 pub(super) const SERVER_GONE: i64 = -32000;
 pub(super) const SESSION_UNKNOWN: i64 = -32001;
 /// As the SDKs number a request that ran out of time.
@@ -41,7 +40,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An error as a client sees it.
 #[derive(Debug, Clone)]
-pub(super) struct RpcError {
+pub struct RpcError {
     pub status: StatusCode,
     pub code: i64,
     pub message: String,
@@ -147,7 +146,7 @@ pub(super) fn is_id(id: &Value) -> bool {
 
 /// The forms of answer that a client's `Accept` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepts {
+pub struct Accepts {
     pub json: bool,
     pub events: bool,
 }
@@ -249,7 +248,7 @@ async fn read_bytes(body: Body, longest_bytes: usize, held: &mut Held) -> Result
     Ok(bytes.freeze())
 }
 
-pub(super) fn is_type(headers: &HeaderMap, expected: &str) -> bool {
+pub fn is_type(headers: &HeaderMap, expected: &str) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

@@ -50,6 +50,23 @@ impl Quotas {
     }
 }
 
+impl Quotas {
+    /// Counts a request with this token. Errors: too many within a minute; after so many seconds one more.
+    pub fn take(&self, token: &PlainToken) -> Result<(), u64> {
+        let Some(limiter) = &self.0 else {
+            return Ok(());
+        };
+        if limiter.len() > COUNTED_MAX {
+            limiter.retain_recent();
+        }
+        let counted = limiter.check_key(&token.hashed().into_string());
+        counted.map(drop).map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            wait.as_millis().div_ceil(1_000).max(1) as u64
+        })
+    }
+}
+
 /// Turns away what shows no token, and what shows one too often. In this order: what is no token is not counted, and what is no
 /// token of ours does not stay counted.
 pub async fn require(

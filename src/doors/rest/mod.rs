@@ -87,8 +87,7 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
 )]
 pub struct Api;
 
-pub(super) fn router(state: &AppState) -> Router<AppState> {
-    let quotas = Quotas::per_minute(state.config.api_requests_per_minute);
+pub(super) fn router(state: &AppState, quotas: Quotas) -> Router<AppState> {
     Router::new()
         .route("/secrets", get(secrets::list).post(secrets::post))
         .route(
