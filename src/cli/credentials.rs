@@ -60,7 +60,9 @@ fn exposed<S: serde::Serializer>(
 
 /// Keeps it, in place of an earlier one.
 pub async fn keep(login: &Login) -> anyhow::Result<Kept> {
-    let file = file()?;
+    let file = file().context(
+        "There is no home directory to keep a login in. Set SEALPORT_URL and SEALPORT_TOKEN instead",
+    )?;
     // One that cannot be read, or that others can, is replaced like any other.
     let before = read(&file).unwrap_or_default();
     let in_keyring = keyring_store(login).await;
@@ -83,7 +85,7 @@ pub async fn keep(login: &Login) -> anyhow::Result<Kept> {
 
 /// The login that was kept, if any. Errors: others can read its file, or it does not read.
 pub async fn kept() -> anyhow::Result<Option<Login>> {
-    let Some(stored) = read(&file()?)? else {
+    let Some(stored) = stored()? else {
         return Ok(None);
     };
     let token = match stored.token {
@@ -105,12 +107,14 @@ pub async fn kept() -> anyhow::Result<Option<Login>> {
 
 /// Only the address of the server, which no keyring has to be asked for.
 pub fn kept_url() -> anyhow::Result<Option<Url>> {
-    Ok(read(&file()?)?.map(|stored| stored.url))
+    Ok(stored()?.map(|stored| stored.url))
 }
 
 /// Removes what was kept, and says for which server it was.
 pub async fn forget() -> anyhow::Result<Option<Url>> {
-    let file = file()?;
+    let Some(file) = file() else {
+        return Ok(None);
+    };
     let Some(stored) = read(&file)? else {
         return Ok(None);
     };
@@ -122,15 +126,17 @@ pub async fn forget() -> anyhow::Result<Option<Url>> {
 }
 
 /// `sealport/login.json` in the directory that the XDG specification names for configuration.
-fn file() -> anyhow::Result<PathBuf> {
+/// None without a home.
+fn file() -> Option<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from);
     // "All paths set in these environment variables must be absolute": others are ignored.
     let config = from("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let config = config.or_else(|| from("HOME").map(|home| home.join(".config")));
-    let config = config.context(
-        "There is no home directory to keep a login in. Set SEALPORT_URL and SEALPORT_TOKEN instead.",
-    )?;
-    Ok(config.join("sealport").join("login.json"))
+    Some(config?.join("sealport").join("login.json"))
+}
+
+fn stored() -> anyhow::Result<Option<Stored>> {
+    file().map_or(Ok(None), |file| read(&file))
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<Stored>> {

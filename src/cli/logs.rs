@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::client::{Client, not_understood};
-use super::events::Event;
 use super::failures::{Exit, Failure};
 use super::server::ApiArgs;
 use super::shown::{self, Colour, coloured, plain};
 use super::times::written;
+use crate::deploy::relay::Event;
 use crate::doors::rest::logs::{EndEvent, LineEvent, StateEvent, StepEvent};
 use crate::model::deployments::ReleaseState;
 use crate::model::paths::DeploymentName;
@@ -125,7 +125,7 @@ fn told(asked: &Asked, json: bool, event: &Event) -> anyhow::Result<Option<Exit>
         let data: Value = read(event)?;
         shown::compact(&serde_json::json!({ "event": event.name, "data": data }))?;
     }
-    match event.name.as_str() {
+    match event.name.as_deref().unwrap_or_default() {
         "line" if !json => {
             let of: LineEvent = read(event)?;
             // What an earlier release said is not what is waited for.
@@ -143,7 +143,7 @@ fn told(asked: &Asked, json: bool, event: &Event) -> anyhow::Result<Option<Exit>
 }
 
 fn read<T: DeserializeOwned>(event: &Event) -> Result<T, Failure> {
-    serde_json::from_str(&event.data).map_err(|_| not_understood())
+    serde_json::from_str(event.data.as_deref().unwrap_or_default()).map_err(|_| not_understood())
 }
 
 fn line(line: &LineEvent) -> anyhow::Result<()> {

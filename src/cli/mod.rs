@@ -73,8 +73,6 @@ enum Command {
     Restore(Box<RestoreArgs>),
     /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
     Doctor(Box<DoctorArgs>),
-    /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
-    Mcp(mcp::McpArgs),
 
     /// Keeps a server and a token for the commands below.
     Login(login::LoginArgs),
@@ -107,6 +105,8 @@ enum Command {
     Redeploy(deployments::ReleaseArgs),
     /// Destroys a deployment. Its secrets stay. Asks at a terminal.
     Destroy(deployments::DestroyArgs),
+    /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
+    Mcp(mcp::McpArgs),
     /// Prints what a shell needs to complete the commands.
     Completions(completions::CompletionsArgs),
 }
@@ -211,6 +211,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(command).await,
         Command::Key(command) => run_key(command).await,
         Command::Audit(args) => audit::run(*args).await,
+        Command::Mcp(args) => mcp::run(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Logout => login::logout().await,
         Command::Share(args) => share::share(*args).await,

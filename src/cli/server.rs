@@ -39,7 +39,8 @@ impl ServerArgs {
         self.url.as_deref().map(checked_url).transpose()
     }
 
-    async fn login(&self) -> anyhow::Result<Login> {
+    /// The server and the token. Errors: there is none, or it would go where it must not.
+    pub async fn login(&self) -> anyhow::Result<Login> {
         let given = self.url()?;
         if let Some(token) = token_of_environment()? {
             let url = match given {

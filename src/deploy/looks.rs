@@ -49,6 +49,7 @@ struct Look {
 }
 
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // There is one for each look.
 enum Seen {
     /// What is being done.
     At(String),
