@@ -146,6 +146,7 @@ pub async fn follow(
         waiting: VecDeque::new(),
         ends_at: tokio::time::Instant::now() + STREAM_LIFE,
         is_ending: false,
+        stumbled: false,
         over: false,
     };
     let events = stream::unfold(follow, async |mut follow| {
@@ -173,13 +174,20 @@ struct Follow<T> {
     ends_at: tokio::time::Instant,
     /// It looked as if it were over; lines may still be on their way.
     is_ending: bool,
+    /// The last look failed.
+    stumbled: bool,
     over: bool,
     _counted: Counted,
 }
 
 impl<T: Teller> Follow<T> {
     async fn go_on(&mut self) {
-        match self.look().await {
+        let looked = self.look().await;
+        let stumbled = std::mem::replace(
+            &mut self.stumbled,
+            matches!(looked, Err(store::Error::Broken(..))),
+        );
+        match looked {
             Ok(true) if self.waiting.is_empty() => {
                 let _ = tokio::time::timeout(POLL, self.state.deployer.changed()).await;
                 tokio::time::sleep(REST).await;
@@ -190,7 +198,9 @@ impl<T: Teller> Follow<T> {
             Ok(false) => self.over = true,
             Err(error) => {
                 error.into_refusal();
-                self.over = true;
+                // What goes while it is read looks like a fault, once; the next look finds that it is gone.
+                self.over = stumbled;
+                tokio::time::sleep(REST).await;
             }
         }
     }
