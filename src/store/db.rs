@@ -391,6 +391,23 @@ async fn begin_on_a_live_connection(
     }
 }
 
+impl Db {
+    /// Asks one statement, which is a transaction of its own. Connections are not pinged before use: one that died meanwhile shows
+    /// here, and another is taken.
+    pub(super) async fn on_a_live_connection<T, F>(&self, ask: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let mut tries = self.pool().options().get_max_connections();
+        loop {
+            match ask().await {
+                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
 /// For proving something without changing anything: no migrations, no keys, and a transaction that can only read. With its pool,
 /// to be closed after it.
 pub(super) async fn begin_to_read(

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use super::api_tokens::refused;
 use super::audit::plain;
-use super::db::is_lost_connection;
 use super::keyring::{Place, Sealed};
 use super::tokens::{HashedToken, PlainToken};
 use super::{Db, Error, Result, damage};
@@ -48,11 +47,7 @@ impl Db {
         key: &KeyPath,
         origin: &Origin,
     ) -> Result<ReadValue> {
-        let Some(token) = PlainToken::parse(token) else {
-            self.api_turned_away(origin, "malformed token").await?;
-            return Err(refused());
-        };
-        let hash = token.hashed();
+        let hash = self.hash_shown(token, origin).await?;
         let read = || {
             sqlx::query_as!(
                 Row,
@@ -68,13 +63,7 @@ impl Db {
             )
             .fetch_one(self.pool())
         };
-        let mut tries = self.pool().options().get_max_connections();
-        let row = loop {
-            match read().await {
-                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
-                other => break other?,
-            }
-        };
+        let row = self.on_a_live_connection(read).await?;
         self.given(&hash, row, origin).await
     }
 
@@ -88,11 +77,7 @@ impl Db {
         version: Option<i32>,
         origin: &Origin,
     ) -> Result<ReadValue> {
-        let Some(token) = PlainToken::parse(token) else {
-            self.api_turned_away(origin, "malformed token").await?;
-            return Err(refused());
-        };
-        let hash = token.hashed();
+        let hash = self.hash_shown(token, origin).await?;
         let read = || {
             sqlx::query_as!(
                 Row,
@@ -109,15 +94,19 @@ impl Db {
             )
             .fetch_one(self.pool())
         };
-        // Connections are not pinged before use: one that died meanwhile shows here, and another is taken.
-        let mut tries = self.pool().options().get_max_connections();
-        let row = loop {
-            match read().await {
-                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
-                other => break other?,
-            }
-        };
+        let row = self.on_a_live_connection(read).await?;
         self.given(&hash, row, origin).await
+    }
+
+    /// The hash of a token that has the form of one. Errors: `Unauthenticated`, on record.
+    async fn hash_shown(&self, token: &SecretString, origin: &Origin) -> Result<HashedToken> {
+        match PlainToken::parse(token) {
+            Some(token) => Ok(token.hashed()),
+            None => {
+                self.api_turned_away(origin, "malformed token").await?;
+                Err(refused())
+            }
+        }
     }
 
     /// What the statement let out, opened, or its refusal.
@@ -144,11 +133,7 @@ impl Db {
         origin: &Origin,
     ) -> Result<Vec<ReadValue>> {
         check_list(keys)?;
-        let Some(token) = PlainToken::parse(token) else {
-            self.api_turned_away(origin, "malformed token").await?;
-            return Err(refused());
-        };
-        let hash = token.hashed();
+        let hash = self.hash_shown(token, origin).await?;
         let owners: Vec<Option<String>> = keys
             .iter()
             .map(|key| key.owner.as_ref().map(Handle::to_string))
@@ -170,13 +155,7 @@ impl Db {
             )
             .fetch_all(self.pool())
         };
-        let mut tries = self.pool().options().get_max_connections();
-        let rows = loop {
-            match read().await {
-                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
-                other => break other?,
-            }
-        };
+        let rows = self.on_a_live_connection(read).await?;
         if rows.first().is_some_and(|row| row.token_id.is_none()) {
             self.api_turned_away(origin, "unknown token").await?;
             return Err(refused());

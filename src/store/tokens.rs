@@ -10,7 +10,6 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::audit::{self, AND_MORE, Entry};
-use super::db::is_lost_connection;
 use super::deployments::person;
 use super::limits::Noted;
 use super::{Db, Error, Result};
@@ -305,14 +304,7 @@ impl Db {
             )
             .fetch_one(self.pool())
         };
-        // Connections are not pinged before use: one that died meanwhile shows here, and another is taken.
-        let mut tries = self.pool().options().get_max_connections();
-        let row = loop {
-            match opened().await {
-                Err(error) if tries > 0 && is_lost_connection(&error) => tries -= 1,
-                other => break other?,
-            }
-        };
+        let row = self.on_a_live_connection(opened).await?;
         match (row.token_id, row.deployment_id, row.refused) {
             (Some(token_id), Some(deployment_id), None) => Ok(GatewayPass {
                 token_id,
