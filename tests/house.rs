@@ -219,6 +219,7 @@ fn documents_name_targets_and_files_that_exist() {
         "SECURITY.md",
         "CHANGELOG.md",
         "docs/guide.md",
+        "docs/cli.md",
         "docs/keys.md",
         "docs/backup.md",
         "docs/troubleshooting.md",

@@ -218,6 +218,7 @@ fn Decide(import: Import, flash: Flash, all: bool) -> impl IntoView {
     let source = match format {
         FileFormat::Dotenv => "a .env file",
         FileFormat::Json => "JSON",
+        FileFormat::Yaml => "YAML",
     };
     let id = import.id.to_string();
     let under = import.under.as_str().to_owned();
@@ -238,7 +239,7 @@ fn Decide(import: Import, flash: Flash, all: bool) -> impl IntoView {
                     <tr>
                         <th scope="col" class="max-sm:w-12">
                             {match format {
-                                FileFormat::Dotenv => "Line",
+                                FileFormat::Dotenv | FileFormat::Yaml => "Line",
                                 FileFormat::Json => "Entry",
                             }}
                         </th>

@@ -5,6 +5,7 @@ use leptos_router::hooks::use_query_map;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::agents::{ConnectAgent, mcp_address};
 use super::deployments::token_shown_once;
 use super::fields::{SelectField, TextField};
 use super::frame::{Empty, Folding, Here, Page, page};
@@ -131,6 +132,7 @@ pub fn TokensPage() -> impl IntoView {
         let opened = page_open().await?;
         let tokens = tokens_list().await?;
         let owners = token_owners().await?;
+        let mcp_url = mcp_address().await?;
         let new = match shown.and_then(|id| Uuid::parse_str(&id).ok()) {
             Some(id) => token_shown_once(id).await?,
             None => None,
@@ -142,6 +144,7 @@ pub fn TokensPage() -> impl IntoView {
                 {new.map(|token| view! { <Made token /> })}
                 {if none { NoTokens().into_any() } else { view! { <List tokens /> }.into_any() }}
                 <New owners flash open=none />
+                <ConnectAgent mcp_url />
             </Page>
         })
     })

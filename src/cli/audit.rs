@@ -5,16 +5,27 @@ use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::audit_list::{self, ListArgs};
 use super::config::DatabaseArgs;
 use super::opened::{Opened, with_store};
 use crate::store::chain::Link;
 use crate::store::chain_check::ChainReport;
 use crate::store::db::Opening;
 use crate::store::unfinished::Unfinished;
+
+/// The record over the API, or on the server's machine whether it is whole.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AuditArgs {
+    #[command(subcommand)]
+    command: Option<AuditCommand>,
+    #[command(flatten)]
+    list: ListArgs,
+}
 
 #[derive(Subcommand)]
 pub enum AuditCommand {
@@ -49,7 +60,10 @@ pub enum AuditCommand {
 }
 
 /// Works while the server runs and when it does not.
-pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
+pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
+    let Some(command) = args.command else {
+        return audit_list::run(args.list).await;
+    };
     match command {
         AuditCommand::Verify {
             link,

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -17,9 +17,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
-use url::{Host, Url};
+use url::Url;
 use zeroize::Zeroizing;
 
+use super::server::ServerArgs;
 use crate::deploy::relay::{Events, VERSION_HEADER, VERSION_KEY};
 
 /// The longest line, in bytes: longer than any body that `/mcp` takes.
@@ -36,14 +37,14 @@ const SERVER_ERROR: i64 = -32000;
 
 #[derive(Args)]
 pub struct McpArgs {
-    /// The address of Sealport, as in https://sealport.example.org. The token comes from SEALPORT_TOKEN.
-    #[arg(long, env = "SEALPORT_URL", hide_env_values = true, value_name = "URL")]
-    url: String,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Ends well when standard input does and what was asked is answered.
 pub async fn run(args: McpArgs) -> anyhow::Result<()> {
-    let joint = Arc::new(Joint::new(&checked_url(&args.url)?, &token()?)?);
+    let login = args.server.login().await?;
+    let joint = Arc::new(Joint::new(&login.url, &login.token)?);
     let (out, lines) = mpsc::channel(AT_ONCE);
     // Threads of their own: a read that nobody ends must not hold up the end of the program.
     let mut asked = read_lines();
@@ -395,72 +396,14 @@ fn complain(why: &str) {
     let _ = writeln!(std::io::stderr(), "sealport mcp: {why}");
 }
 
-/// Never a flag: a command line is read by everybody on the machine.
-fn token() -> anyhow::Result<SecretString> {
-    let text = std::env::var("SEALPORT_TOKEN").unwrap_or_default();
-    if text.trim().is_empty() {
-        bail!("SEALPORT_TOKEN is not set. Make a token in the dashboard, under Tokens.");
-    }
-    Ok(SecretString::from(text.trim()))
-}
-
-/// Errors: malformed, or http beyond this machine. What was given is not repeated: it may hold a password.
-fn checked_url(raw: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(raw.trim()).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.host().is_some()
-            && url.path() == "/"
-            && url.query().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
-    });
-    let url = url.context(
-        "SEALPORT_URL is a scheme and a host, as in https://sealport.example.org, and nothing else.",
-    )?;
-    let here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() == "http" && !here {
-        bail!(
-            "No token is sent over http beyond this machine. Give Sealport's https address in SEALPORT_URL."
-        );
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn a_token_goes_over_https_or_stays_here() {
-        for good in [
-            "https://sealport.example.org",
-            "http://127.0.0.1:3000/",
-            "http://[::1]:3000",
-        ] {
-            assert!(checked_url(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "sealport.example.org",
-            "http://sealport.example.org",
-            "http://10.0.0.1:3000",
-            "https://a:canary@sealport.example.org",
-            "https://sealport.example.org/mcp",
-        ] {
-            let refused = checked_url(bad).unwrap_err().to_string();
-            assert!(!refused.contains("canary"), "{refused}");
-        }
-    }
-
-    #[test]
     fn headers_repeat_what_a_message_of_the_newer_era_says() {
-        let url = checked_url("http://127.0.0.1:3000").unwrap();
+        let url = Url::parse("http://127.0.0.1:3000").unwrap();
         let joint = Joint::new(&url, &SecretString::from("sp_x")).unwrap();
         let of = |message: Value, name: &str| {
             let head = Head::of(&message.to_string()).unwrap();

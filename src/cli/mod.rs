@@ -12,6 +12,29 @@ pub mod mcp;
 pub mod token;
 pub mod user;
 
+pub mod client;
+mod credentials;
+mod events;
+pub mod failures;
+mod places;
+pub mod server;
+mod shown;
+mod times;
+mod typed;
+mod values;
+
+mod audit_list;
+pub mod completions;
+pub mod deploy;
+pub mod deployments;
+pub mod export;
+pub mod import;
+pub mod login;
+pub mod logs;
+pub mod run;
+pub mod secret;
+pub mod share;
+
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -23,7 +46,7 @@ use doctor::DoctorArgs;
 
 /// Seal your secrets, ship your servers.
 #[derive(Parser)]
-#[command(name = "sealport", version, about, disable_help_subcommand = true)]
+#[command(name = "sealport", version, about, disable_help_subcommand = true, after_help = failures::STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,17 +65,50 @@ enum Command {
     /// The master key, its recovery shares, and the data keys below it.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// The record of every access: whether it is whole, and what becomes of its oldest part.
-    #[command(subcommand)]
-    Audit(audit::AuditCommand),
+    /// The record of every access: what it says, whether it is whole, and what becomes of its oldest part.
+    Audit(Box<audit::AuditArgs>),
     /// Writes all that is stored into one encrypted file, while the server runs. The master key is not in it.
     Backup(Box<BackupArgs>),
     /// Brings a backup back into an empty database.
     Restore(Box<RestoreArgs>),
     /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
     Doctor(Box<DoctorArgs>),
+
+    /// Keeps a server and a token for the commands below.
+    Login(login::LoginArgs),
+    /// Removes the token that `login` kept.
+    Logout,
+    /// Secrets: store, list, change, compare. `get` alone prints a value.
+    #[command(subcommand)]
+    Secret(Box<secret::SecretCommand>),
+    /// Gives a person or a team a level on a secret, on all under a prefix, or on a deployment.
+    Share(Box<share::ShareArgs>),
+    /// Takes such a level away.
+    Unshare(Box<share::UnshareArgs>),
+    /// Stores the variables of files or of the environment as secrets.
+    Import(Box<import::ImportArgs>),
+    /// Prints the values under a prefix as a file. Needs the level `read`.
+    Export(Box<export::ExportArgs>),
+    /// Runs a command with the secrets under a prefix in its environment. Needs the level `read`.
+    Run(Box<run::RunArgs>),
+    /// Makes a deployment out of a source, with secrets bound by their paths.
+    Deploy(Box<deploy::DeployArgs>),
+    /// Lists deployments.
+    Deployments(server::ApiArgs),
+    /// Prints the log of a deployment.
+    Logs(logs::LogsArgs),
+    /// Starts a deployment that was stopped.
+    Start(deployments::ReleaseArgs),
+    /// Stops a deployment.
+    Stop(deployments::OneArgs),
+    /// Deploys anew, with the newest versions of its secrets.
+    Redeploy(deployments::ReleaseArgs),
+    /// Destroys a deployment. Its secrets stay. Asks at a terminal.
+    Destroy(deployments::DestroyArgs),
     /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
     Mcp(mcp::McpArgs),
+    /// Prints what a shell needs to complete the commands.
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Subcommand)]
@@ -112,12 +168,11 @@ enum KeyCommand {
     },
 }
 
-/// Reads the command line and runs the command. The exit status is 0 when it was done, 1 when it was refused or failed,
-/// 2 when the command line is wrong.
+/// Reads the command line and runs the command. The exit statuses are those of [`failures::Exit`].
 pub fn main() -> ExitCode {
     let cli = match read() {
         Ok(cli) => cli,
-        Err(error) => return misread(&error),
+        Err(error) => return misread(error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -126,29 +181,49 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refused(&anyhow::Error::new(error)),
     };
-    let done = runtime.block_on(async {
-        match cli.command {
-            Command::Doctor(args) => return doctor::run(*args).await,
-            Command::Backup(args) => backup::take(*args).await,
-            Command::Restore(args) => backup::restore(*args).await,
-            Command::Serve(args) => serve::run(*args).await,
-            Command::User(UserCommand::Add {
-                email,
-                admin,
-                database,
-                ..
-            }) => user::add(&email, admin, database).await,
-            Command::Token(command) => token::run(command).await,
-            Command::Key(command) => run_key(command).await,
-            Command::Audit(command) => audit::run(command).await,
-            Command::Mcp(args) => mcp::run(args).await,
-        }
-        .map(|()| ExitCode::SUCCESS)
-    });
+    let done = runtime.block_on(done(cli.command));
     match done {
         Ok(code) => code,
         Err(error) => refused(&error),
     }
+}
+
+async fn done(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        // These have more to say than that it was done.
+        Command::Doctor(args) => return doctor::run(*args).await,
+        Command::Run(args) => return run::run(*args).await,
+        Command::Secret(command) => return Ok(secret::run(*command).await?.into()),
+        Command::Import(args) => return Ok(import::run(*args).await?.into()),
+        Command::Deploy(args) => return Ok(deploy::run(*args).await?.into()),
+        Command::Start(args) => return Ok(deployments::start(args).await?.into()),
+        Command::Redeploy(args) => return Ok(deployments::redeploy(args).await?.into()),
+        Command::Logs(args) => return Ok(logs::run(args).await?.into()),
+        Command::Backup(args) => backup::take(*args).await,
+        Command::Restore(args) => backup::restore(*args).await,
+        Command::Serve(args) => serve::run(*args).await,
+        Command::User(UserCommand::Add {
+            email,
+            admin,
+            database,
+            ..
+        }) => user::add(&email, admin, database).await,
+        Command::Token(command) => token::run(command).await,
+        Command::Key(command) => run_key(command).await,
+        Command::Audit(args) => audit::run(*args).await,
+        Command::Mcp(args) => mcp::run(args).await,
+        Command::Login(args) => login::login(args).await,
+        Command::Logout => login::logout().await,
+        Command::Share(args) => share::share(*args).await,
+        Command::Unshare(args) => share::unshare(*args).await,
+        Command::Export(args) => export::run(*args).await,
+        Command::Deployments(api) => deployments::list(api).await,
+        Command::Stop(args) => deployments::stop(args).await,
+        Command::Destroy(args) => deployments::destroy(args).await,
+        Command::Mcp(args) => mcp::run(args).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn read() -> Result<Cli, clap::Error> {
@@ -183,7 +258,22 @@ async fn run_key(command: KeyCommand) -> anyhow::Result<()> {
 
 /// Says what is wrong with the command line, or shows the help that was asked for. A wrong value may have come from a variable,
 /// of which clap names the flag alone.
-fn misread(error: &clap::Error) -> ExitCode {
+fn misread(mut error: clap::Error) -> ExitCode {
+    if let Some((command, what)) = takes_by_mistake(std::env::args_os()) {
+        if error.kind() == ErrorKind::UnknownArgument {
+            // clap repeats it, and in its tips once more.
+            let words = [std::ffi::OsString::new()];
+            return match typed::refuse_argument(&words, command, what) {
+                Err(failure) => refused(&failure.into()),
+                Ok(()) => ExitCode::from(2),
+            };
+        }
+        // What was taken for a path may be a value, as in KEY=value.
+        if error.get(ContextKind::InvalidValue).is_some() {
+            error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
+        }
+    }
+    let error = &error;
     let _ = error.print();
     if let Some(variable) = variable_of(error) {
         #[allow(clippy::print_stderr)]
@@ -192,6 +282,19 @@ fn misread(error: &clap::Error) -> ExitCode {
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The command into whose line people type a value or a token by mistake, and which of the two.
+fn takes_by_mistake(
+    command_line: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Option<(&'static str, &'static str)> {
+    let mut words = command_line.into_iter().skip(1);
+    match (words.next()?.to_str()?, words.next()?.to_str()?) {
+        ("login", _) => Some(("login", "token")),
+        ("secret", "set") => Some(("secret set PATH", "value")),
+        ("secret", "check") => Some(("secret check PATH", "value")),
+        _ => None,
+    }
 }
 
 /// The variable beside the flag that an error names.
@@ -214,11 +317,13 @@ fn variable_of(error: &clap::Error) -> Option<String> {
     None
 }
 
-/// Says on standard error why nothing was done.
+/// Says on standard error why it was not done.
 fn refused(error: &anyhow::Error) -> ExitCode {
-    #[allow(clippy::print_stderr)]
-    {
-        eprintln!("sealport: {error:#}");
+    if !failures::is_broken_pipe(error) {
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("sealport: {error:#}");
+        }
     }
-    ExitCode::FAILURE
+    failures::exit_of(error).into()
 }

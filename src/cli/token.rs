@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::config::DatabaseArgs;
 use super::opened::with_store;
+use super::times::span;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, Folder, Handle};
 use crate::model::users::Email;
@@ -87,45 +88,4 @@ pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
 
 fn level(text: &str) -> Result<Level, String> {
     Level::from_name(text).ok_or_else(|| "levels are use, read, write and admin".to_owned())
-}
-
-/// A time as in 90m, 12h, 30d or 2w.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a time as in 90m, 12h, 30d or 2w".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let number: u32 = text[..text.len() - unit.len_utf8()]
-        .parse()
-        .map_err(|_| wrong())?;
-    let number = i64::from(number);
-    match unit {
-        'm' => Ok(Duration::minutes(number)),
-        'h' => Ok(Duration::hours(number)),
-        'd' => Ok(Duration::days(number)),
-        'w' => Ok(Duration::weeks(number)),
-        _ => Err(wrong()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_has_a_number_and_a_unit() {
-        assert_eq!(span("30d"), Ok(Duration::days(30)));
-        assert_eq!(span("12h"), Ok(Duration::hours(12)));
-        for wrong in [
-            "",
-            "30",
-            "d",
-            "-1d",
-            "1.5h",
-            "3x",
-            "30 d",
-            "99999999999w",
-            "3ä",
-        ] {
-            assert!(span(wrong).is_err(), "{wrong}");
-        }
-    }
 }

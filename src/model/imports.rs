@@ -140,6 +140,7 @@ impl Note {
 pub enum FileFormat {
     Dotenv,
     Json,
+    Yaml,
 }
 
 /// Where imported names go: nothing for bare names, or a path's beginning with its slash.

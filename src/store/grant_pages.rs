@@ -22,6 +22,20 @@ use crate::model::paths::{DeploymentName, Folder, Handle, SecretPath};
 const LISTED: i64 = 2_000;
 
 impl Db {
+    /// What reaches the one named, by e-mail address or handle. Errors: as of `reachers`, and as of sharing with nobody.
+    pub async fn grants_to(
+        &self,
+        caller: &Caller,
+        on: &Shareable,
+        named: &str,
+    ) -> Result<Vec<Grant>> {
+        // First, so that only an admin learns whether there is somebody of this name.
+        let mut grants = self.reachers(caller, on).await?.grants;
+        let found = self.holder_named(caller, named).await?;
+        grants.retain(|grant| grant.grantee.handle == found.holder.handle);
+        Ok(grants)
+    }
+
     /// Everyone who reaches it, and by what; for its admins. Errors: `NotFound`, `Denied`, on record.
     pub async fn reachers(&self, caller: &Caller, on: &Shareable) -> Result<Reachers> {
         person(caller)?;

@@ -165,7 +165,7 @@ pub enum ReleaseStateName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Changed {
-    Plan(DeploymentPlan),
+    Plan(Box<DeploymentPlan>),
     Deployment(Box<DeploymentShown>),
 }
 

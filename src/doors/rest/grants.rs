@@ -15,9 +15,11 @@ use super::problems::Problem;
 use super::schemas::{KeyPathText, LevelName};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
+use crate::model::errors::Refusal;
 use crate::model::grants::{Grant, Shareable, Shared};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, Folder, Handle, KeyPath};
+use crate::store;
 
 /// On what: one of the three.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
@@ -29,6 +31,9 @@ pub struct GrantsAsked {
     /// A folder, or `handle:folder`: every path under it.
     pub under: Option<String>,
     pub deployment: Option<String>,
+    /// Only what was given to this one: an e-mail address or a handle.
+    #[param(max_length = 254)]
+    pub grantee: Option<String>,
 }
 
 /// A level to give, on one of `secret`, `under` and `deployment`.
@@ -111,9 +116,16 @@ pub(super) async fn list(
     Bearer(caller): Bearer,
     Query(asked): Query<GrantsAsked>,
 ) -> Result<Json<Page<Given>>, Problem> {
+    let grantee = asked.grantee.clone();
     let on = shareable(&state, &caller, asked).await?;
-    let reachers = state.db.reachers(&caller, &on).await?;
-    let grants = reachers.grants.into_iter().map(Given::from).collect();
+    let found = match grantee {
+        Some(grantee) => {
+            let given = state.db.grants_to(&caller, &on, &grantee).await;
+            given.map_err(at_grantee)?
+        }
+        None => state.db.reachers(&caller, &on).await?.grants,
+    };
+    let grants = found.into_iter().map(Given::from).collect();
     Ok(Json(Page::last(grants)))
 }
 
@@ -128,6 +140,7 @@ pub(super) async fn give(
         secret: body.secret,
         under: body.under,
         deployment: body.deployment,
+        grantee: None,
     };
     let on = shareable(&state, &caller, asked).await?;
     let only: Vec<DeploymentName> = body
@@ -139,13 +152,7 @@ pub(super) async fn give(
         .db
         .share(&caller, &on, &body.grantee, body.level, &only)
         .await;
-    let id = given.map_err(|error| {
-        let mut refusal = error.into_refusal();
-        if refusal.field.as_deref() == Some("with") {
-            refusal.field = Some("grantee".to_owned());
-        }
-        refusal
-    })?;
+    let id = given.map_err(at_grantee)?;
     let place = format!("/api/v1/grants/{id}");
     Ok((
         StatusCode::CREATED,
@@ -164,6 +171,15 @@ pub(super) async fn take_back(
 ) -> Result<StatusCode, Problem> {
     state.db.unshare(&caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The store calls whoever is named `with`.
+fn at_grantee(error: store::Error) -> Refusal {
+    let refusal = error.into_refusal();
+    match refusal.field.as_deref() {
+        Some("with") => refusal.at("grantee"),
+        _ => refusal,
+    }
 }
 
 async fn shareable(

@@ -11,6 +11,9 @@ const BLANKS: [char; 2] = [' ', '\t'];
 /// The longest name without an underscore that is told where a value is missing: longer ones may be base32 text.
 const SURE_NAME_LEN: usize = 7;
 
+/// A quote within single quotes, in a shell: they end, it stands behind a backslash, and they open again.
+const JOINED_QUOTE: &str = r"'\''";
+
 const NO_EQUALS: &str = "There is no = in this line. A variable looks like NAME=value; a value of several lines needs quotes around it.";
 const BAD_NAME: &str =
     "What stands before the = is no name: names have letters, digits, '.', '_' and '-'.";
@@ -51,9 +54,10 @@ pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
     })
 }
 
-/// Windows' line ends are no part of a value: where one has them, they are written as escapes.
+/// Windows' line ends are no part of a value: where a file has them, it has no others.
 fn with_plain_line_ends(text: &str) -> Cow<'_, str> {
-    if text.contains("\r\n") {
+    let ends = text.matches('\n').count();
+    if ends > 0 && ends == text.matches("\r\n").count() {
         Cow::Owned(text.replace("\r\n", "\n"))
     } else {
         Cow::Borrowed(text)
@@ -114,7 +118,14 @@ impl<'a> Cursor<'a> {
     ) -> Result<Variable, Unread> {
         let rest = self.rest;
         let body = &rest[opened..];
-        let closed = closing(body, quote).filter(|end| {
+        // A line with `export` is a shell's, and its quotes are read as a shell reads them.
+        let joined = quote == '\'' && is_exported(line);
+        let close = if joined {
+            closing_joined(body)
+        } else {
+            closing(body, quote)
+        };
+        let closed = close.filter(|end| {
             let line = body[end + 1..].split('\n').next().unwrap_or_default();
             let after = line.trim_start_matches(BLANKS).trim_end();
             after.is_empty() || after.starts_with('#')
@@ -131,6 +142,7 @@ impl<'a> Cursor<'a> {
         self.pass(&rest[..opened + end + last.len()]);
         let value = match quote {
             '"' => unescaped(text),
+            _ if joined => Cow::Owned(text.replace(JOINED_QUOTE, "'")),
             _ => Cow::Borrowed(text),
         };
         // After a backslash a dollar sign is one everywhere. In single quotes too, but some programs fill in even there.
@@ -149,6 +161,12 @@ impl<'a> Cursor<'a> {
             }
         }
     }
+}
+
+fn is_exported(line: &str) -> bool {
+    line.trim_start_matches(BLANKS)
+        .strip_prefix("export")
+        .is_some_and(|rest| rest.starts_with(BLANKS))
 }
 
 /// The name before the `=`, without `export`.
@@ -214,6 +232,18 @@ fn closing(body: &str, quote: char) -> Option<usize> {
         }
     }
     None
+}
+
+/// Where single quotes close, if a quote within them is written as a shell needs it.
+fn closing_joined(body: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let end = from + body[from..].find('\'')?;
+        if !body[end..].starts_with(JOINED_QUOTE) {
+            return Some(end);
+        }
+        from = end + JOINED_QUOTE.len();
+    }
 }
 
 /// Line ends, tabs and what a shell escapes; before anything else a backslash is a backslash.

@@ -11,7 +11,7 @@ use crate::model::errors::Refusal;
 use crate::model::imports::{FileFormat, IMPORT_LINES_MAX, Note};
 
 const NESTED: &str = "It holds a list or an object. Give each text a name of its own, or store the JSON as one value.";
-const NULL: &str = "It is null, which is no value.";
+pub(super) const NULL: &str = "It is null, which is no value.";
 const BAD_NAME: &str =
     "Its name has characters that names do not have: they have letters, digits, '.', '_' and '-'.";
 

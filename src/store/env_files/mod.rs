@@ -1,4 +1,4 @@
-//! Files of variables, `.env` and JSON, read into values and written from them. Nothing here prints a value, and a name
+//! Files of variables, `.env`, JSON and YAML, read into values and written from them. Nothing here prints a value, and a name
 //! that may be a piece of one is not told either.
 
 mod dotenv;
@@ -6,10 +6,11 @@ mod json;
 #[cfg(test)]
 mod tests;
 mod write;
+mod yaml;
 
 use secrecy::{ExposeSecret, SecretString};
 
-pub use self::write::write_dotenv;
+pub use self::write::{write_dotenv, write_json, write_shell};
 use crate::model::errors::Refusal;
 use crate::model::imports::{FileFormat, IMPORT_LEN_BYTES, IMPORT_LINES_MAX, Note};
 
@@ -41,30 +42,53 @@ pub struct Unread {
 
 /// Reads a file. JSON begins with a brace; all else is `.env`. Errors: `Invalid` at `file` for what is no such file as a whole.
 pub fn parse(file: &[u8]) -> Result<EnvFile, Refusal> {
-    let refuse = |detail: String| Err(Refusal::invalid("file", detail));
+    let text = text_of(file)?;
+    if text.trim_start().starts_with(['{', '[']) {
+        some_of(json::parse(text)?)
+    } else {
+        some_of(dotenv::parse(text)?)
+    }
+}
+
+/// Reads a file whose format is known, as by its name. Errors: as `parse`.
+pub fn parse_as(format: FileFormat, file: &[u8]) -> Result<EnvFile, Refusal> {
+    let text = text_of(file)?;
+    some_of(match format {
+        FileFormat::Dotenv => dotenv::parse(text)?,
+        FileFormat::Json => json::parse(text)?,
+        FileFormat::Yaml => yaml::parse(text)?,
+    })
+}
+
+fn text_of(file: &[u8]) -> Result<&str, Refusal> {
     if file.len() > IMPORT_LEN_BYTES {
-        return refuse(format!(
-            "A file has at most {} MiB. Import it in parts.",
-            IMPORT_LEN_BYTES / (1024 * 1024)
+        return Err(Refusal::invalid(
+            "file",
+            format!(
+                "A file has at most {} MiB. Import it in parts.",
+                IMPORT_LEN_BYTES / (1024 * 1024)
+            ),
         ));
     }
     // UTF-16 without a mark passes for UTF-8 with a NUL beside each letter, and no value can hold one.
     let text = str::from_utf8(file)
         .ok()
-        .filter(|text| !text.contains('\0'));
-    let Some(text) = text else {
-        return refuse("This is not UTF-8 text. Save the file as UTF-8, then try again.".into());
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let file = if text.trim_start().starts_with(['{', '[']) {
-        json::parse(text)?
-    } else {
-        dotenv::parse(text)?
-    };
+        .filter(|text| !text.contains('\0'))
+        .ok_or_else(|| {
+            Refusal::invalid(
+                "file",
+                "This is not UTF-8 text. Save the file as UTF-8, then try again.",
+            )
+        })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn some_of(file: EnvFile) -> Result<EnvFile, Refusal> {
     if file.lines.is_empty() {
-        return refuse(
-            "There is no variable in it. A line of a .env file looks like NAME=value.".into(),
-        );
+        return Err(Refusal::invalid(
+            "file",
+            "There is no variable in it. A line of a .env file looks like NAME=value.",
+        ));
     }
     Ok(file)
 }
@@ -119,6 +143,11 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Unread {
+    /// There is a name, and surely no value: nothing is lost without it.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_some() && [EMPTY, json::NULL, yaml::NULL].contains(&self.reason)
+    }
+
     fn nameless(reason: &'static str) -> Self {
         Unread { name: None, reason }
     }

@@ -10,8 +10,12 @@ use crate::model::paths::EnvName;
 
 /// A line as the tests tell it: `NAME=value`, or `!line reason` with the name that is told.
 fn told(file: &[u8]) -> Vec<String> {
-    let lines = parse(file).unwrap().lines.into_iter();
-    lines
+    tell(parse(file).unwrap())
+}
+
+fn tell(file: EnvFile) -> Vec<String> {
+    file.lines
+        .into_iter()
         .map(|line| match line.read {
             Ok(variable) => format!("{}={}", variable.name, variable.value.expose_secret()),
             Err(unread) => {
@@ -89,12 +93,18 @@ fn edge_cases_of_dotenv() {
         ("A='don't'\nB=2", &["!1 A: The quote that opens", "B=2"]),
         ("A=\"1\"2\nB=2", &["!1 A: The quote that opens", "B=2"]),
         ("A='it'\\''s'\nB=2", &["!1 A: The quote that opens", "B=2"]),
+        // Behind `export` as a shell reads it.
+        ("export A='it'\\''s'\nB=2", &["A=it's", "B=2"]),
+        ("export A='1\n'\\'''\\''2' # x", &["A=1\n''2"]),
+        ("export A='1'\\''", &["!1 A: The quote that opens"]),
         // Line ends.
         (
             "A=1\r\nB=\"2\r\n3\"\r\nC='4'\r\n",
             &["A=1", "B=2\n3", "C=4"],
         ),
         ("# x\r\n\r\nA=1 \r\n", &["A=1"]),
+        // Ends of two kinds: those within quotes are the value's.
+        ("A='1\r\n2'\nB=3\r\n", &["A=1\r\n2", "B=3"]),
         ("A=1\rB=2\r", &["!1 A: A carriage return stands"]),
         ("# x\rA=1\nB=2", &["!1 : A carriage return stands", "B=2"]),
         ("A=\"1\\r\\n2\"", &["A=1\r\n2"]),
@@ -235,6 +245,75 @@ fn what_is_worth_knowing_is_noted() {
     }
 }
 
+/// As `told`, of YAML.
+fn yaml(file: &str) -> Vec<String> {
+    match parse_as(FileFormat::Yaml, file.as_bytes()) {
+        Ok(file) => tell(file),
+        Err(refusal) => vec![format!("!! {}", refusal.detail)],
+    }
+}
+
+#[test]
+fn yaml_is_a_flat_mapping_of_texts() {
+    for (file, expected) in [
+        ("A: 1\nB: two words\n", &["A=1", "B=two words"][..]),
+        (
+            "---\nA: 'it''s'\nB: \"x\\n\\u00e4\"\n...\n",
+            &["A=it's", "B=x\n\u{e4}"],
+        ),
+        (
+            "A: |\n  1\n   2\nB: |-\n  3\nC: >\n  4\n  5\n",
+            &["A=1\n 2\n", "B=3", "C=4 5\n"],
+        ),
+        ("A: pa#ss # why\n# x\n", &["A=pa#ss"]),
+        ("A: 0123\nB: 1e3\nC: yes\n", &["A=0123", "B=1e3", "C=yes"]),
+        ("A: 1\nA: 2\n", &["A=1", "A=2"]),
+        ("{A: 1, B: 2}", &["A=1", "B=2"]),
+        (
+            "A:\nB: ~\nC: null\nD: 'null'\nE: ''\n",
+            &[
+                "!1 A: It has no value.",
+                "!2 B: It is null, which",
+                "!3 C: It is null, which",
+                "D=null",
+                "!5 E: It has no value.",
+            ],
+        ),
+        (
+            "A: [1, 2]\nB: {x: {y: 1}}\nC: 3\n",
+            &["!1 A: It holds a list", "!2 B: It holds a list", "C=3"],
+        ),
+        ("A: &x 1\nB: *x\n", &["A=1", "!2 B: It refers to another"]),
+        (
+            "A: !!binary aGk=\nB: !!str 1\n",
+            &["!1 A: It has a tag,", "B=1"],
+        ),
+        (
+            "? [a]\n: 1\na b: 2\n<<: {x: 1}\nC: 3\n",
+            &[
+                "!1 : Its name has characters",
+                "!3 : Its name has characters",
+                "!4 : Its name has characters",
+                "C=3",
+            ],
+        ),
+    ] {
+        assert_eq!(yaml(file), expected, "{file:?}");
+    }
+    for (file, why) in [
+        ("- 1\n", "has to be one mapping"),
+        ("just text", "has to be one mapping"),
+        ("", "has to be one mapping"),
+        ("A: 1\n---\nB: 2\n", "has several documents"),
+        ("A: \"s3cret\n", "something is wrong at line"),
+        ("A: s3cret: s3cret\n", "something is wrong at line"),
+    ] {
+        let told = yaml(file);
+        assert!(told[0].contains(why), "{file:?}: {told:?}");
+        assert!(!told[0].contains("s3cret"), "{told:?}");
+    }
+}
+
 /// Any value that can be stored, made of what readers stumble over.
 fn value() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
@@ -297,6 +376,32 @@ proptest! {
             prop_assert_eq!(read.name.as_str(), name.as_str());
             prop_assert_eq!(read.value.expose_secret(), value.expose_secret(), "{:?}", file);
         }
+    }
+
+    #[test]
+    fn every_format_of_an_export_is_imported_as_it_was(values in proptest::collection::vec(value(), 1..8)) {
+        let written: Vec<(EnvName, SecretString)> = values
+            .iter()
+            .enumerate()
+            .map(|(i, value)| (EnvName::parse(&format!("KEY_{i}")).unwrap(), SecretString::from(value.clone())))
+            .collect();
+        let of_shell = write_shell(written.iter().map(|(name, value)| (name, value)));
+        let of_json = write_json(written.iter().map(|(name, value)| (name.as_str(), value))).unwrap();
+        for file in [of_shell, of_json] {
+            let read = told(file.expose_secret().as_bytes());
+            let expected: Vec<String> = written
+                .iter()
+                .map(|(name, value)| format!("{name}={}", value.expose_secret()))
+                .collect();
+            prop_assert_eq!(read, expected, "{:?}", file.expose_secret());
+        }
+    }
+
+    #[test]
+    fn yaml_texts_are_imported_as_they_were(value in value()) {
+        // JSON's strings are YAML's too.
+        let quoted = serde_json::Value::from(value.clone()).to_string();
+        prop_assert_eq!(yaml(&format!("A: {quoted}\n")), [format!("A={value}")]);
     }
 
     #[test]
