@@ -79,7 +79,9 @@ pub async fn api_token_new(
     use crate::model::paths::{Folder, Handle};
     use crate::store::api_tokens::ApiTokenSpec;
     let db = expect_context::<crate::store::Db>();
-    let days = days.unwrap_or(90).clamp(1, super::deployments::TOKEN_MAX_DAYS);
+    let days = days
+        .unwrap_or(90)
+        .clamp(1, super::deployments::TOKEN_MAX_DAYS);
     let (name, under) = (name.trim().to_owned(), under.trim().to_owned());
     let lives = days.to_string();
     let deploys = if deploy { "true" } else { "" };
