@@ -8,6 +8,8 @@ mod common;
 #[allow(dead_code)]
 mod world;
 
+#[path = "doors/agents.rs"]
+mod agents;
 #[path = "doors/answers.rs"]
 mod answers;
 #[path = "doors/api.rs"]
@@ -318,6 +320,7 @@ impl Things {
             .replace("/grants/{id}", "/grants/{grant}")
             .replace("/tokens/{id}", "/tokens/{token}")
             .replace("/releases/{number}", "/releases/1")
+            .replace("/rollback/{*path}", "/rollback/{*path}_FREE")
             .replace("{member}", callers::OTHER);
         self.fill(&route)
     }

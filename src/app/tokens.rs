@@ -5,7 +5,8 @@ use leptos_router::hooks::use_query_map;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::deployments::{TOKEN_MAX_DAYS, token_shown_once};
+use super::agents::{ConnectAgent, mcp_address};
+use super::deployments::token_shown_once;
 use super::fields::{SelectField, TextField};
 use super::frame::{Empty, Folding, Here, Page, page};
 use super::icons::Icon;
@@ -78,7 +79,9 @@ pub async fn api_token_new(
     use crate::model::paths::{Folder, Handle};
     use crate::store::api_tokens::ApiTokenSpec;
     let db = expect_context::<crate::store::Db>();
-    let days = days.unwrap_or(90).clamp(1, TOKEN_MAX_DAYS);
+    let days = days
+        .unwrap_or(90)
+        .clamp(1, super::deployments::TOKEN_MAX_DAYS);
     let (name, under) = (name.trim().to_owned(), under.trim().to_owned());
     let lives = days.to_string();
     let deploys = if deploy { "true" } else { "" };
@@ -131,6 +134,7 @@ pub fn TokensPage() -> impl IntoView {
         let opened = page_open().await?;
         let tokens = tokens_list().await?;
         let owners = token_owners().await?;
+        let mcp_url = mcp_address().await?;
         let new = match shown.and_then(|id| Uuid::parse_str(&id).ok()) {
             Some(id) => token_shown_once(id).await?,
             None => None,
@@ -142,6 +146,7 @@ pub fn TokensPage() -> impl IntoView {
                 {new.map(|token| view! { <Made token /> })}
                 {if none { NoTokens().into_any() } else { view! { <List tokens /> }.into_any() }}
                 <New owners flash open=none />
+                <ConnectAgent mcp_url />
             </Page>
         })
     })

@@ -211,7 +211,6 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(command).await,
         Command::Key(command) => run_key(command).await,
         Command::Audit(args) => audit::run(*args).await,
-        Command::Mcp(args) => mcp::run(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Logout => login::logout().await,
         Command::Share(args) => share::share(*args).await,
@@ -220,6 +219,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Deployments(api) => deployments::list(api).await,
         Command::Stop(args) => deployments::stop(args).await,
         Command::Destroy(args) => deployments::destroy(args).await,
+        Command::Mcp(args) => mcp::run(args).await,
         Command::Completions(args) => completions::run(&args),
     }
     .map(|()| ExitCode::SUCCESS)

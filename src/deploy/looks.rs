@@ -53,7 +53,7 @@ struct Look {
 enum Seen {
     /// What is being done.
     At(String),
-    Found(Result<Inspection, Refusal>),
+    Found(Arc<Result<Inspection, Refusal>>),
 }
 
 impl Deployer {
@@ -64,7 +64,7 @@ impl Deployer {
         let found = seen.wait_for(|seen| matches!(seen, Seen::Found(_)));
         let ended = match tokio::time::timeout(self.0.look_patience, found).await {
             Ok(Ok(found)) => match &*found {
-                Seen::Found(found) => Some(found.clone()),
+                Seen::Found(found) => Some(Result::clone(found)),
                 Seen::At(_) => None,
             },
             Ok(Err(_)) => Some(Err(Refusal::new(
@@ -106,7 +106,7 @@ impl Deployer {
         let (deployer, asked) = (self.clone(), at.clone());
         self.0.tasks.spawn(async move {
             let found = deployer.look_for(&asked, &tell).await;
-            tell.send_replace(Seen::Found(found));
+            tell.send_replace(Seen::Found(Arc::new(found)));
         });
         let look = Look {
             seen: seen.clone(),

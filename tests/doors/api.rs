@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Request, header};
 use sealport::model::actors::Caller;
+use sealport::model::grants::Shareable;
 use sealport::model::levels::Level;
 use sealport::model::paths::Folder;
 use sealport::store::api_tokens::ApiTokenSpec;
@@ -36,7 +37,7 @@ const CALLERS: [&str; 12] = [
 pub const TABLE: &str = r#"
 GET    /api/v1/secrets                        | | ssss s oo iiiii
 POST   /api/v1/secrets                        | {"path":"{path}_NEW","value":"a new value"} | rrdd r rm iiiii
-GET    /api/v1/secrets/{*path}                | | oooo o nn iiiii
+GET    /api/v1/secrets/{*path}                | | ssss s nn iiiii
 PUT    /api/v1/secrets/{*path}                | {"value":"another value"} | rrdd r rm iiiii
 PATCH  /api/v1/secrets/{*path}                | {"description":"changed"} | rrdd r nn iiiii
 DELETE /api/v1/secrets/{*path}                | | rrrd r nn iiiii
@@ -44,26 +45,26 @@ GET    /api/v1/values/{*path}                 | | rsss r nn iiiii
 POST   /api/v1/values                         | {"paths":["{path}"]} | rsss r nn iiiii
 POST   /api/v1/check/{*path}                  | {"value":"a guess"} | rooo r nn iiiii
 GET    /api/v1/versions/{*path}               | | oooo o nn iiiii
-POST   /api/v1/rollback/{*path}               | {"version":1} | rrrr r nn iiiii
-GET    /api/v1/grants                         | | ssss s nn iiiii
+POST   /api/v1/rollback/{*path}               | {"version":1} | rrdd r nn iiiii
+GET    /api/v1/grants                         | secret={path} | rrrs r nn iiiii
 POST   /api/v1/grants                         | {"secret":"{path}","grantee":"{other}","level":"use"} | rrrd r nn iiiii
-DELETE /api/v1/grants/{id}                    | | nnnd n nn iiiii
+DELETE /api/v1/grants/{id}                    | | rrrd r nn iiiii
 GET    /api/v1/tokens                         | | ooos o oo iiiii
 DELETE /api/v1/tokens/{id}                    | | nnnd n nn iiiii
 GET    /api/v1/teams                          | | oooo o oo iiiii
 GET    /api/v1/teams/{handle}/members         | | nnnn n nn iiiii
 PUT    /api/v1/teams/{handle}/members/{member} | {"level":"use"} | nnnn n nn iiiii
 DELETE /api/v1/teams/{handle}/members/{member} | | nnnn n nn iiiii
-GET    /api/v1/deployments                    | | ssss s oo iiiii
+GET    /api/v1/deployments                    | | ssss s so iiiii
 POST   /api/v1/deployments                    | {"name":"{fresh}","source":"dir:/"} | rrrr r rr iiiii
-GET    /api/v1/deployments/{name}             | | ossss nn iiiii
-PATCH  /api/v1/deployments/{name}             | {"follows_changes":true} | rrrr d nn iiiii
-DELETE /api/v1/deployments/{name}             | | rrrr d nn iiiii
-POST   /api/v1/deployments/{name}/start       | | rrrr r nn iiiii
-POST   /api/v1/deployments/{name}/stop        | | rrrr d nn iiiii
-POST   /api/v1/deployments/{name}/releases    | | rrrr d nn iiiii
-GET    /api/v1/deployments/{name}/releases/{number} | | osss s nn iiiii
-GET    /api/v1/deployments/{name}/logs        | | ossss nn iiiii
+GET    /api/v1/deployments/{name}             | | osss s sn iiiii
+PATCH  /api/v1/deployments/{name}             | {"follows_changes":true} | rrrr d dn iiiii
+DELETE /api/v1/deployments/{name}             | | rrrr d dn iiiii
+POST   /api/v1/deployments/{name}/start       | | rrrr m mn iiiii
+POST   /api/v1/deployments/{name}/stop        | | rrrr d dn iiiii
+POST   /api/v1/deployments/{name}/releases    | | rrrr d dn iiiii
+GET    /api/v1/deployments/{name}/releases/{number} | | nooo o on iiiii
+GET    /api/v1/deployments/{name}/logs        | | nsss s sn iiiii
 GET    /api/v1/audit                          | | ooos o oo iiiii
 POST   /api/v1/import                         | {"entries":[{"name":"{path}_MORE","value":"one more value"}]} | rrdd r rm iiiii
 "#;
@@ -155,8 +156,10 @@ impl Installation {
         token: Option<&str>,
         cookie: &str,
     ) -> (&'static str, String) {
-        let path = things.fill_route(row.route);
-        let body = things.fill(row.body);
+        let (mut path, mut body) = (things.fill_route(row.route), things.fill(row.body));
+        if row.method == "GET" && !body.is_empty() {
+            path = format!("{path}?{}", std::mem::take(&mut body));
+        }
         let mut request = Request::builder()
             .method(row.method)
             .uri(&path)
@@ -275,6 +278,12 @@ impl Installation {
                     let mut things = self.things(owner, 1_000 + number * 20 + place).await;
                     // What is read is what only a value tells.
                     things.marks.push("a value to keep".to_owned());
+                    let on = Shareable::Secret { id: things.secret };
+                    let given =
+                        self.world
+                            .db
+                            .share(owner, &on, crate::callers::OTHER, Level::Use, &[]);
+                    things.grant = given.await.unwrap();
                     let tokens = self.tokens(owner, other, &things).await;
                     (things, tokens)
                 }

@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use futures::future::join_all;
 use sealport::model::levels::Level;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -63,65 +64,53 @@ async fn the_official_clients_use_every_tool() {
     house.switch(off, false).await;
     let (id, token) = house.token(Level::Admin, None, false).await;
     let (_, uses) = house.token(Level::Use, None, false).await;
-    let joined = format!("stdio:{} {}", env!("CARGO_BIN_EXE_sealport"), house.url);
-    let ways = [format!("{}/mcp", house.url), joined];
-    for url in &ways {
-        for client in Client::ALL {
-            let over_http = ways[0] == *url;
-            let name =
-                format!("{client:?}-{}", if over_http { "http" } else { "stdio" }).to_lowercase();
-            let tools = client
-                .call(url, &token, "--list", &json!({}))
-                .await
-                .unwrap();
-            assert_eq!(tools["tools"].as_array().unwrap().len(), 8, "{name}");
-            assert_eq!(tools["tools"][0]["annotations"]["readOnlyHint"], true);
-            // What differs over stdio is the way, not the tools.
-            let calls = life(&name)
-                .into_iter()
-                .step_by(if over_http { 1 } else { 4 });
-            for (tool, arguments, expected) in calls {
-                let result = client.call(url, &token, tool, &arguments).await;
-                let result = result.unwrap_or_else(|error| panic!("{name} {tool}: {error}"));
-                let structured = &result["structuredContent"];
-                for (key, value) in expected.as_object().unwrap() {
-                    assert_eq!(&structured[key], value, "{name} {tool} {key}: {structured}");
-                }
-            }
-            let described = client
-                .call(url, &uses, "get_secret", &json!({"keyPath": PATH}))
-                .await
-                .unwrap();
-            assert_eq!(
-                described["structuredContent"]["reason"], "use_only",
-                "{name}"
-            );
-            assert!(!described.to_string().contains(CANARY), "{name}");
-            if !over_http {
-                continue;
-            }
-            let failed = client
-                .call(url, &uses, "delete_secret", &json!({"keyPath": PATH}))
-                .await
-                .unwrap();
-            assert_eq!(
-                (&failed["isError"], &failed["structuredContent"]["reason"]),
-                (&json!(true), &json!("refused"))
-            );
-            let listed = client
-                .call(url, &uses, "list_secrets", &json!({"project": "shop"}))
-                .await
-                .unwrap();
-            assert_eq!(listed["structuredContent"]["secrets"][0]["keyPath"], PATH);
-        }
+    let http = format!("{}/mcp", house.url);
+    let stdio = format!("stdio:{} {}", env!("CARGO_BIN_EXE_sealport"), house.url);
+    // What differs over standard input and output is the way, not the tools.
+    let (all, some) = (1, 4);
+    for (url, name, step) in [(&http, "http", all), (&stdio, "stdio", some)] {
+        let lives = Client::ALL.map(|client| live(client, url, name, step, [&token, &uses]));
+        join_all(lives).await;
     }
     house.world.db.token_revoke(&house.ada, id).await.unwrap();
-    for url in &ways {
-        for client in Client::ALL {
+    for url in [&http, &stdio] {
+        let calls = Client::ALL.map(async |client| {
             let refused = client.call(url, &token, "list_secrets", &json!({})).await;
             refused.expect_err("a revoked token opens nothing");
+        });
+        join_all(calls).await;
+    }
+}
+
+/// One client lists the tools and makes the calls of a life, each `step`th; with the second token, which may use and no more.
+async fn live(client: Client, url: &str, way: &str, step: usize, [token, uses]: [&str; 2]) {
+    let name = format!("{client:?}-{way}").to_lowercase();
+    let call = async |token: &str, tool: &str, arguments: Value| {
+        let result = client.call(url, token, tool, &arguments).await;
+        result.unwrap_or_else(|error| panic!("{name} {tool}: {error}"))
+    };
+    let tools = call(token, "--list", json!({})).await;
+    assert_eq!(tools["tools"].as_array().unwrap().len(), 8, "{name}");
+    assert_eq!(tools["tools"][0]["annotations"]["readOnlyHint"], true);
+    for (tool, arguments, expected) in life(&name).into_iter().step_by(step) {
+        let result = call(token, tool, arguments).await;
+        let structured = &result["structuredContent"];
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&structured[key], value, "{name} {tool} {key}: {structured}");
         }
     }
+    let described = call(uses, "get_secret", json!({"keyPath": PATH})).await;
+    assert_eq!(
+        described["structuredContent"]["reason"], "use_only",
+        "{name}"
+    );
+    assert!(!described.to_string().contains(CANARY), "{name}");
+    let failed = call(uses, "delete_secret", json!({"keyPath": PATH})).await;
+    assert_eq!(failed["isError"], true, "{name}");
+    assert_eq!(failed["structuredContent"]["reason"], "refused", "{name}");
+    let listed = call(uses, "list_secrets", json!({"project": "shop"})).await;
+    let first = &listed["structuredContent"]["secrets"][0];
+    assert_eq!(first["keyPath"], PATH, "{name}");
 }
 
 #[tokio::test]

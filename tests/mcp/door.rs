@@ -218,7 +218,7 @@ async fn both_eras_are_spoken_without_sessions() {
         )
         .await;
     let result = &discovered.json()["result"];
-    assert_eq!(result["supportedVersions"], json!(["2026-07-28"]));
+    assert_eq!(result["supportedVersions"][0], "2026-07-28");
     assert_eq!(result["resultType"], "complete");
     assert_eq!(
         result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
@@ -249,6 +249,16 @@ async fn both_eras_are_spoken_without_sessions() {
         "missing"
     );
     assert_eq!(called.json()["result"]["resultType"], "complete");
+    let mut future = modern("tools/list", json!({}));
+    future["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2099-01-01");
+    let asked = [
+        ("mcp-protocol-version", "2099-01-01"),
+        ("mcp-method", "tools/list"),
+    ];
+    let refused = house.post_with(&token, &future, &asked).await;
+    assert_eq!(refused.status, 400);
+    let supported = &refused.json()["error"]["data"]["supported"];
+    assert_eq!(*supported, result["supportedVersions"]);
     let gone = house
         .post_with(&token, &modern("ping", json!({})), &headers("ping"))
         .await;

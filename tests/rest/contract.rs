@@ -72,6 +72,9 @@ async fn the_api_answers_as_its_document_says_to_a_token_of_each_level() {
     };
     let house = House::new().await;
     let reports = tempfile::tempdir().unwrap();
+    // Of what is forbidden some is too large to be read at all.
+    let settings = "[checks]\nnegative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429]\n";
+    std::fs::write(reports.path().join("schemathesis.toml"), settings).unwrap();
     let admin = house.token(&house.ada, Level::Admin, false).await;
     let mut wrong = Vec::new();
     for can in Level::ALL {

@@ -158,7 +158,7 @@ impl<'m> Asked<'m> {
         check_envelope(params.meta.as_ref(), self.method, named, headers)?;
         match self.method {
             "server/discover" => Ok(Reply::Result(complete(json!({
-                "supportedVersions": [MODERN_VERSION],
+                "supportedVersions": versions(),
                 "capabilities": capabilities(),
                 "instructions": INSTRUCTIONS,
                 "_meta": {SERVER_KEY: server_info()},
@@ -218,6 +218,13 @@ fn complete(mut result: Value) -> Value {
         result[key] = value;
     }
     result
+}
+
+/// All that are spoken here, as an error for any other names them too.
+fn versions() -> Vec<&'static str> {
+    std::iter::once(MODERN_VERSION)
+        .chain(SESSION_VERSIONS)
+        .collect()
 }
 
 fn capabilities() -> Value {

@@ -28,6 +28,7 @@ pub struct AuditQuery {
     /// An action's name, or its first word for all that begin with it.
     #[param(max_length = 255)]
     pub action: Option<String>,
+    #[param(max_length = 255)]
     pub deployment: Option<String>,
     /// A moment, as in 2027-03-31T12:00:00Z, included.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -100,8 +101,12 @@ pub(super) async fn list(
     let limit = pages::limit(asked.limit)?;
     let before: Option<Uuid> = pages::after(asked.cursor.as_deref())?;
     let filter = AuditFilter::of_words(
-        [&asked.path, &asked.actor, &asked.action, &asked.deployment]
-            .map(|text| text.as_deref().unwrap_or_default()),
+        [
+            pages::words(&asked.path, "path")?,
+            pages::words(&asked.actor, "actor")?,
+            pages::words(&asked.action, "action")?,
+            pages::words(&asked.deployment, "deployment")?,
+        ],
         moment(asked.since.as_deref(), "since")?,
         moment(asked.until.as_deref(), "until")?,
     );
@@ -114,11 +119,10 @@ pub(super) async fn list(
 }
 
 fn moment(text: Option<&str>, field: &str) -> Result<Option<OffsetDateTime>, Problem> {
-    text.filter(|text| !text.is_empty())
-        .map(|text| {
-            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
-                Problem::new("invalid", "Write the moment as in 2027-03-31T12:00:00Z.").at(field)
-            })
+    text.map(|text| {
+        OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+            Problem::new("invalid", "Write the moment as in 2027-03-31T12:00:00Z.").at(field)
         })
-        .transpose()
+    })
+    .transpose()
 }

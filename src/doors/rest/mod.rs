@@ -25,9 +25,10 @@ pub mod plans;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router, middleware};
+use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
@@ -148,6 +149,11 @@ pub(super) fn router(state: &AppState, quotas: Quotas) -> Router<AppState> {
         .layer(middleware::from_fn_with_state(
             (state.clone(), quotas),
             bearer::require,
+        ))
+        // Also of streams, which would say less.
+        .layer(SetResponseHeaderLayer::overriding(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
         ))
 }
 

@@ -65,6 +65,22 @@ pub fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
+/// The longest text that is looked for, in characters.
+const WORDS_LEN_CHARS: usize = 255;
+
+/// A text that is looked for. Errors: `invalid` at the parameter.
+pub fn words<'a>(text: &'a Option<String>, field: &str) -> Result<&'a str, Problem> {
+    let text = text.as_deref().unwrap_or_default();
+    if text.chars().count() > WORDS_LEN_CHARS {
+        return Err(Problem::new(
+            "invalid",
+            format!("What is looked for has at most {WORDS_LEN_CHARS} characters."),
+        )
+        .at(field));
+    }
+    Ok(text)
+}
+
 /// Errors: `invalid` at `cursor`.
 pub fn after<P: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<P>, Problem> {
     let Some(cursor) = cursor else {

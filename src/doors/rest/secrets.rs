@@ -274,7 +274,7 @@ fn filter_of(asked: &SecretsAsked) -> Result<SecretFilter, Problem> {
     };
     let present = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     Ok(SecretFilter {
-        text: asked.q.clone().unwrap_or_default(),
+        text: pages::words(&asked.q, "q")?.to_owned(),
         owner: present(&asked.owner)
             .map(|owner| Handle::parse(&owner).map_err(|refusal| refusal.at("owner")))
             .transpose()?,
