@@ -167,17 +167,21 @@ begin
 end $$;
 grant execute on function token_enter(text) to sealport_server;
 
--- What bounds a token stays as it was made.
+-- A token's bounds stay as they were made, and it goes with its deployment to an heir, as before there were bounds.
 create or replace function tokens_guard() returns trigger language plpgsql as $$
 begin
     -- After its making a token can only be used and revoked.
-    if (new.id, new.hash, new.maker_id, new.owner_id, new.audience, new.deployment_id, new.name, new.created_at, new.expires_at,
+    if (new.id, new.hash, new.maker_id, new.audience, new.deployment_id, new.name, new.created_at, new.expires_at,
         new.prefix, new.ceiling, new.deploys)
         is distinct from
-       (old.id, old.hash, old.maker_id, old.owner_id, old.audience, old.deployment_id, old.name, old.created_at, old.expires_at,
+       (old.id, old.hash, old.maker_id, old.audience, old.deployment_id, old.name, old.created_at, old.expires_at,
         old.prefix, old.ceiling, old.deploys)
        or (old.revoked_at is not null and new.revoked_at is distinct from old.revoked_at) then
         raise exception 'a token does not change' using errcode = '42501';
+    end if;
+    if new.owner_id <> old.owner_id
+        and (old.owner_id is distinct from handing_over() or new.owner_id is distinct from heir()) then
+        raise exception 'a token changes its owner by a hand-over alone' using errcode = '42501';
     end if;
     return new;
 end $$;

@@ -219,7 +219,6 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Deployments(api) => deployments::list(api).await,
         Command::Stop(args) => deployments::stop(args).await,
         Command::Destroy(args) => deployments::destroy(args).await,
-        Command::Mcp(args) => mcp::run(args).await,
         Command::Completions(args) => completions::run(&args),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -48,7 +48,7 @@ GET    /api/v1/versions/{*path}               | | oooo o nn iiiii
 POST   /api/v1/rollback/{*path}               | {"version":1} | rrdd r nn iiiii
 GET    /api/v1/grants                         | secret={path} | rrrs r nn iiiii
 POST   /api/v1/grants                         | {"secret":"{path}","grantee":"{other}","level":"use"} | rrrd r nn iiiii
-DELETE /api/v1/grants/{id}                    | | rrrd r nn iiiii
+DELETE /api/v1/grants/{id}                    | | nnnd n nn iiiii
 GET    /api/v1/tokens                         | | ooos o oo iiiii
 DELETE /api/v1/tokens/{id}                    | | nnnd n nn iiiii
 GET    /api/v1/teams                          | | oooo o oo iiiii
@@ -64,9 +64,9 @@ POST   /api/v1/deployments/{name}/start       | | rrrr m mn iiiii
 POST   /api/v1/deployments/{name}/stop        | | rrrr d dn iiiii
 POST   /api/v1/deployments/{name}/releases    | | rrrr d dn iiiii
 GET    /api/v1/deployments/{name}/releases/{number} | | nooo o on iiiii
-GET    /api/v1/deployments/{name}/logs        | | nsss s sn iiiii
+GET    /api/v1/deployments/{name}/logs        | | nooo o on iiiii
 GET    /api/v1/audit                          | | ooos o oo iiiii
-POST   /api/v1/import                         | {"entries":[{"name":"{path}_MORE","value":"one more value"}]} | rrdd r rm iiiii
+POST   /api/v1/import                         | {"entries":[{"name":"{path}_MORE","value":"one more value"}]} | rrdd r ro iiiii
 "#;
 
 struct Row {
@@ -284,6 +284,7 @@ impl Installation {
                             .db
                             .share(owner, &on, crate::callers::OTHER, Level::Use, &[]);
                     things.grant = given.await.unwrap();
+                    things.marks.push(things.grant.to_string());
                     let tokens = self.tokens(owner, other, &things).await;
                     (things, tokens)
                 }

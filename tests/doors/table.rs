@@ -46,8 +46,8 @@ GET  /metrics                         | | i iiii iiii ii ii
 GET  /api/openapi.json                | | o oooo oooo oo oo
 GET  /api/docs                        | | o oooo oooo oo oo
 GET  /problems/{slug}                 | | n nnnn nnnn nn nn
-POST /_fn/token_owners                | | o oooo ssss oo ii
-POST /_fn/api_token_new               | name=x&can=read | m mmmm mmmm mm ii
+POST /_fn/token_owners                | | s oooo ssss oo ii
+POST /_fn/api_token_new               | name=x&can=read | d mmmm mmmm mm ii
 POST /_fn/page_open                   | | o oooo oooo oo ii
 POST /_fn/flash_take                  | | o oooo oooo oo ii
 POST /_fn/preferences_set             | theme=dark | m mmmm mmmm mm ii
