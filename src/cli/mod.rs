@@ -211,6 +211,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(command).await,
         Command::Key(command) => run_key(command).await,
         Command::Audit(args) => audit::run(*args).await,
+        Command::Mcp(args) => mcp::run(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Logout => login::logout().await,
         Command::Share(args) => share::share(*args).await,
