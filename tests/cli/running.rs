@@ -153,6 +153,23 @@ async fn signals_and_their_ends_pass_through() {
     }
 }
 
+/// As under `nohup`: what was ignored before stays ignored, by the command too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ignored_signal_stays_ignored() {
+    let served = Served::up().await;
+    let shell = shell_with_secrets(&served).await;
+    let script = "echo up; while [ ! -e done ]; do sleep 0.05; done; exit 4";
+    let ignoring = format!(
+        "trap '' HUP; exec {} run --under project/shop --redact -- sh -c '{script}'",
+        env!("CARGO_BIN_EXE_sealport")
+    );
+    let mut child = shell.program("sh", &["-c", &ignoring]).spawn().unwrap();
+    says(&mut child, "up").await;
+    kill(&child, Signal::HUP);
+    std::fs::write(shell.dir().join("done"), "").unwrap();
+    assert_eq!(ended(&mut child).await.1.code(), Some(4));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_started_is_told_from_what_ended() {
     let served = Served::up().await;

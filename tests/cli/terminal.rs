@@ -140,6 +140,39 @@ async fn a_value_is_typed_unseen_and_shown_on_a_line_of_its_own() {
     );
 }
 
+/// The terminal interrupts the command by itself: it is not interrupted once more by what stands between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_at_the_terminal_interrupts_once() {
+    let served = Served::up().await;
+    let anna = served.world.user("anna").await;
+    served
+        .world
+        .secret(&anna, "project/shop/KEY", "a value to mask")
+        .await;
+    let shell = served.shell(&anna, Level::Read).await;
+    let script = "n=0; trap 'n=$((n+1)); echo interrupted' INT; echo up; \
+                  while [ ! -e done ]; do sleep 0.05; done; echo \"$n in all, $KEY\"";
+    let arguments = [
+        "run",
+        "--under",
+        "project/shop",
+        "--redact",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let mut run = AtTerminal::start(&shell, &arguments);
+    run.shows("up").await;
+    run.types("\u{3}");
+    run.shows("interrupted").await;
+    run.settled().await;
+    File::create(shell.dir().join("done")).unwrap();
+    let (status, shown) = run.ends().await;
+    assert_eq!(status, 0, "{shown}");
+    assert!(shown.contains("1 in all, [sealed]"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_undone_is_asked_for() {
     let served = Served::up().await;
