@@ -229,7 +229,7 @@ async fn a_ceiling_holds_for_each_thing_one_can_do() {
         assert_eq!(made.is_ok(), can >= Level::Write, "{can:?}");
         let deleted = world
             .db
-            .secret_delete(&caller, at(&world, "BARE").await)
+            .secret_delete(&caller, at(&world, "BARE").await, None)
             .await;
         assert_eq!(deleted.is_ok(), can == Level::Admin, "{can:?}");
     }

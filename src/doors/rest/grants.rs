@@ -14,6 +14,7 @@ use super::pages::Page;
 use super::problems::Problem;
 use super::schemas::{KeyPathText, LevelName};
 use crate::doors::web::AppState;
+use crate::model::audit::Action;
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::grants::{Grant, Shareable, Shared};
@@ -190,7 +191,7 @@ async fn shareable(
     match (asked.secret, asked.under, asked.deployment) {
         (Some(secret), None, None) => {
             let key = KeyPath::parse(&secret).map_err(|refusal| refusal.at("secret"))?;
-            let id = state.db.secret_at(caller, &key).await?.id;
+            let id = state.db.secret_at_for(caller, &key, Action::Share).await?.id;
             Ok(Shareable::Secret { id })
         }
         (None, Some(under), None) => {

@@ -17,6 +17,7 @@ use super::pages::{self, Cursor, Page};
 use super::problems::Problem;
 use super::schemas::{KeyPathText, KindName, LevelName, SecretPathText, TagText};
 use crate::doors::web::AppState;
+use crate::model::audit::Action;
 use crate::model::actors::Caller;
 use crate::model::due::Due;
 use crate::model::levels::Level;
@@ -440,7 +441,10 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Json(body): Json<SecretPatch>,
 ) -> Result<Response, Problem> {
-    let found = state.db.secret_at(&caller, &key).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretEdit)
+        .await?;
     is_expected(&headers, &found)?;
     let edit = SecretEdit {
         path: body.path.filter(|path| *path != found.path),
@@ -449,6 +453,9 @@ pub(super) async fn patch(
         tags: body.tags,
         expires_at: body.expires_at,
         active: body.active,
+        expected: headers
+            .contains_key(header::IF_MATCH)
+            .then_some(found.version),
     };
     state.db.secret_edit(&caller, found.id, edit).await?;
     let now = state.db.secrets_of(&caller, &[found.id]).await?;
@@ -472,9 +479,18 @@ pub(super) async fn delete(
     Key(key): Key,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let found = state.db.secret_at(&caller, &key).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretDelete)
+        .await?;
     is_expected(&headers, &found)?;
-    state.db.secret_delete(&caller, found.id).await?;
+    let expected = headers
+        .contains_key(header::IF_MATCH)
+        .then_some(found.version);
+    state
+        .db
+        .secret_delete(&caller, found.id, expected)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
