@@ -564,7 +564,10 @@ mod tests {
             owner: Some("ops".into()),
             maker: Some("bob".into()),
         };
-        assert_eq!(actor(&row("token", "secret.read", "done")), "bob’s token ann");
+        assert_eq!(
+            actor(&row("token", "secret.read", "done")),
+            "bob’s token ann"
+        );
         assert_eq!(actor(&row("anonymous", "user.add", "done")), "ops");
         assert_eq!(actor(&row("anonymous", "user.add", "refused")), "Somebody");
         assert_eq!(actor(&row("anonymous", "sign-in", "done")), "Somebody");

@@ -60,11 +60,7 @@ enum Seen {
 impl Deployer {
     /// What the source is, how it starts and what it wants. Errors: `Invalid` at the part that is wrong; `Unavailable` when looking takes
     /// longer than a request waits: the same request, sent again, goes on from there.
-    pub(super) async fn look_at(
-        &self,
-        caller: &Caller,
-        at: LookAt,
-    ) -> Result<Inspection, Refusal> {
+    pub(super) async fn look_at(&self, caller: &Caller, at: LookAt) -> Result<Inspection, Refusal> {
         let mut seen = self.begin_look(caller, &at)?;
         let found = seen.wait_for(|seen| matches!(seen, Seen::Found(_)));
         let ended = match tokio::time::timeout(self.0.look_patience, found).await {
@@ -89,11 +85,7 @@ impl Deployer {
     }
 
     /// The looking that goes on, or one that begins now.
-    fn begin_look(
-        &self,
-        caller: &Caller,
-        at: &LookAt,
-    ) -> Result<watch::Receiver<Seen>, Refusal> {
+    fn begin_look(&self, caller: &Caller, at: &LookAt) -> Result<watch::Receiver<Seen>, Refusal> {
         let mut looks = self
             .0
             .looks

@@ -83,7 +83,8 @@ impl Db {
         if change.bindings.is_some() {
             put_bindings(&mut tx, &found, &before, &spec, &paths).await?;
         }
-        let number = queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
+        let number =
+            queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
             reason: Some(match (&change.source, &change.bindings) {

@@ -91,7 +91,8 @@ impl Db {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         let user = person(caller)?;
-        let number = queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
+        let number =
+            queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)

@@ -418,7 +418,9 @@ fn gone_or_changed(expected: Option<i32>) -> Refusal {
         None => Refusal::not_found("secret"),
         Some(version) => Refusal::new(
             RefusalKind::Conflict,
-            format!("The secret is not at version {version} any more. Look at it again, then decide."),
+            format!(
+                "The secret is not at version {version} any more. Look at it again, then decide."
+            ),
         )
         .at("if-match"),
     }

@@ -340,7 +340,10 @@ impl Db {
             if own != token.owner {
                 let refusal = Refusal::invalid(
                     "owner",
-                    format!("This token acts for {} alone. Make one for {own}.", token.owner),
+                    format!(
+                        "This token acts for {} alone. Make one for {own}.",
+                        token.owner
+                    ),
                 );
                 return Err(refusal.into());
             }

@@ -17,8 +17,8 @@ use super::pages::{self, Cursor, Page};
 use super::problems::Problem;
 use super::schemas::{KeyPathText, KindName, LevelName, SecretPathText, TagText};
 use crate::doors::web::AppState;
-use crate::model::audit::Action;
 use crate::model::actors::Caller;
+use crate::model::audit::Action;
 use crate::model::due::Due;
 use crate::model::levels::Level;
 use crate::model::paths::{EnvName, Folder, Handle, KeyPath, SecretPath, Tag};
@@ -487,10 +487,7 @@ pub(super) async fn delete(
     let expected = headers
         .contains_key(header::IF_MATCH)
         .then_some(found.version);
-    state
-        .db
-        .secret_delete(&caller, found.id, expected)
-        .await?;
+    state.db.secret_delete(&caller, found.id, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -138,7 +138,10 @@ pub(super) async fn check(
     Key(key): Key,
     Json(guess): Json<Guess>,
 ) -> Result<Json<Same>, Problem> {
-    let found = state.db.secret_at_for(&caller, &key, Action::SecretCompare).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretCompare)
+        .await?;
     let same = state
         .db
         .secret_compare(&caller, found.id, guess.value)

@@ -93,7 +93,10 @@ pub(super) async fn roll_back(
     headers: HeaderMap,
     Json(to): Json<Rollback>,
 ) -> Result<Json<RolledBack>, Problem> {
-    let found = state.db.secret_at_for(&caller, &key, Action::SecretRollBack).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretRollBack)
+        .await?;
     is_expected(&headers, &found)?;
     let version = state
         .db
