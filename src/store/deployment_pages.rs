@@ -126,6 +126,22 @@ impl Db {
         name: &DeploymentName,
         number: i32,
     ) -> Result<ReleaseSummary> {
+        let (mut tx, id) = self.readable(caller, name, "release").await?;
+        let found = releases(&mut tx, id, Some(number)).await?;
+        tx.commit().await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| Refusal::not_found("release").into())
+    }
+
+    /// A transaction and the deployment that the caller may read about in it. Errors: `NotFound` of `kind`, on record.
+    pub(super) async fn readable(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        kind: &str,
+    ) -> Result<(Transaction<'static, Postgres>, Uuid)> {
         person(caller)?;
         let mut tx = self.begin_as(caller).await?;
         let id = sqlx::query_scalar!(
@@ -137,14 +153,9 @@ impl Db {
         let Some(id) = id else {
             tx.rollback().await?;
             self.record_prying(caller, name).await?;
-            return Err(Refusal::not_found("release").into());
+            return Err(Refusal::not_found(kind).into());
         };
-        let found = releases(&mut tx, id, Some(number)).await?;
-        tx.commit().await?;
-        found
-            .into_iter()
-            .next()
-            .ok_or_else(|| Refusal::not_found("release").into())
+        Ok((tx, id))
     }
 
     /// What the deployment's owner would not be given at a start now, for want of the secret or of `use`: the path as bound, by env name.

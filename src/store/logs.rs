@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::deployments::person;
 use super::holds::held_elsewhere;
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
@@ -94,20 +93,8 @@ impl Db {
         after: Option<i64>,
         limit: i64,
     ) -> Result<Vec<LogLine>> {
-        person(caller)?;
         let limit = limit.clamp(1, LOG_LINES_KEPT);
-        let mut tx = self.begin_as(caller).await?;
-        let id = sqlx::query_scalar!(
-            "select id from deployments where name = $1 and reach(owner_id, 'deployment', id, null) >= 2",
-            name.as_str(),
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(id) = id else {
-            tx.rollback().await?;
-            self.record_prying(caller, name).await?;
-            return Err(Refusal::not_found("deployment").into());
-        };
+        let (mut tx, id) = self.readable(caller, name, "deployment").await?;
         let lines = match after {
             Some(after) => {
                 sqlx::query_as!(
