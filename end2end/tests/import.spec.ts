@@ -72,6 +72,7 @@ test("pasted variables are seen line by line, and what is new is imported", asyn
     "GREETING=\"${NAME}, hello\"",
     `just-a-value-${value("noName")}`,
     `NOT_CLOSED="${value("notClosed")}`,
+    "",
     "EMPTY=",
   ].join("\n");
   await lookAt(pasted, "project/shop");
@@ -170,7 +171,7 @@ test("JSON is read too, and what is no file says why at its field", async () => 
 
   const broken = value("broken");
   await lookAt(`{"A": "${broken}"`);
-  await expect(page.getByText("This is no JSON: something is wrong at line 1")).toBeVisible();
+  await expect(page.getByText("This is not JSON: something is wrong at line 1")).toBeVisible();
   await expect(page.getByLabel(/^Paste the variables/)).toHaveAttribute("aria-invalid", "true");
   await expect(page.getByLabel(/^Paste the variables/)).toHaveValue("");
   await lookAt({ name: ".env", bytes: Buffer.from(`A=${broken}`, "utf16le") });

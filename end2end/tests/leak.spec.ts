@@ -222,7 +222,7 @@ async function storeAndFail(page: Page, sealport: Sealport, answers: Answers, va
       await page.getByRole("button", { name: "Look at it" }).click();
     };
     await look(`{"BROKEN": "${value.importBroken}"`);
-    await expect(page.getByText("This is no JSON")).toBeVisible();
+    await expect(page.getByText("This is not JSON")).toBeVisible();
     const file = `IMPORTED=${value.imported}\n${CONTROL}=${value.importConflict}\n${value.importNoName}\nOPEN="${value.importNoName}`;
     await look(file);
     await expect(page.getByRole("main")).toContainText("replace another value");

@@ -45,6 +45,7 @@ pub enum AuditCommand {
         /// As in 2027-03-31; that day itself stays, in UTC.
         #[arg(long, value_parser = day)]
         before: OffsetDateTime,
+        /// The file to write; it must not be there yet.
         file: PathBuf,
         #[command(flatten)]
         database: DatabaseArgs,

@@ -19,7 +19,7 @@ pub struct ListArgs {
     #[arg(long)]
     actor: Option<String>,
 
-    /// Since a moment, a day, or a time before now as in 7d.
+    /// Since a moment (2027-03-31T12:00:00Z), a day (2027-03-31), or a time before now (90m, 12h, 7d, 2w).
     #[arg(long, value_name = "TIME", value_parser = behind)]
     since: Option<OffsetDateTime>,
 
@@ -49,16 +49,20 @@ pub async fn run(args: ListArgs) -> anyhow::Result<()> {
     for item in items {
         rows.push(row(serde_json::from_value(item)?));
     }
+    if rows.is_empty() {
+        shown::aside("Nothing of this is on the record that this token can see.");
+        return Ok(());
+    }
     shown::table(
         [
-            "WHEN", "WHO", "WHAT", "OUTCOME", "ON", "VERSION", "ADDRESS", "REASON",
+            "WHEN", "WHO", "WHAT", "OUTCOME", "ON", "WITH", "LEVEL", "VERSION", "ADDRESS", "REASON",
         ],
         rows,
     )?;
     Ok(())
 }
 
-fn row(recorded: Recorded) -> [Cell; 8] {
+fn row(recorded: Recorded) -> [Cell; 10] {
     let colour = match recorded.outcome.as_str() {
         "refused" => Colour::Red,
         _ => Colour::Green,
@@ -71,6 +75,8 @@ fn row(recorded: Recorded) -> [Cell; 8] {
         recorded.action.into(),
         Cell::new(recorded.outcome, colour),
         on.unwrap_or_default().into(),
+        recorded.grantee.unwrap_or_default().into(),
+        recorded.level.unwrap_or_default().into(),
         version.unwrap_or_default().into(),
         recorded.address.unwrap_or_default().into(),
         Cell::new(recorded.reason.unwrap_or_default(), Colour::Dim),

@@ -29,6 +29,8 @@ const PROBLEM_LEN_BYTES: usize = 64 << 10;
 /// Pages of one list. A server whose list has no end is none of ours.
 const PAGES_MAX: usize = 10_000;
 const API: &str = "/api/v1";
+const NOT_VALID: &str = "The server does not take this token: it was revoked, has expired, was not copied whole, or is for another \
+     server. Sign in with `sealport login`, or set SEALPORT_TOKEN to a valid token.";
 
 pub struct Client {
     http: reqwest::Client,
@@ -47,26 +49,8 @@ pub struct Request<'a> {
 
 impl Client {
     pub fn new(url: Url, token: SecretString) -> anyhow::Result<Client> {
-        // reqwest panics without one; one that stands already stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("sealport/", env!("CARGO_PKG_VERSION")))
-            // A token follows nobody to another address.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_PATIENCE)
-            .read_timeout(READ_PATIENCE);
-        if url.scheme() == "http" {
-            // A proxy would carry the token beyond this machine in clear; certificates take time to load.
-            debug_assert!(is_loopback(&url));
-            builder = builder.no_proxy().tls_certs_only([]);
-        }
-        let http = builder
-            .build()
-            .context("The program's HTTP client cannot be made")?;
-        let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
-        let mut bearer = HeaderValue::from_str(&text)
-            .map_err(|_| Failure::usage("The token holds characters that none has."))?;
-        bearer.set_sensitive(true);
+        let agent = concat!("sealport/", env!("CARGO_PKG_VERSION"));
+        let (http, bearer) = connection(&url, &token, agent, READ_PATIENCE)?;
         Ok(Client { http, url, bearer })
     }
 
@@ -143,6 +127,36 @@ impl Client {
             condition: None,
         }
     }
+}
+
+/// What carries requests to one server and to no other, and the header that says as whom.
+pub(super) fn connection(
+    url: &Url,
+    token: &SecretString,
+    agent: &str,
+    read_patience: Duration,
+) -> anyhow::Result<(reqwest::Client, HeaderValue)> {
+    // reqwest panics without one; one that stands already stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(agent)
+        // A token follows nobody to another address.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_PATIENCE)
+        .read_timeout(read_patience);
+    if url.scheme() == "http" {
+        // A proxy would carry the token beyond this machine in clear; certificates take time to load.
+        debug_assert!(is_loopback(url));
+        builder = builder.no_proxy().tls_certs_only([]);
+    }
+    let http = builder
+        .build()
+        .context("The program's HTTP client cannot be made")?;
+    let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+    let mut bearer = HeaderValue::from_str(&text)
+        .map_err(|_| Failure::usage("The token holds characters that none has."))?;
+    bearer.set_sensitive(true);
+    Ok((http, bearer))
 }
 
 impl Request<'_> {
@@ -280,9 +294,8 @@ async fn refused(answer: reqwest::Response) -> Failure {
         );
     };
     if status == StatusCode::UNAUTHORIZED {
-        detail.push_str(
-            " Sign in with `sealport login`, or set SEALPORT_TOKEN to a token that holds.",
-        );
+        // What the server says is for those who write the header themselves.
+        NOT_VALID.clone_into(&mut detail);
     }
     if let Some(seconds) =
         retry_after.filter(|_| exit == Exit::TooMany && !detail.contains("again"))

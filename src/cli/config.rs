@@ -142,7 +142,7 @@ fn master_key() -> anyhow::Result<Option<SecretString>> {
     match std::env::var("SEALPORT_MASTER_KEY") {
         Ok(text) => Ok(Some(SecretString::from(text))),
         Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => bail!("SEALPORT_MASTER_KEY is no text."),
+        Err(VarError::NotUnicode(_)) => bail!("SEALPORT_MASTER_KEY is not text."),
     }
 }
 

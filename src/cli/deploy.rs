@@ -11,6 +11,7 @@ use super::server::ApiArgs;
 use super::shown::{self, Cell, Colour};
 use crate::doors::rest::deployments::Release;
 use crate::doors::rest::plans::{DeploymentPlan, NewBinding, NewDeployment};
+use crate::model::deployments::ReleaseState;
 use crate::model::paths::{DeploymentName, EnvName, KeyPath};
 
 #[derive(Args)]
@@ -19,40 +20,40 @@ pub struct DeployArgs {
     #[arg(value_parser = DeploymentName::parse)]
     name: DeploymentName,
 
-    /// npm:PACKAGE[@VERSION], pypi:PACKAGE[==VERSION], git:https://…[#REF[:FOLDER]], dir:PATH or image:REF.
+    /// npm:PACKAGE[@VERSION], pypi:PACKAGE[==VERSION], git:https://…[#REF[:FOLDER]].
     #[arg(long)]
     source: String,
 
-    /// Where it runs: local, render or railway.
+    /// Where it runs: local, which is the machine of Sealport. Others are not there yet.
     #[arg(long, default_value = "local")]
     target: String,
 
     /// A variable and the path of the secret that it is, as in STRIPE_KEY=project/shop/STRIPE_KEY; can be given several times.
-    #[arg(long, value_name = "ENV=PATH", num_args = 1.., value_parser = bound)]
+    #[arg(long, value_name = "ENV=PATH", value_parser = bound)]
     bind: Vec<(EnvName, KeyPath)>,
 
-    /// A variable and its text, which whoever sees the deployment can read. No secrets here.
-    #[arg(long, value_name = "ENV=TEXT", num_args = 1.., value_parser = text)]
+    /// A variable and its text, which whoever sees the deployment can read. No secrets here; can be given several times.
+    #[arg(long, value_name = "ENV=TEXT", value_parser = text)]
     set: Vec<(EnvName, String)>,
 
-    /// A variable that each caller brings.
-    #[arg(long, value_name = "ENV", num_args = 1.., value_parser = EnvName::parse)]
+    /// (Not yet.) A variable that each caller brings.
+    #[arg(long, hide = true, value_name = "ENV", value_parser = EnvName::parse)]
     per_user: Vec<EnvName>,
 
-    /// One server for all, or one for each caller.
-    #[arg(long, value_enum)]
+    /// (Not yet.) One server for all, or one for each caller.
+    #[arg(long, hide = true, value_enum)]
     mode: Option<Mode>,
 
-    /// The secret with the provider's key.
-    #[arg(long, value_name = "PATH", value_parser = KeyPath::parse)]
+    /// (Not yet.) The secret with the provider's key.
+    #[arg(long, hide = true, value_name = "PATH", value_parser = KeyPath::parse)]
     key: Option<KeyPath>,
 
     /// The secret with the credential of a private repository or registry.
     #[arg(long, value_name = "PATH", value_parser = KeyPath::parse)]
     fetch_key: Option<KeyPath>,
 
-    /// What the target wants to know besides, as in region=frankfurt; for local: command and transport.
-    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., value_parser = option)]
+    /// What the target wants to know besides, as in region=frankfurt; for local: command and transport. Can be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = option)]
     option: Vec<(String, String)>,
 
     /// Say what it would come to, and what is missing. Nothing is made. Ends with 1 when something is in the way.
@@ -171,9 +172,18 @@ fn plan(api: &ApiArgs, answer: Value) -> anyhow::Result<Exit> {
             ("title", found.title.clone()),
             ("command", found.command.join(" ")),
             ("transport", found.transport.clone()),
-            ("variables", plan.bound.join(", ")),
+            ("bound", plan.bound.join(", ")),
             ("notes", found.notes.join(" ")),
         ])?;
+        let wanted = found.variables.iter().map(|variable| {
+            let how = match (variable.required, variable.suggested) {
+                (true, _) => "required",
+                (false, true) => "optional; its code seems to read it",
+                (false, false) => "optional",
+            };
+            ("wants", format!("{} ({how})", variable.name))
+        });
+        shown::facts(&Vec::from_iter(wanted))?;
     }
     let mut rows = Vec::new();
     for (what, ways) in [
@@ -207,6 +217,11 @@ pub fn begun(
     if api.json {
         return shown::json(answer);
     }
-    shown::line(format!("Release {} of {name} has begun.", release.number))?;
+    let number = release.number;
+    shown::line(match release.state {
+        // Of a start: there is nothing to do.
+        ReleaseState::Live => format!("{name} runs already (release {number})."),
+        _ => format!("Release {number} of {name} has begun."),
+    })?;
     Ok(())
 }

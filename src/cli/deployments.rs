@@ -1,5 +1,7 @@
 //! `sealport deployments`, `start`, `stop`, `redeploy` and `destroy`.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -14,8 +16,13 @@ use crate::doors::rest::deployments::{Deployment, Release};
 use crate::model::deployments::DeploymentState;
 use crate::model::paths::DeploymentName;
 
+/// Between two looks at what is being stopped.
+const STOP_LOOK_AFTER: Duration = Duration::from_millis(500);
+const STOP_LOOKS_MAX: u32 = 600;
+
 #[derive(Args)]
 pub struct OneArgs {
+    /// The deployment.
     #[arg(value_parser = DeploymentName::parse)]
     name: DeploymentName,
     #[command(flatten)]
@@ -32,10 +39,19 @@ pub struct ReleaseArgs {
 }
 
 #[derive(Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Wait until it is stopped. Ends with 1 when it is not, after five minutes.
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Args)]
 pub struct DestroyArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Do not ask.
+    /// Do not ask. Needed where there is no terminal.
     #[arg(long, short)]
     yes: bool,
 }
@@ -92,16 +108,36 @@ async fn release(args: ReleaseArgs, route: &str) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub async fn stop(args: OneArgs) -> anyhow::Result<()> {
-    let OneArgs { name, api } = args;
+pub async fn stop(args: StopArgs) -> anyhow::Result<Exit> {
+    let OneArgs { name, api } = args.one;
     let client = api.server.client().await?;
     let request = client.post(&format!("/deployments/{name}/stop"));
-    let answer: Value = request.json().await?;
-    if api.json {
-        return shown::json(&answer);
+    let mut answer: Value = request.json().await?;
+    let mut looks = if args.watch { STOP_LOOKS_MAX } else { 0 };
+    let mut is_stopped = is_stopped(&answer);
+    while !is_stopped && looks > 0 {
+        looks -= 1;
+        tokio::time::sleep(STOP_LOOK_AFTER).await;
+        answer = client.get(&format!("/deployments/{name}")).json().await?;
+        is_stopped = self::is_stopped(&answer);
     }
-    shown::line(format!("{name} is being stopped."))?;
-    Ok(())
+    if api.json {
+        shown::json(&answer)?;
+    } else {
+        shown::line(match is_stopped {
+            true => format!("{name} is stopped."),
+            false => format!("{name} is being stopped."),
+        })?;
+    }
+    Ok(if args.watch && !is_stopped {
+        Exit::No
+    } else {
+        Exit::Done
+    })
+}
+
+fn is_stopped(deployment: &Value) -> bool {
+    deployment["state"] == DeploymentState::Stopped.as_str()
 }
 
 pub async fn destroy(args: DestroyArgs) -> anyhow::Result<()> {

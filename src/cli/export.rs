@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
 use super::places::Prefix;
-use super::run::as_variables;
+use super::run::{Which, as_variables};
 use super::server::ServerArgs;
 use super::typed;
 use super::values::{self, Revealed};
@@ -21,6 +21,9 @@ pub struct ExportArgs {
     format: Format,
 
     #[command(flatten)]
+    which: Which,
+
+    #[command(flatten)]
     server: ServerArgs,
 }
 
@@ -33,13 +36,19 @@ enum Format {
 
 pub async fn run(args: ExportArgs) -> anyhow::Result<()> {
     let client = args.server.client().await?;
-    let revealed = values::under(&client, &args.under).await?;
-    typed::print_file(&written(args.format, &args.under, revealed)?)
+    let revealed = values::under(&client, &args.under, &args.which.except).await?;
+    typed::print_file(&written(
+        args.format,
+        &args.under,
+        &args.which.allow,
+        revealed,
+    )?)
 }
 
 fn written(
     format: Format,
     under: &Prefix,
+    allow: &[String],
     revealed: Vec<Revealed>,
 ) -> anyhow::Result<SecretString> {
     if format == Format::Json {
@@ -48,7 +57,9 @@ fn written(
             .map(|revealed| (under.below(&revealed.path), &revealed.value));
         return Ok(write_json(named)?);
     }
-    let variables = as_variables(revealed)?;
+    // Other files are read, not run.
+    let allowed = (format == Format::Shell).then_some(allow);
+    let variables = as_variables(revealed, allowed)?;
     Ok(match format {
         Format::Shell => write_shell(&variables),
         _ => write_dotenv(&variables),
@@ -74,10 +85,11 @@ mod tests {
         fn a_shell_reads_values_as_they_are(values in proptest::collection::vec(any_value(), 1..5)) {
             let revealed = values.iter().enumerate().map(|(at, value)| Revealed {
                 path: SecretPath::parse(&format!("project/shop/key-{at}")).unwrap(),
+                owner: "anna".into(),
                 value: SecretString::from(value.as_str()),
             });
             let under = Prefix::parse("project/shop").unwrap();
-            let file = written(Format::Shell, &under, revealed.collect()).unwrap();
+            let file = written(Format::Shell, &under, &[], revealed.collect()).unwrap();
             let names: Vec<String> = (0..values.len()).map(|at| format!("\"$KEY_{at}\"")).collect();
             // A byte that no value ends with keeps the shell from taking line ends away.
             let script = format!("{}printf '%s\\0' {}", file.expose_secret(), names.join(" "));

@@ -16,7 +16,7 @@ pub enum Exit {
     /// The command line, or what was given with it, is wrong.
     Usage = 2,
     NotFound = 3,
-    /// No token, one that does not hold, or one without the right.
+    /// No token, one that is not valid, or one without the right.
     Denied = 4,
     /// Stored already, changed meanwhile, switched off, expired.
     Conflict = 5,
@@ -37,7 +37,7 @@ Exit statuses of the commands over the API:
   1    not done, or the answer is no: another value, something due, a failed release
   2    the command line, or what was given, is wrong
   3    there is no such thing, or it is not yours to see
-  4    no token, one that does not hold, or one without the right
+  4    no token, one that is not valid, or one without the right
   5    stored already, changed meanwhile, switched off or expired
   6    the server is not reached, or failed
   7    too many requests: try later
@@ -85,9 +85,11 @@ impl From<Refusal> for Failure {
 
 /// The exit status of an error, wherever it was raised.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    let failure = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>());
+    // A context is found by the error alone, a cause by the chain alone.
+    let failure = error.downcast_ref::<Failure>().or_else(|| {
+        let mut causes = error.chain();
+        causes.find_map(|cause| cause.downcast_ref::<Failure>())
+    });
     match failure {
         Some(failure) => failure.exit,
         None if error.chain().any(|cause| cause.is::<Refusal>()) => Exit::Usage,

@@ -1,6 +1,5 @@
 //! `sealport login` and `logout`: a server and a token, kept for the commands that come.
 
-use anyhow::Context;
 use clap::Args;
 
 use super::client::Client;
@@ -8,6 +7,7 @@ use super::credentials::{self, Kept, Login};
 use super::failures::{Exit, Failure};
 use super::server::{ServerArgs, checked_token, checked_url};
 use super::{shown, typed};
+use crate::store::tokens::PlainToken;
 
 #[derive(Args)]
 pub struct LoginArgs {
@@ -15,25 +15,35 @@ pub struct LoginArgs {
     #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
     refused: Vec<std::ffi::OsString>,
 
-    #[command(flatten)]
-    server: ServerArgs,
+    /// The address of your Sealport, as in https://sealport.example.org. Without it: it is asked for.
+    #[arg(long, env = "SEALPORT_URL", hide_env_values = true, value_name = "URL")]
+    url: Option<String>,
 }
 
 /// Asks for the address and the token, tries them, and keeps them.
 pub async fn login(args: LoginArgs) -> anyhow::Result<()> {
     typed::refuse_argument(&args.refused, "login", "token")?;
-    let url = match args.server.url()? {
+    let url = match ServerArgs::at(args.url).url()? {
         Some(url) => url,
         None => {
             let typed =
                 typed::line("Address of your Sealport, as in https://sealport.example.org: ")?;
-            let typed = typed.context(Failure::usage(
-                "Say which server: `sealport login --url https://sealport.example.org`, or SEALPORT_URL.",
-            ))?;
+            let typed = typed.ok_or_else(|| {
+                Failure::usage(
+                    "Say which server: `sealport login --url https://sealport.example.org`, or SEALPORT_URL.",
+                )
+            })?;
             checked_url(&typed)?
         }
     };
     let token = checked_token(&typed::hidden_line("Token (not shown): ")?)?;
+    // Its last characters check the others, so that a typo is found here.
+    if PlainToken::parse(&token).is_none() {
+        return Err(Failure::usage(
+            "This is not a token of Sealport: it was not copied whole. Copy it as it was shown when it was made.",
+        )
+        .into());
+    }
     let client = Client::new(url.clone(), token.clone())?;
     let one = client.get("/secrets").query(&[("limit", "1")]);
     one.done().await?;

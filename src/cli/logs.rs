@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ const ATTEMPTS_MAX: usize = 30;
 
 #[derive(Args)]
 pub struct LogsArgs {
+    /// The deployment.
     #[arg(value_parser = DeploymentName::parse)]
     name: DeploymentName,
 
@@ -121,18 +123,21 @@ pub async fn follow(
 
 /// Prints an event. The exit status with which it ends, if it is the last one.
 fn told(asked: &Asked, json: bool, event: &Event) -> anyhow::Result<Option<Exit>> {
+    // What an earlier release said and did is not what is waited for.
+    if let (Some(release), "line" | "step") =
+        (asked.release, event.name.as_deref().unwrap_or_default())
+    {
+        let of: OfRelease = read(event)?;
+        if of.release != release {
+            return Ok(None);
+        }
+    }
     if json {
         let data: Value = read(event)?;
         shown::compact(&serde_json::json!({ "event": event.name, "data": data }))?;
     }
     match event.name.as_deref().unwrap_or_default() {
-        "line" if !json => {
-            let of: LineEvent = read(event)?;
-            // What an earlier release said is not what is waited for.
-            if asked.release.is_none_or(|release| release == of.release) {
-                line(&of)?;
-            }
-        }
+        "line" if !json => line(&read(event)?)?,
         "step" if !json && asked.follow => step(&read(event)?)?,
         "state" if !json && asked.follow => state(&read(event)?)?,
         "end" => return Ok(Some(end(asked, &read(event)?))),
@@ -142,6 +147,12 @@ fn told(asked: &Asked, json: bool, event: &Event) -> anyhow::Result<Option<Exit>
     Ok(None)
 }
 
+/// What lines and steps have in common.
+#[derive(Deserialize)]
+struct OfRelease {
+    release: i32,
+}
+
 fn read<T: DeserializeOwned>(event: &Event) -> Result<T, Failure> {
     serde_json::from_str(event.data.as_deref().unwrap_or_default()).map_err(|_| not_understood())
 }
@@ -149,7 +160,7 @@ fn read<T: DeserializeOwned>(event: &Event) -> Result<T, Failure> {
 fn line(line: &LineEvent) -> anyhow::Result<()> {
     let at = coloured(&written(line.at), Colour::Dim);
     let text = plain(&line.line);
-    shown::line(format!("{at} {} {text}", line.stream))?;
+    shown::line(format!("{at} {} {text}", plain(&line.stream)))?;
     Ok(())
 }
 
@@ -163,7 +174,9 @@ fn step(step: &StepEvent) -> anyhow::Result<()> {
     shown::aside(
         format!(
             "release {}: {} {}{took} {detail}",
-            step.release, step.name, step.state
+            step.release,
+            plain(&step.name),
+            plain(&step.state)
         )
         .trim_end(),
     );
@@ -172,7 +185,7 @@ fn step(step: &StepEvent) -> anyhow::Result<()> {
 
 fn state(state: &StateEvent) -> anyhow::Result<()> {
     let reason = state.reason.as_deref().unwrap_or_default();
-    shown::aside(format!("{} {}", state.state.as_str(), plain(reason)).trim_end());
+    shown::aside(format!("state: {} {}", state.state.as_str(), plain(reason)).trim_end());
     Ok(())
 }
 

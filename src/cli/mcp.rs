@@ -5,14 +5,13 @@ use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use futures::StreamExt as _;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
@@ -20,7 +19,9 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::client::connection;
 use super::server::ServerArgs;
+use super::shown::plain;
 use crate::deploy::relay::{Events, VERSION_HEADER, VERSION_KEY};
 
 /// The longest line, in bytes: longer than any body that `/mcp` takes.
@@ -29,7 +30,6 @@ const LINE_LEN_BYTES: u64 = 1 << 20;
 const ANSWER_LEN_BYTES: usize = 16 << 20;
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// The code of errors that have none in the protocol.
@@ -44,7 +44,7 @@ pub struct McpArgs {
 /// Ends well when standard input does and what was asked is answered.
 pub async fn run(args: McpArgs) -> anyhow::Result<()> {
     let login = args.server.login().await?;
-    let joint = Arc::new(Joint::new(&login.url, &login.token)?);
+    let passage = Arc::new(Passage::new(&login.url, &login.token)?);
     let (out, lines) = mpsc::channel(AT_ONCE);
     // Threads of their own: a read that nobody ends must not hold up the end of the program.
     let mut asked = read_lines();
@@ -60,10 +60,10 @@ pub async fn run(args: McpArgs) -> anyhow::Result<()> {
             break;
         }
         let place = Arc::clone(&room).acquire_owned().await?;
-        let (joint, out) = (Arc::clone(&joint), out.clone());
+        let (passage, out) = (Arc::clone(&passage), out.clone());
         let handshake = Head::of(&line).is_some_and(|head| head.is_initialize());
         let call = async move {
-            joint.call(&line, &out).await;
+            passage.call(&line, &out).await;
             drop(place);
         };
         if handshake {
@@ -80,7 +80,7 @@ pub async fn run(args: McpArgs) -> anyhow::Result<()> {
 }
 
 /// The server, and what was settled with it.
-struct Joint {
+struct Passage {
     http: reqwest::Client,
     url: Url,
     authorization: HeaderValue,
@@ -116,28 +116,12 @@ impl Head {
     }
 }
 
-impl Joint {
-    fn new(url: &Url, token: &SecretString) -> anyhow::Result<Joint> {
-        // reqwest panics without one; one that stands already stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("sealport/", env!("CARGO_PKG_VERSION"), " mcp"))
-            // A token follows nobody to another address.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT);
-        if url.scheme() == "http" {
-            // A proxy would carry the token beyond this machine in clear.
-            http = http.no_proxy();
-        }
-        let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
-        let mut authorization = HeaderValue::from_str(&text)
-            .map_err(|_| anyhow::anyhow!("SEALPORT_TOKEN holds characters that no token has."))?;
-        authorization.set_sensitive(true);
-        Ok(Joint {
-            http: http
-                .build()
-                .context("The program's HTTP client cannot be made")?,
+impl Passage {
+    fn new(url: &Url, token: &SecretString) -> anyhow::Result<Passage> {
+        let agent = concat!("sealport/", env!("CARGO_PKG_VERSION"), " mcp");
+        let (http, authorization) = connection(url, token, agent, READ_TIMEOUT)?;
+        Ok(Passage {
+            http,
             url: url.join("mcp")?,
             authorization,
             version: Mutex::default(),
@@ -164,7 +148,9 @@ impl Joint {
             Err(failed) if failed.is_timeout() => {
                 Err("Sealport did not answer in time.".to_owned())
             }
-            Err(_) => Err("Sealport cannot be reached at SEALPORT_URL. Is it running?".to_owned()),
+            Err(_) => Err(
+                "Sealport cannot be reached. Is it running, and is its address right?".to_owned(),
+            ),
         };
         if let Err(why) = answered {
             complain(&why);
@@ -263,7 +249,9 @@ async fn refused(
     body: &str,
     out: &mpsc::Sender<Zeroizing<String>>,
 ) -> Result<(), String> {
-    let Ok(mut answer) = serde_json::from_str::<Value>(body) else {
+    let answer = serde_json::from_str::<Value>(body).ok();
+    // What stands between may answer in JSON too, and not as an object.
+    let Some(mut answer) = answer.filter(Value::is_object) else {
         return Err(format!(
             "Sealport answered {status}, which is no answer to a message."
         ));
@@ -306,7 +294,7 @@ async fn whole(response: reqwest::Response) -> Result<Zeroizing<String>, String>
         }
         body.extend_from_slice(&piece);
     }
-    let text = str::from_utf8(&body).map_err(|_| "Sealport's answer is no text.".to_owned())?;
+    let text = str::from_utf8(&body).map_err(|_| "Sealport's answer is not text.".to_owned())?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
@@ -358,7 +346,7 @@ fn read_lines() -> mpsc::Receiver<anyhow::Result<Zeroizing<String>>> {
                 )),
                 Ok(_) => match str::from_utf8(&line) {
                     Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-                    Err(_) => Err(anyhow::anyhow!("A line is no UTF-8 text.")),
+                    Err(_) => Err(anyhow::anyhow!("A line is not UTF-8 text.")),
                 },
                 Err(error) => Err(error.into()),
             };
@@ -393,7 +381,7 @@ fn write_lines(
 
 fn complain(why: &str) {
     // Whoever started it may have closed it.
-    let _ = writeln!(std::io::stderr(), "sealport mcp: {why}");
+    let _ = writeln!(std::io::stderr(), "sealport mcp: {}", plain(why));
 }
 
 #[cfg(test)]
@@ -404,10 +392,10 @@ mod tests {
     #[test]
     fn headers_repeat_what_a_message_of_the_newer_era_says() {
         let url = Url::parse("http://127.0.0.1:3000").unwrap();
-        let joint = Joint::new(&url, &SecretString::from("sp_x")).unwrap();
+        let passage = Passage::new(&url, &SecretString::from("sp_x")).unwrap();
         let of = |message: Value, name: &str| {
             let head = Head::of(&message.to_string()).unwrap();
-            let headers = joint.headers(&head);
+            let headers = passage.headers(&head);
             headers
                 .get(name)
                 .map(|value| value.to_str().unwrap().to_owned())
@@ -422,7 +410,7 @@ mod tests {
         assert_eq!(of(modern, "mcp-name").unwrap(), "get_secret");
         let legacy = json!({"id": 1, "method": "tools/list"});
         assert_eq!(of(legacy.clone(), "mcp-protocol-version"), None);
-        joint.settle(r#"{"result":{"protocolVersion":"2025-06-18"}}"#);
+        passage.settle(r#"{"result":{"protocolVersion":"2025-06-18"}}"#);
         assert_eq!(
             of(legacy.clone(), "mcp-protocol-version").unwrap(),
             "2025-06-18"

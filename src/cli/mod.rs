@@ -71,10 +71,10 @@ enum Command {
     Backup(Box<BackupArgs>),
     /// Brings a backup back into an empty database.
     Restore(Box<RestoreArgs>),
-    /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when nothing is.
+    /// Looks at keys, database, record, clock, disk and sandbox, and says what to do. Ends with 0 when there is nothing to do.
     Doctor(Box<DoctorArgs>),
 
-    /// Keeps a server and a token for the commands below.
+    /// Keeps a server and a token for the commands over the API.
     Login(login::LoginArgs),
     /// Removes the token that `login` kept.
     Logout,
@@ -83,7 +83,7 @@ enum Command {
     Secret(Box<secret::SecretCommand>),
     /// Gives a person or a team a level on a secret, on all under a prefix, or on a deployment.
     Share(Box<share::ShareArgs>),
-    /// Takes such a level away.
+    /// Takes back a level that `share` gave.
     Unshare(Box<share::UnshareArgs>),
     /// Stores the variables of files or of the environment as secrets.
     Import(Box<import::ImportArgs>),
@@ -100,10 +100,10 @@ enum Command {
     /// Starts a deployment that was stopped.
     Start(deployments::ReleaseArgs),
     /// Stops a deployment.
-    Stop(deployments::OneArgs),
+    Stop(deployments::StopArgs),
     /// Deploys anew, with the newest versions of its secrets.
     Redeploy(deployments::ReleaseArgs),
-    /// Destroys a deployment. Its secrets stay. Asks at a terminal.
+    /// Destroys a deployment. Its secrets stay. Asks at a terminal; elsewhere it needs --yes.
     Destroy(deployments::DestroyArgs),
     /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
     Mcp(mcp::McpArgs),
@@ -115,6 +115,7 @@ enum Command {
 enum UserCommand {
     /// Makes an account. The password comes from standard input.
     Add {
+        /// The e-mail address to sign in with.
         email: String,
         /// May see how the installation is set up, and deploy directories of this machine.
         #[arg(long)]
@@ -197,6 +198,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(args) => return Ok(import::run(*args).await?.into()),
         Command::Deploy(args) => return Ok(deploy::run(*args).await?.into()),
         Command::Start(args) => return Ok(deployments::start(args).await?.into()),
+        Command::Stop(args) => return Ok(deployments::stop(args).await?.into()),
         Command::Redeploy(args) => return Ok(deployments::redeploy(args).await?.into()),
         Command::Logs(args) => return Ok(logs::run(args).await?.into()),
         Command::Backup(args) => backup::take(*args).await,
@@ -218,7 +220,6 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Unshare(args) => share::unshare(*args).await,
         Command::Export(args) => export::run(*args).await,
         Command::Deployments(api) => deployments::list(api).await,
-        Command::Stop(args) => deployments::stop(args).await,
         Command::Destroy(args) => deployments::destroy(args).await,
         Command::Completions(args) => completions::run(&args),
     }
@@ -258,19 +259,18 @@ async fn run_key(command: KeyCommand) -> anyhow::Result<()> {
 /// Says what is wrong with the command line, or shows the help that was asked for. A wrong value may have come from a variable,
 /// of which clap names the flag alone.
 fn misread(mut error: clap::Error) -> ExitCode {
-    if let Some((command, what)) = takes_by_mistake(std::env::args_os()) {
-        if error.kind() == ErrorKind::UnknownArgument {
-            // clap repeats it, and in its tips once more.
-            let words = [std::ffi::OsString::new()];
-            return match typed::refuse_argument(&words, command, what) {
-                Err(failure) => refused(&failure.into()),
-                Ok(()) => ExitCode::from(2),
-            };
-        }
-        // What was taken for a path may be a value, as in KEY=value.
-        if error.get(ContextKind::InvalidValue).is_some() {
-            error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
-        }
+    if let Some((command, what)) = takes_by_mistake(std::env::args_os())
+        && error.kind() == ErrorKind::UnknownArgument
+    {
+        // clap repeats it, and in its tips once more.
+        let words = [std::ffi::OsString::new()];
+        return match typed::refuse_argument(&words, command, what) {
+            Err(failure) => refused(&failure.into()),
+            Ok(()) => ExitCode::from(2),
+        };
+    }
+    if !is_of_the_host(std::env::args_os()) {
+        forget_values(&mut error);
     }
     let error = &error;
     let _ = error.print();
@@ -281,6 +281,33 @@ fn misread(mut error: clap::Error) -> ExitCode {
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Whether the command runs beside the server. The others are those into whose lines values are typed by mistake.
+fn is_of_the_host(command_line: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    let name = command_line.into_iter().nth(1);
+    let name = name.as_deref().and_then(std::ffi::OsStr::to_str);
+    name.is_some_and(|name| {
+        [
+            "serve", "user", "token", "key", "backup", "restore", "doctor",
+        ]
+        .contains(&name)
+    })
+}
+
+/// Takes out of an error what was typed: what was taken for a path or a binding may be a value, as in KEY=value.
+fn forget_values(error: &mut clap::Error) {
+    let kept = || ContextValue::String("…".into());
+    if error.get(ContextKind::InvalidValue).is_some() {
+        error.insert(ContextKind::InvalidValue, kept());
+    }
+    let stray = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => !argument.starts_with('-'),
+        _ => false,
+    };
+    if stray && error.kind() == ErrorKind::UnknownArgument {
+        error.insert(ContextKind::InvalidArg, kept());
+    }
 }
 
 /// The command into whose line people type a value or a token by mistake, and which of the two.

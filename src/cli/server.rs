@@ -1,6 +1,5 @@
 //! Which Sealport a command speaks to, and as whom.
 
-use anyhow::Context;
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
@@ -12,7 +11,7 @@ use super::failures::{Exit, Failure};
 /// What every command over the API takes.
 #[derive(Args, Clone)]
 pub struct ServerArgs {
-    /// The address of Sealport, as in https://sealport.example.org. Absent: that of `sealport login`.
+    /// The address of your Sealport, as in https://sealport.example.org. Without it: the one that `sealport login` kept.
     #[arg(long, env = "SEALPORT_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
 }
@@ -29,6 +28,10 @@ pub struct ApiArgs {
 }
 
 impl ServerArgs {
+    pub fn at(url: Option<String>) -> ServerArgs {
+        ServerArgs { url }
+    }
+
     pub async fn client(&self) -> anyhow::Result<Client> {
         let login = self.login().await?;
         Client::new(login.url, login.token)
@@ -36,7 +39,9 @@ impl ServerArgs {
 
     /// The address alone, where it was given.
     pub fn url(&self) -> Result<Option<Url>, Failure> {
-        self.url.as_deref().map(checked_url).transpose()
+        // Empty counts as absent, as an empty SEALPORT_TOKEN does.
+        let given = self.url.as_deref().filter(|url| !url.trim().is_empty());
+        given.map(checked_url).transpose()
     }
 
     /// The server and the token. Errors: there is none, or it would go where it must not.
@@ -47,7 +52,7 @@ impl ServerArgs {
                 Some(url) => Some(url),
                 None => credentials::kept_url()?,
             };
-            let url = url.context(Failure::usage(
+            let url = url.ok_or_else(|| Failure::usage(
                 "SEALPORT_TOKEN is set without SEALPORT_URL. Set SEALPORT_URL to the address of your Sealport, as in \
                  https://sealport.example.org.",
             ))?;
@@ -88,7 +93,9 @@ fn token_of_environment() -> Result<Option<SecretString>, Failure> {
         Ok(text) if text.trim().is_empty() => Ok(None),
         Ok(text) => checked_token(&SecretString::from(text)).map(Some),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::usage("SEALPORT_TOKEN is no text.")),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage("SEALPORT_TOKEN is not text."))
+        }
     }
 }
 
@@ -99,7 +106,7 @@ pub fn checked_token(raw: &SecretString) -> Result<SecretString, Failure> {
         Ok(SecretString::from(text))
     } else {
         Err(Failure::usage(
-            "This is no token: Sealport's begin with sp_. Copy it whole, as it was shown when it was made.",
+            "This is not a token: Sealport's begin with sp_. Copy it whole, as it was shown when it was made.",
         ))
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::failures::{Exit, Failure};
-use super::places::SecretOrPrefix;
+use super::places::{Prefix, SecretOrPrefix};
 use super::server::ApiArgs;
 use super::shown::{self, Cell};
 use crate::doors::rest::Page;
@@ -16,17 +16,17 @@ use crate::model::paths::DeploymentName;
 
 #[derive(Args)]
 pub struct ShareArgs {
-    /// A secret's path, or a prefix with a slash at its end; then with whom: an e-mail address or a handle; then use, read, write or
-    /// admin. The first alone: lists with whom it is shared.
-    #[arg(value_name = "PATH|PREFIX/ EMAIL|HANDLE LEVEL", required = true, num_args = 1..=3)]
+    /// A secret's path, or a prefix with a slash at its end, unless --deployment says what is shared; then with whom: an e-mail
+    /// address or a handle; then use, read, write or admin. Without the last two: lists with whom it is shared.
+    #[arg(value_name = "PATH|PREFIX/ EMAIL|HANDLE LEVEL", num_args = 0..=3)]
     words: Vec<String>,
 
     /// Share a deployment, in place of a path.
     #[arg(long, value_name = "NAME", value_parser = DeploymentName::parse)]
     deployment: Option<DeploymentName>,
 
-    /// Of `use`: in these deployments alone.
-    #[arg(long, value_name = "DEPLOYMENT", num_args = 1.., value_parser = DeploymentName::parse)]
+    /// Only with `use`: limit it to this deployment; can be given several times.
+    #[arg(long, value_name = "DEPLOYMENT", value_parser = DeploymentName::parse)]
     only: Vec<DeploymentName>,
 
     #[command(flatten)]
@@ -68,7 +68,11 @@ impl On {
                 "Say what is shared: a path, or a prefix with a slash at its end.",
             ));
         };
-        let on = match SecretOrPrefix::parse(first)? {
+        let parsed = SecretOrPrefix::parse(first).map_err(|refusal| match Prefix::parse(first) {
+            Ok(_) => Failure::usage(format!("A folder ends with a slash: {first}/")),
+            Err(_) => Failure::from(refusal),
+        });
+        let on = match parsed? {
             SecretOrPrefix::Secret(path) => On::Secret(path.to_string()),
             SecretOrPrefix::Prefix(prefix) => On::Under {
                 named: prefix.to_string(),

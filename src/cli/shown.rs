@@ -33,13 +33,14 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Text of another's, fit for a terminal: control characters could move its cursor or rename its window.
+/// What could move a terminal's cursor or rename its window, or turns the direction of writing, by which one name passes for another.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text of another's, fit for a terminal.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    // Also what turns the direction of writing, by which one name passes for another.
-    let is_harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
@@ -65,7 +66,7 @@ pub fn aside(text: impl AsRef<str>) {
 
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = if is_terminal() {
-        serde_json::to_string_pretty(value)?
+        escaped(&serde_json::to_string_pretty(value)?)
     } else {
         serde_json::to_string(value)?
     };
@@ -75,8 +76,23 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// On one line, wherever it is read.
 pub fn compact(value: &impl Serialize) -> anyhow::Result<()> {
-    line(serde_json::to_string(value)?)?;
+    let text = serde_json::to_string(value)?;
+    line(if is_terminal() { escaped(&text) } else { text })?;
     Ok(())
+}
+
+/// JSON fit for a terminal, which is the same JSON: what would drive it stands in texts alone, and can be written in another way.
+fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_harmful(c) {
+            // None of these is beyond four digits.
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// A cell of a table.
@@ -160,6 +176,18 @@ pub fn facts(facts: &[(&str, String)]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_at_a_terminal_is_the_same_json() {
+        let text = "a\u{9b}31m\u{202e}\u{7f}\nb\u{1b}]0;";
+        let json = serde_json::json!({ text: [text, 1] });
+        for written in [json.to_string(), format!("{json:#}")] {
+            let shown = escaped(&written);
+            assert!(!shown.replace('\n', "").contains(is_harmful), "{shown}");
+            let read: Option<serde_json::Value> = serde_json::from_str(&shown).ok();
+            assert_eq!(read.as_ref(), Some(&json));
+        }
+    }
 
     #[test]
     fn a_terminal_is_not_driven_by_what_is_shown() {

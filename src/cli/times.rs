@@ -5,6 +5,7 @@ use time::macros::format_description;
 use time::{Date, Duration, OffsetDateTime};
 
 const FORMS: &str = "write a moment as 2027-03-31T12:00:00Z, a day as 2027-03-31, or a time from now as 30d, 12h or 2w";
+const FORMS_BEHIND: &str = "write a moment as 2027-03-31T12:00:00Z, a day as 2027-03-31, or a time before now as 7d, 12h or 2w";
 
 /// A moment, the end of a day in UTC, or a span from now.
 pub fn ahead(text: &str) -> Result<OffsetDateTime, String> {
@@ -18,7 +19,22 @@ pub fn behind(text: &str) -> Result<OffsetDateTime, String> {
     moment(text, Duration::ZERO, |span| {
         OffsetDateTime::now_utc().checked_sub(span)
     })
+    .map_err(|_| FORMS_BEHIND.to_owned())
 }
+
+/// As `ahead`, and `never` for no end.
+pub fn end(text: &str) -> Result<End, String> {
+    match text {
+        "never" => Ok(End(None)),
+        text => ahead(text)
+            .map(|at| End(Some(at)))
+            .map_err(|forms| format!("{forms}, or never")),
+    }
+}
+
+/// When something ends, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End(pub Option<OffsetDateTime>);
 
 fn moment(
     text: &str,
@@ -102,6 +118,8 @@ mod tests {
             written(behind("2027-03-31").unwrap()),
             "2027-03-31T00:00:00Z"
         );
+        assert_eq!(end("never"), Ok(End(None)));
+        assert!(end("2027-03-31").unwrap().0.is_some() && end("Never").is_err());
         let left = ahead("2w").unwrap() - OffsetDateTime::now_utc();
         assert!((Duration::days(13)..=Duration::days(14)).contains(&left));
         for bad in [

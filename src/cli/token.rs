@@ -4,11 +4,11 @@ use std::io::Write;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::config::DatabaseArgs;
 use super::opened::with_store;
-use super::times::span;
+use super::times::ahead;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, Folder, Handle};
 use crate::model::users::Email;
@@ -44,9 +44,10 @@ pub struct NewTokenArgs {
     /// A token of this deployment's gateway instead of the API.
     #[arg(long, value_name = "NAME", value_parser = DeploymentName::parse)]
     deployment: Option<DeploymentName>,
-    /// How long it lives, as in 12h or 30d; a year at most, which is also what it has without this.
-    #[arg(long, value_name = "TIME", value_parser = span)]
-    expires: Option<Duration>,
+    /// Until when it can be used: a moment, a day, or a time from now as in 12h or 30d; a year at most, which is also what it has
+    /// without this.
+    #[arg(long, value_name = "TIME", value_parser = ahead)]
+    expires: Option<OffsetDateTime>,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -54,7 +55,7 @@ pub struct NewTokenArgs {
 /// Works while the server runs and when it does not.
 pub async fn run(command: TokenCommand) -> anyhow::Result<()> {
     let TokenCommand::New(args) = command;
-    let expires_at = args.expires.map(|span| OffsetDateTime::now_utc() + span);
+    let expires_at = args.expires;
     let made = with_store(&args.database, Opening::Command, async |opened| {
         let db = &opened.db;
         let maker = db.operator_as(&args.user).await?;

@@ -84,13 +84,16 @@ pub fn line(prompt: &str) -> anyhow::Result<Option<String>> {
     Ok(Some(typed.trim().to_owned()))
 }
 
-/// Asks at a terminal before something that cannot be undone. Elsewhere nobody is there to ask, and whoever wrote the script meant it.
+/// Asks at a terminal before something that cannot be undone. Errors: no; nobody is there to ask, and it was not said beforehand.
 pub fn sure(question: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
     match line(&format!("{question} [y/N] "))? {
-        None => Ok(()),
+        None => Err(Failure::usage(
+            "This cannot be undone, and there is no terminal to ask at. Give --yes. Nothing was done.",
+        )
+        .into()),
         Some(answer) if ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()) => Ok(()),
         Some(_) => Err(Failure::new(Exit::No, "Nothing was done.").into()),
     }
@@ -112,7 +115,7 @@ fn stdin(most_bytes: usize) -> anyhow::Result<Zeroizing<String>> {
     }
     let text = str::from_utf8(&bytes).map_err(|_| {
         Failure::usage(
-            "A value is UTF-8 text, and this is none. Store bytes as base64, as in `base64 FILE | sealport secret set PATH`.",
+            "A value is UTF-8 text, and this is not. Store bytes as base64, as in `base64 FILE | sealport secret set PATH`.",
         )
     })?;
     Ok(Zeroizing::new(text.to_owned()))

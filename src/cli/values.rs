@@ -1,5 +1,7 @@
 //! Many values at once, for `run` and `export`: all or none.
 
+use std::collections::BTreeMap;
+
 use secrecy::SecretString;
 
 use super::client::Client;
@@ -14,11 +16,23 @@ const AT_ONCE_MAX: usize = 200;
 
 pub struct Revealed {
     pub path: SecretPath,
+    /// The handle of whose it is.
+    pub owner: String,
     pub value: SecretString,
 }
 
-/// The values of all secrets under a prefix. Errors: there is none; one of them cannot be read.
-pub async fn under(client: &Client, prefix: &Prefix) -> anyhow::Result<Vec<Revealed>> {
+/// The variable that a secret becomes, also where no variable may have this name.
+fn usual_name(path: &SecretPath) -> String {
+    path.name().replace(['-', '.'], "_")
+}
+
+/// The values of all secrets under a prefix but those that would become the variables `except`, which are not read. Errors: there is
+/// none; one of them cannot be read.
+pub async fn under(
+    client: &Client,
+    prefix: &Prefix,
+    except: &[String],
+) -> anyhow::Result<Vec<Revealed>> {
     let [under, owner] = prefix.query();
     let query = [under, owner, ("limit", "500")];
     let items = client.list("/secrets", &query).await?;
@@ -30,9 +44,14 @@ pub async fn under(client: &Client, prefix: &Prefix) -> anyhow::Result<Vec<Revea
         .into());
     }
     let mut paths = Vec::with_capacity(items.len());
+    let mut owners = BTreeMap::new();
     for item in items {
         let secret: Secret = serde_json::from_value(item)?;
-        paths.push(prefix.named(secret.path));
+        let is_left_out = |name: &String| name.eq_ignore_ascii_case(&usual_name(&secret.path));
+        if !except.iter().any(is_left_out) {
+            owners.insert(secret.path.clone(), secret.owner);
+            paths.push(prefix.named(secret.path));
+        }
     }
     let mut revealed = Vec::with_capacity(paths.len());
     for paths in paths.chunks(AT_ONCE_MAX) {
@@ -40,6 +59,7 @@ pub async fn under(client: &Client, prefix: &Prefix) -> anyhow::Result<Vec<Revea
         let request = client.post("/values").body(&ValuesAsked { paths })?;
         let answer: Values = request.json().await?;
         revealed.extend(answer.values.into_iter().map(|found| Revealed {
+            owner: owners.get(&found.path).cloned().unwrap_or_default(),
             path: found.path,
             value: found.value,
         }));

@@ -98,6 +98,8 @@ pub enum Note {
     Reference,
     /// A `#` in an unquoted value.
     Hash,
+    /// Text behind a `#` was taken for a comment: it is no part of what is stored.
+    Comment,
     /// It goes on over so many lines.
     Lines(u32),
     /// Its text was a JSON number, `true` or `false`.
@@ -119,6 +121,10 @@ impl Note {
             }
             Note::Hash => {
                 "The # belongs to the value. Some programs would end the value there.".into()
+            }
+            Note::Comment => {
+                "The text after # was taken for a comment, and is not stored. Put it in the quotes if it belongs to the value."
+                    .into()
             }
             Note::Lines(count) => format!("The value has {count} lines."),
             Note::NoText => "A number, true or false: stored as its text.".into(),

@@ -322,7 +322,7 @@ pub struct EnvName(String);
 parsed_string!(EnvName);
 
 /// Names that would change how a program is loaded or run, not what it knows.
-const REFUSED_ENV_NAMES: [&str; 11] = [
+const REFUSED_ENV_NAMES: [&str; 20] = [
     "PATH",
     "HOME",
     "PORT",
@@ -334,6 +334,15 @@ const REFUSED_ENV_NAMES: [&str; 11] = [
     "NODE_OPTIONS",
     "NODE_PATH",
     "RUBYOPT",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "PS4",
+    "PROMPT_COMMAND",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "DOTNET_STARTUP_HOOKS",
+    "GLIBC_TUNABLES",
 ];
 const REFUSED_ENV_PREFIXES: [&str; 9] = [
     "LD_",
@@ -347,7 +356,56 @@ const REFUSED_ENV_PREFIXES: [&str; 9] = [
     "SEALPORT_",
 ];
 
+/// Names by which programs on a person's own machine, where all the tools are, are made to run what stands in them, to load it,
+/// or to send what they send elsewhere. A server is deployed with what it wants; none of these is refused to it.
+const SWAYING_ENV_NAMES: [&str; 4] = [
+    // Shells and what they start.
+    "PS0 PS1 PS2 PS3 FPATH CDPATH INPUTRC ZDOTDIR GLOBIGNORE TMPDIR HISTFILE EDITOR VISUAL FCEDIT PAGER BROWSER TERMINAL LESS \
+     LESSOPEN LESSCLOSE LESSKEYIN SSH_AUTH_SOCK SVN_SSH RSYNC_RSH CVS_RSH HGRCPATH TAR_OPTIONS EXINIT VIMINIT VIM EMACSLOADPATH \
+     TERMINFO TERMINFO_DIRS TERMCAP",
+    // What the C library and other libraries load, and where they look a host up.
+    "GCONV_PATH LOCPATH NLSPATH HOSTALIASES LOCALDOMAIN RES_OPTIONS RESOLV_HOST_CONF OPENSSL_CONF OPENSSL_MODULES OPENSSL_ENGINES \
+     GTK_MODULES GTK_PATH GIO_MODULE_DIR QT_PLUGIN_PATH",
+    // Languages and their builds.
+    "RUBYLIB GEM_HOME GEM_PATH BUNDLE_GEMFILE PERLLIB CLASSPATH JAVA_HOME JAVA_OPTS MAVEN_OPTS MAVEN_ARGS GRADLE_OPTS SBT_OPTS \
+     LUA_INIT LUA_PATH LUA_CPATH PHPRC PHP_INI_SCAN_DIR R_PROFILE R_ENVIRON ERL_FLAGS ERL_AFLAGS ELIXIR_ERL_OPTIONS TCLLIBPATH \
+     GUILE_LOAD_PATH MAKEFLAGS MAKEFILES CC CXX GCC_EXEC_PREFIX COMPILER_PATH GOFLAGS GOPROXY RUSTFLAGS RUSTC_WRAPPER CARGO_HOME",
+    // Whom programs trust, and where they look for what they are to do.
+    "SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE NODE_EXTRA_CA_CERTS NODE_TLS_REJECT_UNAUTHORIZED CURL_HOME WGETRC KUBECONFIG \
+     DOCKER_HOST DOCKER_CONFIG GNUPGHOME",
+];
+const SWAYING_ENV_PREFIXES: [&str; 8] = [
+    "BASH_",
+    "XDG_",
+    "DOTNET_",
+    "CORECLR_",
+    "COMPLUS_",
+    "CARGO_BUILD_",
+    "CARGO_TARGET_",
+    "TF_CLI_",
+];
+const SWAYING_ENV_ENDS: [&str; 6] = [
+    "_PROXY",
+    "_ASKPASS",
+    "_EDITOR",
+    "_PAGER",
+    "_CA_BUNDLE",
+    "_CONFIG_FILE",
+];
+
 impl EnvName {
+    /// Whether it is a name of which a person's own programs make more than a value. The names that are refused everywhere are none of
+    /// these: they cannot be parsed.
+    pub fn sways_programs(&self) -> bool {
+        let upper = self.0.to_ascii_uppercase();
+        let mut names = SWAYING_ENV_NAMES.iter().flat_map(|names| names.split(' '));
+        names.any(|name| name == upper)
+            || SWAYING_ENV_PREFIXES
+                .iter()
+                .any(|begin| upper.starts_with(begin))
+            || SWAYING_ENV_ENDS.iter().any(|end| upper.ends_with(end))
+    }
+
     /// Errors: `Invalid` at the field `env`, for the grammar and for the names refused everywhere.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
         let mut bytes = raw.bytes();
@@ -364,8 +422,7 @@ impl EnvName {
         }
         // npm reads its settings in any case, and no server needs `path` beside `PATH`.
         let upper = raw.to_ascii_uppercase();
-        if upper == "JAVA_TOOL_OPTIONS"
-            || REFUSED_ENV_NAMES.contains(&upper.as_str())
+        if REFUSED_ENV_NAMES.contains(&upper.as_str())
             || REFUSED_ENV_PREFIXES
                 .iter()
                 .any(|prefix| upper.starts_with(prefix))
@@ -429,6 +486,56 @@ mod tests {
         for bad in ["", ":KEY", "acme:", "Acme:KEY", "a:b:KEY", "acme: KEY"] {
             let refusal = KeyPath::parse(bad).unwrap_err();
             assert_eq!(refusal.field.as_deref(), Some("path"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_that_sway_programs_are_told_from_names_of_values() {
+        for swaying in [
+            "PS1",
+            "EDITOR",
+            "https_proxy",
+            "ALL_PROXY",
+            "SSH_ASKPASS",
+            "LESSOPEN",
+            "GCONV_PATH",
+            "RUBYLIB",
+            "DOTNET_gcServer",
+            "SSL_CERT_FILE",
+            "CURL_CA_BUNDLE",
+            "REQUESTS_CA_BUNDLE",
+            "NODE_EXTRA_CA_CERTS",
+        ] {
+            assert!(
+                EnvName::parse(swaying).unwrap().sways_programs(),
+                "{swaying}"
+            );
+        }
+        for plain in [
+            "STRIPE_KEY",
+            "DATABASE_URL",
+            "PROXY_KEY",
+            "NODE",
+            "PS",
+            "AWS_SECRET_ACCESS_KEY",
+            "CARGO_REGISTRY_TOKEN",
+        ] {
+            assert!(!EnvName::parse(plain).unwrap().sways_programs(), "{plain}");
+        }
+        for refused in [
+            "SHELLOPTS",
+            "BASHOPTS",
+            "ps4",
+            "PROMPT_COMMAND",
+            "_JAVA_OPTIONS",
+            "JDK_JAVA_OPTIONS",
+            "JAVA_TOOL_OPTIONS",
+            "DOTNET_STARTUP_HOOKS",
+            "GLIBC_TUNABLES",
+            "GIT_SSH_COMMAND",
+            "PERL5LIB",
+        ] {
+            assert!(EnvName::parse(refused).is_err(), "{refused}");
         }
     }
 

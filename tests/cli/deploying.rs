@@ -54,7 +54,7 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
     )
     .await;
     assert!(
-        said.contains("variables\tMODE, SHOP_KEY") || said.contains("variables\tSHOP_KEY, MODE"),
+        said.contains("bound\tMODE, SHOP_KEY") || said.contains("bound\tSHOP_KEY, MODE"),
         "{said}"
     );
     assert!(said.ends_with("Nothing is in the way.\n"), "{said}");
@@ -99,9 +99,24 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
         "{events}"
     );
 
-    ran(&["redeploy", "shop", "--watch"], 0).await;
-    assert_eq!(ran(&["stop", "shop"], 0).await, "shop is being stopped.\n");
+    assert_eq!(
+        ran(&["start", "shop"], 0).await,
+        "shop runs already (release 1).\n"
+    );
+    let events = ran(&["redeploy", "shop", "--watch", "--json"], 0).await;
+    assert!(
+        events.contains("\"release\":2") && !events.contains("\"release\":1,"),
+        "{events}"
+    );
+    assert_eq!(
+        ran(&["stop", "shop", "--watch"], 0).await,
+        "shop is stopped.\n"
+    );
     ran(&["start", "shop", "--watch"], 0).await;
+    assert_eq!(ran(&["share", "--deployment", "shop"], 0).await, "");
+    let bound = ["secret", "rm", "project/shop/KEY"];
+    ran(&bound, 2).await;
+    ran(&["destroy", "shop"], 2).await;
     // The name is taken, and what is not there is told.
     ran(
         &["deploy", "shop", "--source", SOURCE, "--target", "local"],
@@ -109,7 +124,26 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
     )
     .await;
     ran(&["stop", "nothing"], 3).await;
-    ran(&["destroy", "shop"], 0).await;
+    // One value for each flag: what follows is the name.
+    let said = ran(
+        &[
+            "deploy",
+            "--source",
+            SOURCE,
+            "--bind",
+            "SHOP_KEY=project/shop/KEY",
+            "shop",
+        ],
+        5,
+    )
+    .await;
+    assert_eq!(said, "");
+    ran(
+        &["deploy", "x", "--bind", &format!("DB=postgres://{CANARY}")],
+        2,
+    )
+    .await;
+    ran(&["destroy", "shop", "--yes"], 0).await;
     assert_eq!(ran(&["deployments"], 0).await, "");
     ran(&["logs", "shop"], 3).await;
     assert!(
@@ -125,7 +159,7 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
 async fn a_log_goes_on_where_its_connection_broke() {
     let line = |seq: i64| {
         let data = serde_json::json!({
-            "seq": seq, "release": 1, "at": "2026-01-01T00:00:00Z", "stream": "stdout", "line": format!("line {seq} \u{1b}[31m"),
+            "seq": seq, "release": 1, "at": "2026-01-01T00:00:00Z", "stream": "stdout\u{9b}", "line": format!("line {seq} \u{1b}[31m"),
         });
         format!("event: line\nid: {seq}\ndata: {data}\n\n")
     };
@@ -153,7 +187,8 @@ async fn a_log_goes_on_where_its_connection_broke() {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(
         lines,
-        [1, 2, 3].map(|seq| format!("2026-01-01T00:00:00Z stdout line {seq} \\u{{1b}}[31m"))
+        [1, 2, 3]
+            .map(|seq| format!("2026-01-01T00:00:00Z stdout\\u{{9b}} line {seq} \\u{{1b}}[31m"))
     );
     assert_eq!(
         *asked.lock().unwrap(),

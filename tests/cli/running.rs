@@ -263,10 +263,17 @@ async fn it_takes_less_than_50_ms_beyond_its_requests() {
 }
 
 async fn started(shell: &Shell, redact: &str, script: &str) -> Child {
-    let mut child = shell
-        .command(&["run", "--under", "project/shop", redact, "sh", "-c", script])
-        .spawn()
-        .unwrap();
+    // A test that was started in the background or by nohup ignores some signals, and what it starts would too.
+    let sealport = env!("CARGO_BIN_EXE_sealport");
+    let arguments = [
+        "--default-signal",
+        sealport,
+        "run",
+        "--under",
+        "project/shop",
+    ];
+    let arguments = [&arguments[..], &[redact, "sh", "-c", script]].concat();
+    let mut child = shell.program("env", &arguments).spawn().unwrap();
     says(&mut child, "up").await;
     child
 }

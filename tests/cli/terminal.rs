@@ -38,7 +38,8 @@ impl AtTerminal {
             options.custom_flags(noctty).open(&name).unwrap().into()
         };
         // Makes the terminal on its standard input the controlling one of a session of its own.
-        let mut all = vec!["--ctty", "--wait", env!("CARGO_BIN_EXE_sealport")];
+        let mut all = vec!["--ctty", "--wait", "env", "--default-signal"];
+        all.push(env!("CARGO_BIN_EXE_sealport"));
         all.extend(arguments);
         let mut command = shell.program("setsid", &all);
         command

@@ -173,6 +173,7 @@ async fn streams_come_as_lines_and_what_is_no_answer_as_an_error() {
                 "text/event-stream",
                 ": hello\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\ndata: {\"jsonrpc\":\"2.0\",\ndata: \"id\":1,\"result\":{}}\n\n",
             ),
+            "array" => (StatusCode::BAD_GATEWAY, "application/json", "[\"x\"]"),
             "elsewhere" => (StatusCode::FOUND, "text/plain", "http://127.0.0.1:1/"),
             _ => (StatusCode::BAD_GATEWAY, "text/html", "<html>"),
         };
@@ -194,7 +195,7 @@ async fn streams_come_as_lines_and_what_is_no_answer_as_an_error() {
         joined.hear().await,
         json!({"jsonrpc": "2.0", "id": 1, "result": {}})
     );
-    for method in ["elsewhere", "broken"] {
+    for method in ["elsewhere", "broken", "array"] {
         joined
             .say(&format!(
                 r#"{{"jsonrpc":"2.0","id":2,"method":"{method}"}}"#

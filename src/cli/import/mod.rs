@@ -1,29 +1,37 @@
 //! `sealport import`: variables that lie about in files become secrets, and what lies about can be deleted.
 
 mod sources;
+mod told;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use self::sources::{Entry, Found};
+use self::sources::{Empty, Entry, Found};
+use self::told::{Told, told};
 use super::client::Client;
 use super::failures::{Exit, Failure};
 use super::places::Prefix;
 use super::server::ApiArgs;
 use super::shown::{self, Cell, Colour};
 use crate::doors::rest::imports::{ImportBody, ImportEntry, ImportResult, ImportedLine};
-use crate::model::imports::{Destination, EntryOutcome, IMPORT_LINES_MAX, OnConflict};
+use crate::model::imports::{Destination, EntryOutcome, FileFormat, IMPORT_LINES_MAX, OnConflict};
 use crate::model::paths::SecretPath;
 use crate::model::secrets::Kind;
 
 #[derive(Args)]
 pub struct ImportArgs {
-    /// A .env, JSON or YAML file, a file that is one value (*.secret, *.key), or a directory of *.secret, *.key and .env files.
+    /// A .env, JSON or YAML file, a file that is one value (*.secret, *.key), a directory of *.secret, *.key and .env files, or -
+    /// for standard input.
     #[arg(required_unless_present = "from_env")]
     file: Option<PathBuf>,
+
+    /// What the file is, where its name does not say it; standard input is JSON if it begins with a brace, else as .env.
+    #[arg(long, value_enum, conflicts_with = "from_env")]
+    format: Option<Format>,
 
     /// Take these variables of the environment.
     #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "file", value_parser = variable)]
@@ -67,6 +75,23 @@ fn variable(name: &str) -> Result<String, String> {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Dotenv,
+    Json,
+    Yaml,
+}
+
+impl From<Format> for FileFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Dotenv => FileFormat::Dotenv,
+            Format::Json => FileFormat::Json,
+            Format::Yaml => FileFormat::Yaml,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Conflict {
     Fail,
     Skip,
@@ -85,7 +110,7 @@ impl From<Conflict> for OnConflict {
 
 pub async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
     let found = match &args.file {
-        Some(file) => Found::in_file(file)?,
+        Some(file) => Found::in_file(file, args.format.map(FileFormat::from))?,
         None => Found::in_environment(&args.from_env)?,
     };
     tell(&found);
@@ -97,22 +122,38 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<Exit> {
     let on_conflict = args.on_conflict.into();
     let result = match ask(&client, &args, &found.entries, on_conflict, args.dry_run).await {
         Ok(result) => result,
-        Err(error) => {
-            tell_lines(&error, &found);
-            return Err(error);
-        }
+        Err(error) => return Err(tell_lines(error, &found)),
     };
+    let lines = told(&result.lines, &found, result.applied);
     if args.api.json {
-        shown::json(&result)?;
+        let applied = result.applied;
+        shown::json(&Answer { applied, lines })?;
     } else {
-        show(&result, &found)?;
+        show(&lines, result.applied)?;
     }
     let refused = result.lines.iter().any(|line| is_in_the_way(line.outcome));
     Ok(if found.unread.is_empty() && !refused {
         Exit::Done
     } else {
-        Exit::No
+        not_done(&result.lines)
     })
+}
+
+/// What the server answered, with where each variable was found.
+#[derive(Serialize)]
+struct Answer<'a> {
+    applied: bool,
+    lines: Vec<Told<'a>>,
+}
+
+/// How it ends when something is in the way: without the right to replace what is there, as all that is not permitted.
+fn not_done(lines: &[ImportedLine]) -> Exit {
+    let mut notes = lines.iter().flat_map(|line| &line.notes);
+    if notes.any(|note| note.contains("not yours to replace")) {
+        Exit::Denied
+    } else {
+        Exit::No
+    }
 }
 
 /// On standard error: what is not among the results.
@@ -120,9 +161,10 @@ fn tell(found: &Found) {
     for lost in &found.unread {
         shown::aside(format!("Cannot be read: {}", shown::plain(&lost.said)));
     }
-    for place in &found.empty {
+    for Empty { place, loses, .. } in &found.empty {
+        let why = loses.map(|why| format!(": {why}")).unwrap_or_default();
         shown::aside(format!(
-            "Has no value, and is left out: {}",
+            "Has no value, and is left out: {}{why}",
             shown::plain(place)
         ));
     }
@@ -135,12 +177,17 @@ fn tell(found: &Found) {
 fn check(found: &Found, only_looks: bool) -> Result<(), Failure> {
     if !found.unread.is_empty() && !only_looks {
         return Err(Failure::usage(format!(
-            "Nothing was imported, because of {} of above. Mend or remove it, then import again.",
-            counted(found.unread.len(), "line")
+            "Nothing was imported, because of {} above. Fix or remove {}, then import again.",
+            counted(found.unread.len(), "line"),
+            if found.unread.len() == 1 {
+                "it"
+            } else {
+                "them"
+            }
         )));
     }
     if found.entries.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "There is nothing to import."));
+        return Err(Failure::usage("There is nothing to import."));
     }
     if found.entries.len() > IMPORT_LINES_MAX {
         return Err(Failure::usage(format!(
@@ -204,38 +251,41 @@ fn is_in_the_way(outcome: EntryOutcome) -> bool {
 }
 
 /// Of a refusal: the lines for whose sake nothing was imported.
-fn tell_lines(error: &anyhow::Error, found: &Found) {
-    let problem = error
-        .downcast_ref::<Failure>()
-        .and_then(|failure| failure.problem.as_ref());
-    let lines = problem
+fn tell_lines(error: anyhow::Error, found: &Found) -> anyhow::Error {
+    let mut failure = match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => return error,
+    };
+    let lines = failure
+        .problem
+        .as_ref()
         .and_then(|problem| problem.get("lines"))
-        .and_then(|lines| serde_json::from_value::<Vec<ImportedLine>>(lines.clone()).ok());
-    for (line, entry) in lines.iter().flatten().zip(&found.entries) {
+        .and_then(|lines| serde_json::from_value::<Vec<ImportedLine>>(lines.clone()).ok())
+        .unwrap_or_default();
+    for (line, entry) in lines.iter().zip(&found.entries) {
         if is_in_the_way(line.outcome) {
             let (name, place) = (shown::plain(&entry.name), shown::plain(&entry.place));
             let why = match line.outcome {
-                EntryOutcome::Conflict => {
-                    "something else is stored there, or whether it is the same is not told"
-                }
-                _ => "it can stand nowhere",
+                EntryOutcome::Invalid => "it cannot be stored there. ",
+                _ => "",
             };
             let notes = line.notes.join(" ");
-            shown::aside(
-                format!(
-                    "In the way: {name} ({place}): {why}. {}",
-                    shown::plain(&notes)
-                )
-                .trim_end(),
-            );
+            shown::aside(format!(
+                "In the way: {name} ({place}): {why}{}",
+                shown::plain(&notes)
+            ));
         }
     }
+    if not_done(&lines) == Exit::Denied {
+        failure.exit = Exit::Denied;
+    }
+    failure.into()
 }
 
-fn show(result: &ImportResult, found: &Found) -> anyhow::Result<()> {
+fn show(lines: &[Told], applied: bool) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for (line, entry) in result.lines.iter().zip(&found.entries) {
-        let (state, colour) = match (line.outcome, result.applied) {
+    for line in lines {
+        let (state, colour) = match (line.outcome, applied) {
             (EntryOutcome::Create, true) => ("created", Colour::Green),
             (EntryOutcome::Create, false) => ("create", Colour::Green),
             (EntryOutcome::Replace, true) => ("replaced", Colour::Yellow),
@@ -246,21 +296,17 @@ fn show(result: &ImportResult, found: &Found) -> anyhow::Result<()> {
             (EntryOutcome::Conflict, _) => ("conflict", Colour::Red),
             (EntryOutcome::Invalid, _) => ("invalid", Colour::Red),
         };
-        let mut notes: Vec<String> = entry.notes.iter().map(|note| note.sentence()).collect();
-        notes.extend(line.notes.iter().cloned());
-        notes.dedup();
         rows.push([
-            Cell::from(entry.name.clone()),
+            Cell::from(line.name),
             line.path
-                .as_ref()
                 .map(SecretPath::to_string)
                 .unwrap_or_default()
                 .into(),
             Cell::new(state, colour),
-            Cell::new(notes.join(" "), Colour::Dim),
+            Cell::new(line.notes.join(" "), Colour::Dim),
         ]);
     }
-    let state = if result.applied { "IS" } else { "WOULD" };
+    let state = if applied { "IS" } else { "WOULD" };
     shown::table(["NAME", "PATH", state, "NOTES"], rows)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::failures::{Exit, Failure};
 use crate::cli::typed::without_line_end;
+use crate::model::errors::Refusal;
 use crate::model::imports::{FileFormat, IMPORT_LEN_BYTES, Note};
 use crate::store::env_files::{self, EnvFile};
 
@@ -24,6 +25,8 @@ pub struct Entry {
     /// As in `.env, line 3`.
     pub place: String,
     pub file: Option<PathBuf>,
+    /// In JSON the place in the object.
+    pub line: Option<u32>,
     pub notes: Vec<Note>,
 }
 
@@ -32,13 +35,21 @@ pub struct Entry {
 pub struct Found {
     pub entries: Vec<Entry>,
     /// Names without a value, as in `A=`.
-    pub empty: Vec<String>,
+    pub empty: Vec<Empty>,
     /// What could not be read as a variable.
     pub unread: Vec<Lost>,
     /// Files of a directory that are of another kind.
     pub passed_over: Vec<String>,
     /// All files that were read.
     pub files: Vec<PathBuf>,
+}
+
+/// A name without a value: it is left out.
+pub struct Empty {
+    pub file: Option<PathBuf>,
+    pub place: String,
+    /// Why something may be lost with it.
+    pub loses: Option<&'static str>,
 }
 
 /// What could not be read, where, and why.
@@ -48,14 +59,21 @@ pub struct Lost {
 }
 
 impl Found {
-    pub fn in_file(path: &Path) -> anyhow::Result<Found> {
+    /// A file or a directory; `-` is standard input. The format goes by the name, unless it is given.
+    pub fn in_file(path: &Path, format: Option<FileFormat>) -> anyhow::Result<Found> {
         let mut found = Found::default();
-        let metadata =
-            fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        if path == Path::new("-") {
+            let bytes = read_from(std::io::stdin(), path)?;
+            let file = parsed(format, &bytes)
+                .map_err(|refusal| Failure::usage(format!("Standard input: {}", refusal.detail)))?;
+            found.add_lines(None, file);
+            return Ok(found);
+        }
+        let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
         if metadata.is_dir() {
-            found.add_dir(path)?;
+            found.add_dir(path, format)?;
         } else {
-            found.add_file(path)?;
+            found.add_file(path, format)?;
         }
         Ok(found)
     }
@@ -65,34 +83,39 @@ impl Found {
         let mut missing = Vec::new();
         for name in names {
             match std::env::var(name) {
-                Ok(value) if value.is_empty() => found.empty.push(name.to_string()),
+                Ok(value) if value.is_empty() => found.empty.push(Empty {
+                    file: None,
+                    place: name.to_string(),
+                    loses: None,
+                }),
                 Ok(value) => found.entries.push(Entry {
                     name: name.to_string(),
                     value: SecretString::from(value),
                     place: "the environment".into(),
                     file: None,
+                    line: None,
                     notes: Vec::new(),
                 }),
                 Err(std::env::VarError::NotPresent) => missing.push(name.as_str()),
                 Err(std::env::VarError::NotUnicode(_)) => {
                     found.unread.push(Lost {
                         file: None,
-                        said: format!("{name}: it is no UTF-8 text."),
+                        said: format!("{name}: it is not UTF-8 text."),
                     });
                 }
             }
         }
         if !missing.is_empty() {
-            bail!(Failure::new(
-                Exit::NotFound,
-                format!("Not in the environment: {}.", missing.join(", "))
-            ));
+            let missing = missing.join(", ");
+            bail!(Failure::usage(format!(
+                "Not in the environment: {missing}."
+            )));
         }
         Ok(found)
     }
 
     /// `*.secret`, `*.key`, `.env` and `*.env`, by name. Links that lead out of the directory are not followed.
-    fn add_dir(&mut self, dir: &Path) -> anyhow::Result<()> {
+    fn add_dir(&mut self, dir: &Path, format: Option<FileFormat>) -> anyhow::Result<()> {
         let unreadable = || format!("{} cannot be read", dir.display());
         let root = dir.canonicalize().with_context(unreadable)?;
         let mut paths = Vec::new();
@@ -118,14 +141,14 @@ impl Found {
                 self.passed_over
                     .push(format!("{name} (a link that leads out of the directory)"));
             } else if is_ours && path.is_file() {
-                self.add_file(&path)?;
+                self.add_file(&path, format)?;
             } else {
                 self.passed_over.push(name.into_owned());
             }
         }
         if self.files.is_empty() {
             bail!(Failure::new(
-                Exit::NotFound,
+                Exit::Usage,
                 format!(
                     "{} has no *.secret, *.key or .env file. Give a file by its name to import another.",
                     dir.display()
@@ -135,21 +158,22 @@ impl Found {
         Ok(())
     }
 
-    fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
-        let bytes = read(path)?;
+    fn add_file(&mut self, path: &Path, format: Option<FileFormat>) -> anyhow::Result<()> {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let bytes = read_from(file, path)?;
         let extension = path.extension().and_then(OsStr::to_str);
         self.files.push(path.to_owned());
         if let Some("secret" | "key") = extension {
             return self.add_value(path, &bytes);
         }
-        let file = match extension {
-            Some("json") => env_files::parse_as(FileFormat::Json, &bytes),
-            Some("yaml" | "yml") => env_files::parse_as(FileFormat::Yaml, &bytes),
-            _ => env_files::parse(&bytes),
-        };
-        let file = file
+        let format = format.or(match extension {
+            Some("json") => Some(FileFormat::Json),
+            Some("yaml" | "yml") => Some(FileFormat::Yaml),
+            _ => None,
+        });
+        let file = parsed(format, &bytes)
             .map_err(|refusal| Failure::usage(format!("{}: {}", path.display(), refusal.detail)))?;
-        self.add_lines(path, file);
+        self.add_lines(Some(path), file);
         Ok(())
     }
 
@@ -160,13 +184,17 @@ impl Found {
         let Ok(text) = str::from_utf8(bytes) else {
             self.unread.push(Lost {
                 file: Some(path.to_owned()),
-                said: format!("{place}: it is no UTF-8 text. Store it as base64."),
+                said: format!("{place}: it is not UTF-8 text. Store it as base64."),
             });
             return Ok(());
         };
         let value = without_line_end(text);
         if value.is_empty() {
-            self.empty.push(place);
+            self.empty.push(Empty {
+                file: Some(path.to_owned()),
+                place,
+                loses: None,
+            });
             return Ok(());
         }
         self.entries.push(Entry {
@@ -174,37 +202,48 @@ impl Found {
             value: SecretString::from(value),
             place,
             file: Some(path.to_owned()),
+            line: None,
             notes: Vec::new(),
         });
         Ok(())
     }
 
-    fn add_lines(&mut self, path: &Path, file: EnvFile) {
+    fn add_lines(&mut self, path: Option<&Path>, file: EnvFile) {
         let what = match file.format {
             FileFormat::Json => "entry",
             FileFormat::Dotenv | FileFormat::Yaml => "line",
         };
+        let file_of = path.map(Path::to_owned);
+        let named = path.map_or_else(
+            || "standard input".into(),
+            |path| path.display().to_string(),
+        );
         for line in file.lines {
-            let place = format!("{}, {what} {}", path.display(), line.at);
+            let place = format!("{named}, {what} {}", line.at);
             match line.read {
                 Ok(variable) => self.entries.push(Entry {
                     name: variable.name,
                     value: variable.value,
                     place,
-                    file: Some(path.to_owned()),
+                    file: file_of.clone(),
+                    line: Some(line.at),
                     notes: variable.notes,
                 }),
                 Err(unread) => {
-                    let is_empty = unread.is_empty();
+                    let (is_empty, loses) = (unread.is_empty(), unread.loses());
                     let name = unread
                         .name
                         .map(|name| format!(", {name}"))
                         .unwrap_or_default();
                     if is_empty {
-                        self.empty.push(format!("{place}{name}"));
+                        self.empty.push(Empty {
+                            file: file_of.clone(),
+                            place: format!("{place}{name}"),
+                            loses: loses.then_some(unread.reason),
+                        });
                     } else {
                         self.unread.push(Lost {
-                            file: Some(path.to_owned()),
+                            file: file_of.clone(),
                             said: format!("{place}{name}: {}", unread.reason),
                         });
                     }
@@ -214,15 +253,30 @@ impl Found {
     }
 }
 
+fn parsed(format: Option<FileFormat>, bytes: &[u8]) -> Result<EnvFile, Refusal> {
+    match format {
+        Some(format) => env_files::parse_as(format, bytes),
+        None => env_files::parse(bytes),
+    }
+}
+
 /// Up to one byte more than is taken, so that what is longer is noticed.
-fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let unreadable = || format!("{} cannot be read", path.display());
-    let file = File::open(path).with_context(unreadable)?;
+fn read_from(source: impl Read, path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(IMPORT_LEN_BYTES as u64 + 1)
+    source
+        .take(IMPORT_LEN_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
-        .with_context(unreadable)?;
+        .map_err(|error| unreadable(path, &error))?;
     Ok(bytes)
+}
+
+/// One that is not there is a mistake in the command line.
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let exit = match error.kind() {
+        ErrorKind::NotFound => Exit::Usage,
+        _ => Exit::No,
+    };
+    Failure::new(exit, format!("{} cannot be read: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -256,7 +310,7 @@ mod tests {
         symlink("OPENAI.secret", dir.join("same.secret")).unwrap();
         symlink("nowhere", dir.join("dangling.key")).unwrap();
 
-        let found = Found::in_file(&dir).unwrap();
+        let found = Found::in_file(&dir, None).unwrap();
         let entries: Vec<(&str, &str)> = found
             .entries
             .iter()
@@ -272,11 +326,12 @@ mod tests {
                 ("tls", "-----BEGIN\nx\n-----END\n"),
             ]
         );
-        let ends = |said: &[String]| -> Vec<String> {
-            let cut = |said: &String| said.rsplit('/').next().unwrap().to_owned();
-            said.iter().map(cut).collect()
-        };
-        assert_eq!(ends(&found.empty), [".env, line 2, B", "empty.secret"]);
+        let ends = found
+            .empty
+            .iter()
+            .map(|empty| empty.place.rsplit('/').next().unwrap());
+        // Behind a value without quotes it may be a piece of it.
+        assert_eq!(Vec::from_iter(ends), [".env, line 2", "empty.secret"]);
         assert_eq!(found.unread.len(), 2);
         assert_eq!(
             found.passed_over,

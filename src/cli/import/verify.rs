@@ -4,19 +4,28 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::told::{Told, told};
 use super::{ImportArgs, ask};
 use crate::cli::client::Client;
 use crate::cli::failures::{Exit, Failure};
 use crate::cli::import::sources::Found;
 use crate::cli::shown::{self, Cell, Colour};
 use crate::doors::rest::imports::ImportedLine;
-use crate::model::imports::{EntryOutcome, OnConflict};
+use crate::model::imports::{EntryOutcome, Note, OnConflict};
 use crate::model::paths::SecretPath;
 
 #[derive(Serialize)]
 struct Verified<'a> {
-    lines: &'a [ImportedLine],
+    lines: Vec<Told<'a>>,
     safe_to_delete: Vec<&'a Path>,
+    /// Files of which something is not stored, although every variable is.
+    keep: Vec<Kept<'a>>,
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    file: &'a Path,
+    why: Vec<String>,
 }
 
 /// Imports, unless only this was asked for, then compares: on the server, so that no value comes back.
@@ -28,47 +37,67 @@ pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::R
     {
         // What is in the way may stand there already, and be the same.
         match error.downcast_ref::<Failure>() {
-            Some(failure) if failure.exit == Exit::Conflict => {
-                shown::aside(format!("Nothing was imported. {failure}"));
-            }
+            Some(failure) if failure.exit == Exit::Conflict => shown::aside(failure.to_string()),
             _ => return Err(error),
         }
     }
     let compared = ask(client, args, &found.entries, OnConflict::Fail, true).await?;
     let stored = compared.lines;
     let is_same = |line: &ImportedLine| line.outcome == EntryOutcome::Same;
-    let safe_to_delete = found
-        .files
-        .iter()
-        .filter(|file| {
-            let of_file = Some(file.as_path());
-            let all_read = found
-                .unread
-                .iter()
-                .all(|lost| lost.file.as_deref() != of_file);
-            let mut entries = found.entries.iter().zip(&stored);
-            let all_same =
-                entries.all(|(entry, line)| entry.file.as_deref() != of_file || is_same(line));
-            all_read && all_same && stored.len() == found.entries.len()
-        })
-        .map(|file| file.as_path())
-        .collect();
+    let (mut safe_to_delete, mut keep) = (Vec::new(), Vec::new());
+    for file in &found.files {
+        let is_of = |of: Option<&Path>| of == Some(file.as_path());
+        let all_read = !found.unread.iter().any(|lost| is_of(lost.file.as_deref()));
+        let mut entries = found.entries.iter().zip(&stored);
+        let all_same = entries.all(|(entry, line)| !is_of(entry.file.as_deref()) || is_same(line));
+        let why = lost_of(found, file);
+        if !why.is_empty() {
+            keep.push(Kept { file, why });
+        } else if all_read && all_same && stored.len() == found.entries.len() {
+            safe_to_delete.push(file.as_path());
+        }
+    }
+    let done = found.unread.is_empty() && keep.is_empty() && stored.iter().all(is_same);
     let verified = Verified {
-        lines: &stored,
+        lines: told(&stored, found, false),
         safe_to_delete,
+        keep,
     };
-    let done = found.unread.is_empty() && stored.iter().all(is_same);
     if args.api.json {
         shown::json(&verified)?;
     } else {
-        show(&verified, found)?;
+        show(&verified)?;
     }
-    Ok(if done { Exit::Done } else { Exit::No })
+    Ok(if done {
+        Exit::Done
+    } else {
+        super::not_done(&stored)
+    })
 }
 
-fn show(verified: &Verified, found: &Found) -> anyhow::Result<()> {
+/// What of a file may be a piece of a value, and is not stored.
+fn lost_of(found: &Found, file: &Path) -> Vec<String> {
+    let entries = found.entries.iter();
+    let commented = entries
+        .filter(|entry| entry.file.as_deref() == Some(file) && entry.notes.contains(&Note::Comment))
+        .map(|entry| {
+            format!(
+                "{} ({}): {}",
+                entry.name,
+                entry.place,
+                Note::Comment.sentence()
+            )
+        });
+    let empty = found.empty.iter();
+    let empty = empty
+        .filter(|empty| empty.file.as_deref() == Some(file))
+        .filter_map(|empty| Some(format!("{}: {}", empty.place, empty.loses?)));
+    commented.chain(empty).collect()
+}
+
+fn show(verified: &Verified) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for (line, entry) in verified.lines.iter().zip(&found.entries) {
+    for line in &verified.lines {
         let (state, colour) = match line.outcome {
             EntryOutcome::Same => ("same", Colour::Green),
             EntryOutcome::Create => ("not stored", Colour::Red),
@@ -76,9 +105,8 @@ fn show(verified: &Verified, found: &Found) -> anyhow::Result<()> {
             _ => ("another value, or not compared", Colour::Red),
         };
         rows.push([
-            Cell::from(entry.name.clone()),
+            Cell::from(line.name),
             line.path
-                .as_ref()
                 .map(SecretPath::to_string)
                 .unwrap_or_default()
                 .into(),
@@ -90,6 +118,13 @@ fn show(verified: &Verified, found: &Found) -> anyhow::Result<()> {
     for file in &verified.safe_to_delete {
         let file = file.display().to_string();
         shown::line(format!("Safe to delete: {}", shown::plain(&file)))?;
+    }
+    for Kept { file, why } in &verified.keep {
+        let file = file.display().to_string();
+        shown::aside(format!("Not safe to delete: {}", shown::plain(&file)));
+        for why in why {
+            shown::aside(format!("  {}", shown::plain(why)));
+        }
     }
     Ok(())
 }

@@ -28,6 +28,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "PREFIX", value_parser = Prefix::parse)]
     under: Prefix,
 
+    #[command(flatten)]
+    which: Which,
+
     /// Mask the values in what the command prints, as in the log of a deployment. Its colours go too.
     #[arg(long)]
     redact: bool,
@@ -38,6 +41,19 @@ pub struct RunArgs {
 
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Which of the secrets become variables.
+#[derive(Args)]
+pub struct Which {
+    /// Leave out the variable of this name; can be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub except: Vec<String>,
+
+    /// Take this variable although it can make a program run code that stands in it; can be given several times. Whoever may write
+    /// under the prefix decides what it is.
+    #[arg(long, value_name = "NAME")]
+    pub allow: Vec<String>,
 }
 
 /// Ends as the command does. Without `--redact` this process becomes the command, so that nothing stands between it and its signals.
@@ -95,24 +111,40 @@ fn check_maskable(variables: &BTreeMap<EnvName, SecretString>) -> Result<(), Fai
 
 async fn variables(args: &RunArgs) -> anyhow::Result<BTreeMap<EnvName, SecretString>> {
     let client = args.server.client().await?;
-    let revealed = values::under(&client, &args.under).await?;
-    as_variables(revealed)
+    let revealed = values::under(&client, &args.under, &args.which.except).await?;
+    let variables = as_variables(revealed, Some(&args.which.allow))?;
+    Ok(variables)
 }
 
-/// Each value under its variable. Errors: a name that is refused everywhere, or that two would have.
-pub fn as_variables(revealed: Vec<Revealed>) -> anyhow::Result<BTreeMap<EnvName, SecretString>> {
+/// Each value under its variable. Errors: a name that is refused everywhere, or that two would have, or one that can make programs
+/// of this machine run another's code and is not allowed; a file that no shell reads has none of these.
+pub fn as_variables(
+    revealed: Vec<Revealed>,
+    allowed: Option<&[String]>,
+) -> anyhow::Result<BTreeMap<EnvName, SecretString>> {
     let mut variables = BTreeMap::new();
     let mut paths = BTreeMap::new();
-    for Revealed { path, value } in revealed {
-        let name = EnvName::default_for(&path).map_err(|refusal| {
-            Failure::new(
-                Exit::Usage,
-                format!("{path} cannot be a variable. {}", refusal.detail),
-            )
+    for Revealed { path, owner, value } in revealed {
+        let name = EnvName::default_for(&path).map_err(|_| {
+            let name = path.name();
+            Failure::usage(format!(
+                "{path} cannot be a variable: {name} decides how programs run. Rename it (`sealport secret rename`), take a narrower \
+                 prefix, or leave it out with --except {name}."
+            ))
         })?;
+        let is_allowed =
+            |all: &[String]| all.iter().any(|it| it.eq_ignore_ascii_case(name.as_str()));
+        if name.sways_programs() && !allowed.is_none_or(is_allowed) {
+            return Err(Failure::usage(format!(
+                "{name} can make programs on this machine run code or send their traffic elsewhere, and {path} is a secret of {owner}'s, \
+                 which others may be able to change. If it is meant so, give --allow {name}; --except {name} leaves it out."
+            ))
+            .into());
+        }
         if let Some(other) = paths.insert(name.clone(), path.clone()) {
             return Err(Failure::usage(format!(
-                "{other} and {path} would both be {name}. Take a prefix under which there is one of them."
+                "{other} and {path} would both be {name}. Take a prefix under which there is one of them, or leave both out with \
+                 --except {name}."
             ))
             .into());
         }

@@ -1,5 +1,6 @@
 //! `sealport secret`: one's secrets over the API. `get` alone prints a value.
 
+mod edit;
 mod read;
 mod set;
 
@@ -7,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use self::edit::EditArgs;
 use self::set::SetArgs;
 pub use self::set::kind;
 use super::failures::{Exit, Failure};
@@ -22,8 +24,11 @@ use crate::model::paths::KeyPath;
 pub enum SecretCommand {
     /// Stores a value under a path, or a new version of it. The value comes from standard input or a prompt.
     Set(Box<SetArgs>),
+    /// Changes what is said of a secret: its kind, description, tags and end. The value stays.
+    Edit(Box<EditArgs>),
     /// Prints the value, exactly as it is stored. Needs the level `read`.
     Get {
+        /// The secret: its path, or handle:path.
         #[arg(value_parser = KeyPath::parse)]
         path: KeyPath,
         /// An older version.
@@ -37,10 +42,10 @@ pub enum SecretCommand {
         /// As in project/shop.
         #[arg(value_parser = Prefix::parse)]
         prefix: Option<Prefix>,
-        /// Of this kind alone.
+        /// Only of this kind.
         #[arg(long)]
         kind: Option<String>,
-        /// With this tag alone.
+        /// Only with this tag.
         #[arg(long)]
         tag: Option<String>,
         /// With this text in the path or the description.
@@ -55,8 +60,10 @@ pub enum SecretCommand {
     History(One),
     /// Makes the value of an older version the current one, as a new version.
     Rollback {
+        /// The secret.
         #[arg(value_parser = KeyPath::parse)]
         path: KeyPath,
+        /// The number of the older version.
         #[arg(value_name = "N")]
         version: i32,
         #[command(flatten)]
@@ -64,18 +71,20 @@ pub enum SecretCommand {
     },
     /// Gives a secret another path. Bindings and grants on the secret itself stay.
     Rename {
+        /// The secret.
         #[arg(value_parser = KeyPath::parse)]
         path: KeyPath,
+        /// Its new path.
         #[arg(value_parser = KeyPath::parse)]
         new: KeyPath,
         #[command(flatten)]
         api: ApiArgs,
     },
-    /// Deletes a secret with all its versions. Asks at a terminal.
+    /// Deletes a secret with all its versions. Asks at a terminal; elsewhere it needs --yes.
     Rm {
         #[command(flatten)]
         one: One,
-        /// Do not ask.
+        /// Do not ask. Needed where there is no terminal.
         #[arg(long, short)]
         yes: bool,
     },
@@ -85,6 +94,7 @@ pub enum SecretCommand {
     On(One),
     /// Whether a value, from standard input or a prompt, is the stored one. Ends with 0 when it is, with 1 when it is not.
     Check {
+        /// The secret.
         #[arg(value_parser = KeyPath::parse)]
         path: KeyPath,
         #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
@@ -97,7 +107,7 @@ pub enum SecretCommand {
     },
     /// Lists what has expired, expires or has to be rotated soon. Ends with 0 when nothing is, with 1 when something is: for cron.
     Due {
-        /// How far to look ahead.
+        /// How far to look ahead: 90m, 12h, 30d, 2w.
         #[arg(long, default_value = "30d", value_parser = super::times::span)]
         within: time::Duration,
         #[command(flatten)]
@@ -108,6 +118,7 @@ pub enum SecretCommand {
 /// A secret, and how to answer.
 #[derive(Args)]
 pub struct One {
+    /// The secret.
     #[arg(value_parser = KeyPath::parse)]
     path: KeyPath,
     #[command(flatten)]
@@ -117,6 +128,7 @@ pub struct One {
 pub async fn run(command: SecretCommand) -> anyhow::Result<Exit> {
     match command {
         SecretCommand::Set(args) => set::run(*args).await?,
+        SecretCommand::Edit(args) => edit::run(*args).await?,
         SecretCommand::Get { path, version, api } => read::get(&path, version, &api).await?,
         SecretCommand::List {
             prefix,
@@ -184,20 +196,40 @@ async fn rename(path: &KeyPath, new: &KeyPath, api: &ApiArgs) -> anyhow::Result<
 }
 
 async fn rm(one: &One, yes: bool) -> anyhow::Result<()> {
+    let client = one.api.server.client().await?;
+    let secret: Secret = client.get(&format!("/secrets/{}", one.path)).json().await?;
+    let used = uses_of(&secret);
     typed::sure(
         &format!(
-            "Delete {} with all its versions? Nothing brings them back.",
+            "Delete {} with all its versions? {used}Nothing brings them back.",
             one.path
         ),
         yes,
     )?;
-    let client = one.api.server.client().await?;
+    if yes && !used.is_empty() {
+        shown::aside(used.trim_end());
+    }
     client
         .delete(&format!("/secrets/{}", one.path))
         .done()
         .await?;
     let answer = json!({ "path": one.path.to_string(), "deleted": true });
     changed(&one.api, &answer, || format!("Deleted {}.", one.path))
+}
+
+/// What its end would mean for deployments, as a sentence with a blank behind it; empty where none uses it.
+fn uses_of(secret: &Secret) -> String {
+    let all = |names: &[String]| shown::plain(&names.join(", ")).into_owned();
+    let mut said = String::new();
+    if !secret.used_by.is_empty() {
+        let names = all(&secret.used_by);
+        said.push_str(&format!("Bound in {names}: the next start there fails. "));
+    }
+    if !secret.fetched_by.is_empty() {
+        let names = all(&secret.fetched_by);
+        said.push_str(&format!("The source of {names} is fetched with it. "));
+    }
+    said
 }
 
 async fn switch(one: &One, active: bool) -> anyhow::Result<()> {

@@ -3,17 +3,20 @@
 use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
-use time::OffsetDateTime;
 
-use super::changed;
+use super::edit::Says;
+use super::{changed, standing};
+use crate::cli::client::Client;
 use crate::cli::server::ApiArgs;
-use crate::cli::{shown, times, typed};
-use crate::doors::rest::secrets::{Generate, GeneratedAs, SecretBody, SecretStored};
-use crate::model::paths::{KeyPath, Tag};
+use crate::cli::{shown, typed};
+use crate::doors::rest::secrets::{Generate, GeneratedAs, Secret, SecretBody, SecretStored};
+use crate::model::imports::Note;
+use crate::model::paths::{EnvName, KeyPath};
 use crate::model::secrets::Kind;
 
 #[derive(Args)]
 pub struct SetArgs {
+    /// Where it is stored, as in project/shop/STRIPE_KEY.
     #[arg(value_parser = KeyPath::parse)]
     path: KeyPath,
 
@@ -21,21 +24,8 @@ pub struct SetArgs {
     #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
     refused: Vec<OsString>,
 
-    /// What it is: api_key, database_url, jwt_secret, certificate, json or custom.
-    #[arg(long, value_parser = kind)]
-    kind: Option<Kind>,
-
-    /// What it is for.
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
-
-    /// A word to find it by; can be given several times.
-    #[arg(long = "tag", value_name = "TAG", value_parser = Tag::parse)]
-    tags: Vec<Tag>,
-
-    /// Until when it can be used: a moment, a day, or a time from now as in 90d.
-    #[arg(long, value_name = "TIME", value_parser = times::ahead)]
-    expires: Option<OffsetDateTime>,
+    #[command(flatten)]
+    says: Says,
 
     /// Let the server make the value out of so many random bytes. It is shown to nobody.
     #[arg(long, value_name = "BYTES")]
@@ -78,6 +68,7 @@ pub async fn run(args: SetArgs) -> anyhow::Result<()> {
     let path = &args.path;
     typed::refuse_argument(&args.refused, &format!("secret set {path}"), "value")?;
     let client = args.api.server.client().await?;
+    let says_end = args.says.expires.is_some();
     let body = SecretBody {
         path: None,
         key: None,
@@ -92,10 +83,10 @@ pub async fn run(args: SetArgs) -> anyhow::Result<()> {
                 Encoding::Hex => GeneratedAs::Hex,
             },
         }),
-        kind: args.kind,
-        description: args.description,
-        tags: (!args.tags.is_empty()).then_some(args.tags),
-        expires_at: args.expires.map(Some),
+        kind: args.says.kind,
+        description: args.says.description,
+        tags: (!args.says.tags.is_empty()).then_some(args.says.tags),
+        expires_at: args.says.expires.map(|end| end.0),
     };
     let mut request = client.put(&format!("/secrets/{path}")).body(&body)?;
     if args.new {
@@ -111,5 +102,29 @@ pub async fn run(args: SetArgs) -> anyhow::Result<()> {
     for note in answer.notes {
         shown::aside(shown::plain(&note));
     }
+    if EnvName::default_for(&path.path).is_err() {
+        shown::aside(format!(
+            "{} `run` and `export` refuse it too: rename it, or leave it out there with --except.",
+            Note::Refused.sentence()
+        ));
+    }
+    if !answer.created && !says_end {
+        tell_standing(&client, path).await;
+    }
     Ok(())
+}
+
+/// A new value does not give what has ended another end, nor does it switch anything on.
+async fn tell_standing(client: &Client, path: &KeyPath) {
+    // It is stored: what is only said besides may fail.
+    let asked = client.get(&format!("/secrets/{path}")).json::<Secret>();
+    match asked.await.as_ref().map(standing) {
+        Ok("expired") => shown::aside(format!(
+            "It is still expired: give it another end with `sealport secret edit {path} --expires`."
+        )),
+        Ok("off") => shown::aside(format!(
+            "It is still switched off: `sealport secret on {path}`."
+        )),
+        _ => {}
+    }
 }

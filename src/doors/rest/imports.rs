@@ -153,7 +153,7 @@ pub(super) async fn import(
         let problem = Problem::new(
             "conflict",
             "Nothing was imported: the lines say what stands in the way. Send `on_conflict` as skip or replace for what is stored \
-             already, and mend what is invalid.",
+             already, and fix what is invalid.",
         );
         let mut response = (
             StatusCode::CONFLICT,

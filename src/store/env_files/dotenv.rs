@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::{EMPTY, EnvFile, Line, Unread, Variable, has_reference, is_name, too_many, variable};
+use super::{
+    EMPTY, EMPTY_AFTER, EMPTY_COMMENT, EnvFile, Line, Unread, Variable, has_reference, is_name,
+    too_many, variable,
+};
 use crate::model::errors::Refusal;
 use crate::model::imports::{FileFormat, IMPORT_LINES_MAX, Note};
 
@@ -26,7 +29,12 @@ const LONE_RETURN: &str =
 /// Errors: `Invalid` at `file` when it has too many lines that are something.
 pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
     let text = with_plain_line_ends(text);
-    let mut cursor = Cursor { rest: &text, at: 1 };
+    let mut cursor = Cursor {
+        rest: &text,
+        at: 1,
+        goes_on: false,
+        was_quoted: false,
+    };
     let mut lines = Vec::new();
     while !cursor.rest.is_empty() {
         let at = cursor.at;
@@ -34,6 +42,7 @@ pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
         let first = line.trim_matches([' ', '\t', '\r']);
         let is_comment = first.starts_with('#');
         if first.is_empty() || is_comment && !first.contains('\r') {
+            cursor.goes_on = false;
             cursor.pass(line);
             continue;
         }
@@ -45,6 +54,16 @@ pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
             Err(Unread::nameless(LONE_RETURN))
         } else {
             cursor.variable(line)
+        };
+        let read = read.map_err(|unread| {
+            match cursor.goes_on && !cursor.was_quoted && unread.is_empty() {
+                true => Unread::nameless(EMPTY_AFTER),
+                false => unread,
+            }
+        });
+        cursor.goes_on = match &read {
+            Ok(_) => !cursor.was_quoted,
+            Err(unread) => !unread.is_empty(),
         };
         lines.push(Line { at, read });
     }
@@ -68,6 +87,9 @@ struct Cursor<'a> {
     rest: &'a str,
     /// The number of the line that begins here, from 1.
     at: u32,
+    /// The line before may be the beginning of a value, of which this one is a piece.
+    goes_on: bool,
+    was_quoted: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -93,6 +115,7 @@ impl<'a> Cursor<'a> {
             return Err(Unread::nameless(BAD_NAME));
         };
         let begun = after.trim_start_matches(BLANKS);
+        self.was_quoted = begun.starts_with(['"', '\'', '`']);
         if let Some(quote @ ('"' | '\'' | '`')) = begun.chars().next() {
             // Counted from the start of the line: the value may go on beyond it.
             let opened = line.len() - begun.len() + 1;
@@ -147,7 +170,10 @@ impl<'a> Cursor<'a> {
         };
         // After a backslash a dollar sign is one everywhere. In single quotes too, but some programs fill in even there.
         let refers = has_reference(&text.replace("\\$", ""));
-        let notes = Vec::from_iter(refers.then_some(Note::Reference));
+        let mut notes = Vec::from_iter(refers.then_some(Note::Reference));
+        if !last[1..].trim_matches([' ', '\t', '\r']).is_empty() {
+            notes.push(Note::Comment);
+        }
         variable(name.to_owned(), value.into_owned(), notes)
     }
 
@@ -180,7 +206,8 @@ fn name_of(before: &str) -> Option<&str> {
 }
 
 fn unquoted(name: &str, after: &str) -> Result<Variable, Unread> {
-    let value = without_comment(after).trim_matches(BLANKS);
+    let (value, comment) = without_comment(after);
+    let value = value.trim_matches(BLANKS);
     if value.trim_end_matches('\r').contains('\r') {
         return Err(Unread {
             name: Some(name.to_owned()),
@@ -194,7 +221,11 @@ fn unquoted(name: &str, after: &str) -> Result<Variable, Unread> {
             || name.contains('_') && !name.bytes().any(|b| b.is_ascii_lowercase());
         return Err(Unread {
             name: (value.is_empty() && sure).then(|| name.to_owned()),
-            reason: EMPTY,
+            reason: if value.is_empty() && comment {
+                EMPTY_COMMENT
+            } else {
+                EMPTY
+            },
         });
     }
     let mut notes = Vec::new();
@@ -204,19 +235,22 @@ fn unquoted(name: &str, after: &str) -> Result<Variable, Unread> {
     if value.contains('#') {
         notes.push(Note::Hash);
     }
+    if comment {
+        notes.push(Note::Comment);
+    }
     variable(name.to_owned(), value.to_owned(), notes)
 }
 
-/// A comment begins with a `#` after a blank, so that `A=pa#ss` is whole and `A= # unset` is empty.
-fn without_comment(after: &str) -> &str {
+/// A comment begins with a `#` after a blank, so that `A=pa#ss` is whole and `A= # unset` is empty. And whether there is one.
+fn without_comment(after: &str) -> (&str, bool) {
     let mut blank = false;
     for (at, c) in after.char_indices() {
         if c == '#' && blank {
-            return &after[..at];
+            return (&after[..at], true);
         }
         blank = BLANKS.contains(&c);
     }
-    after
+    (after, false)
 }
 
 /// Where the quote closes. In double quotes a backslash keeps the character after it from closing.

@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
         let (line, column) = (error.line(), error.column());
         Refusal::invalid(
             "file",
-            format!("This is no JSON: something is wrong at line {line}, column {column}."),
+            format!("This is not JSON: something is wrong at line {line}, column {column}."),
         )
     })?;
     if entries.0.len() > IMPORT_LINES_MAX {

@@ -117,6 +117,8 @@ fn too_many() -> Refusal {
 }
 
 const EMPTY: &str = "It has no value.";
+const EMPTY_COMMENT: &str = "It has no value: the text after # was taken for a comment. Put it in quotes if it is the value.";
+const EMPTY_AFTER: &str = "It has no value, and may be the end of the one before it. If so, put that one in quotes, and all of it between them.";
 
 /// A value under its name, with a note of how many lines it has.
 fn variable(name: String, value: String, mut notes: Vec<Note>) -> Result<Variable, Unread> {
@@ -142,10 +144,23 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(fits)
 }
 
+impl Variable {
+    /// Text of its line is not stored, and may have been meant as a part of the value.
+    pub fn loses(&self) -> bool {
+        self.notes.contains(&Note::Comment)
+    }
+}
+
 impl Unread {
-    /// There is a name, and surely no value: nothing is lost without it.
+    /// There is a name, and no value: it can be left out. Whether something is lost by that, `loses` says.
     pub fn is_empty(&self) -> bool {
-        self.name.is_some() && [EMPTY, json::NULL, yaml::NULL].contains(&self.reason)
+        self.loses()
+            || self.name.is_some() && [EMPTY, json::NULL, yaml::NULL].contains(&self.reason)
+    }
+
+    /// It has no value, and what stands in its line may be a piece of one all the same.
+    pub fn loses(&self) -> bool {
+        [EMPTY_COMMENT, EMPTY_AFTER].contains(&self.reason)
     }
 
     fn nameless(reason: &'static str) -> Self {

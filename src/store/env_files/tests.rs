@@ -78,7 +78,28 @@ fn edge_cases_of_dotenv() {
                 "!2 B: It has no value.",
                 "!3 C: It has no value.",
                 "!4 D: It has no value.",
-                "!5 E: It has no value.",
+                "!5 E: It has no value:",
+            ],
+        ),
+        // The end of a value that was wrapped is no name that could be told.
+        (
+            "A=c2VjcmV0\nQUI=\nB=\n",
+            &[
+                "A=c2VjcmV0",
+                "!2 : It has no value,",
+                "!3 B: It has no value.",
+            ],
+        ),
+        (
+            "A=\"open\nQUI=\n\nB=\nC='x'\nD=\nE=y\nF=''",
+            &[
+                "!1 A: The quote that opens",
+                "!2 : It has no value,",
+                "!4 B: It has no value.",
+                "C=x",
+                "!6 D: It has no value.",
+                "E=y",
+                "!8 F: It has no value.",
             ],
         ),
         // Several lines.
@@ -212,7 +233,7 @@ fn what_is_no_such_file_is_refused_as_a_whole() {
         (many.as_bytes(), "at most 500"),
         (many_bad.as_bytes(), "at most 500"),
         (many_json.as_bytes(), "at most 500"),
-        (deep.as_bytes(), "no JSON"),
+        (deep.as_bytes(), "not JSON"),
     ] {
         let refusal = parse(file).err().unwrap();
         assert!(refusal.detail.contains(says), "{says}: {refusal}");
@@ -234,7 +255,10 @@ fn what_is_worth_knowing_is_noted() {
         ("A=\"\\${B}\"", &[]),
         ("A=5$ or $5 or $", &[]),
         ("A=pa#ss", &[Note::Hash]),
-        ("A=x # why", &[]),
+        ("A=x # why", &[Note::Comment]),
+        ("A=pa#ss #", &[Note::Hash, Note::Comment]),
+        ("A='x' # why", &[Note::Comment]),
+        ("A='x'  \n# a line of its own", &[]),
         ("A='pa#ss'", &[]),
         ("A='1\n2\n'", &[Note::Lines(2)]),
         ("A='1\n2'", &[Note::Lines(2)]),
@@ -283,7 +307,10 @@ fn yaml_is_a_flat_mapping_of_texts() {
             "A: [1, 2]\nB: {x: {y: 1}}\nC: 3\n",
             &["!1 A: It holds a list", "!2 B: It holds a list", "C=3"],
         ),
-        ("A: &x 1\nB: *x\n", &["A=1", "!2 B: It refers to another"]),
+        (
+            "A: &x 1\nB: *x\n",
+            &["!1 A: It begins with &", "!2 B: It refers to another"],
+        ),
         (
             "A: !!binary aGk=\nB: !!str 1\n",
             &["!1 A: It has a tag,", "B=1"],
@@ -311,6 +338,35 @@ fn yaml_is_a_flat_mapping_of_texts() {
         let told = yaml(file);
         assert!(told[0].contains(why), "{file:?}: {told:?}");
         assert!(!told[0].contains("s3cret"), "{told:?}");
+    }
+}
+
+#[test]
+fn comments_of_yaml_are_noted_where_they_are_dropped() {
+    let commented = |file: &str| -> Vec<bool> {
+        let file = parse_as(FileFormat::Yaml, file.as_bytes()).unwrap();
+        file.lines
+            .iter()
+            .map(|line| match &line.read {
+                Ok(variable) => variable.loses(),
+                Err(unread) => unread.loses(),
+            })
+            .collect()
+    };
+    for (file, expected) in [
+        ("A: correct horse #1 battery\nB: 2\n", &[true, false][..]),
+        (
+            "A: 1\n# a line\n  # another\nB: pa#ss\nC: x # y\n",
+            &[false, false, true],
+        ),
+        ("A: 'x # y'\nB: \"x # y\" # z\n", &[false, true]),
+        (
+            "A: # x\nB:\nC: |\n  x # y\nD: | # x\n  y\n",
+            &[true, false, false, true],
+        ),
+        ("A: one\n  two # three\nB: 1", &[true, false]),
+    ] {
+        assert_eq!(commented(file), expected, "{file:?}");
     }
 }
 

@@ -3,13 +3,16 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
-use super::{EMPTY, EnvFile, Line, Unread, Variable, has_reference, is_name, too_many};
+use super::{
+    EMPTY, EMPTY_COMMENT, EnvFile, Line, Unread, Variable, has_reference, is_name, too_many,
+};
 use crate::model::errors::Refusal;
 use crate::model::imports::{FileFormat, IMPORT_LINES_MAX, Note};
 
 const NESTED: &str = "It holds a list or a mapping. Give each text a name of its own.";
 pub(super) const NULL: &str = "It is null, which is no value. In quotes it is a text.";
 const ALIAS: &str = "It refers to another value. Write the value itself.";
+const ANCHORED: &str = "It begins with & and a name, which YAML takes out of the value. Write the text itself, in quotes.";
 const TAGGED: &str = "It has a tag, which would make it something else than a text. Write the text itself, in quotes.";
 const BAD_NAME: &str =
     "Its name has characters that names do not have: they have letters, digits, '.', '_' and '-'.";
@@ -19,6 +22,7 @@ const SEVERAL: &str = "The YAML has several documents. Import them one by one.";
 /// Errors: `Invalid` at `file`. The parser's own words are not passed on: they may quote what they read.
 pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
     let mut events = Events(Parser::new_from_str(text));
+    let source: Vec<&str> = text.lines().collect();
     let mut lines = Vec::new();
     let mut read = false;
     while let Some((event, _)) = events.next()? {
@@ -28,7 +32,7 @@ pub(super) fn parse(text: &str) -> Result<EnvFile, Refusal> {
             Event::DocumentStart(_) => {}
             Event::MappingStart(..) => {
                 read = true;
-                mapping(&mut events, &mut lines)?;
+                mapping(&mut events, &source, &mut lines)?;
             }
             _ => return refuse(NO_MAPPING),
         }
@@ -54,7 +58,7 @@ impl<'a> Events<'a> {
         event.or_else(|error: ScanError| {
             let at = error.marker();
             refuse(format!(
-                "This is no YAML: something is wrong at line {}, column {}.",
+                "This is not YAML: something is wrong at line {}, column {}.",
                 at.line(),
                 at.col() + 1
             ))
@@ -83,10 +87,10 @@ impl<'a> Events<'a> {
     }
 }
 
-fn mapping(events: &mut Events, lines: &mut Vec<Line>) -> Result<(), Refusal> {
+fn mapping(events: &mut Events, source: &[&str], lines: &mut Vec<Line>) -> Result<(), Refusal> {
     loop {
-        let (event, span) = events.must()?;
-        let at = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+        let (event, named) = events.must()?;
+        let at = u32::try_from(named.start.line()).unwrap_or(u32::MAX);
         let name = match event {
             Event::MappingEnd => return Ok(()),
             Event::Scalar(name, ..) => Some(name.into_owned()),
@@ -99,20 +103,24 @@ fn mapping(events: &mut Events, lines: &mut Vec<Line>) -> Result<(), Refusal> {
         if lines.len() == IMPORT_LINES_MAX {
             return Err(too_many());
         }
-        let value = events.must()?.0;
+        let (value, span) = events.must()?;
         if matches!(value, Event::SequenceStart(..) | Event::MappingStart(..)) {
             events.pass()?;
         }
         let read = match name.filter(|name| is_name(name)) {
-            Some(name) => variable(name, value),
+            Some(name) => {
+                let comment = has_comment(source, &named, &value, &span);
+                variable(name, value, comment)
+            }
             None => Err(Unread::nameless(BAD_NAME)),
         };
         lines.push(Line { at, read });
     }
 }
 
-fn variable(name: String, value: Event) -> Result<Variable, Unread> {
+fn variable(name: String, value: Event, comment: bool) -> Result<Variable, Unread> {
     let (text, style) = match value {
+        Event::Scalar(_, _, 1.., _) => return unread(name, ANCHORED),
         Event::Scalar(text, style, _, tag) => {
             let is_text =
                 |tag: &saphyr_parser::Tag| tag.is_yaml_core_schema() && tag.suffix == "str";
@@ -128,6 +136,7 @@ fn variable(name: String, value: Event) -> Result<Variable, Unread> {
     let mut notes = Vec::new();
     if style == ScalarStyle::Plain {
         match text.as_ref() {
+            "" if comment => return unread(name, EMPTY_COMMENT),
             "" => return unread(name, EMPTY),
             "~" | "null" | "Null" | "NULL" => return unread(name, NULL),
             plain if is_no_text(plain) => notes.push(Note::NoText),
@@ -137,7 +146,44 @@ fn variable(name: String, value: Event) -> Result<Variable, Unread> {
     if has_reference(&text) {
         notes.push(Note::Reference);
     }
+    if comment {
+        notes.push(Note::Comment);
+    }
     super::variable(name, text.into_owned(), notes)
+}
+
+/// Whether a comment stands behind the value, in its lines. One that has a line of its own is none of these.
+fn has_comment(source: &[&str], named: &Span, value: &Event, span: &Span) -> bool {
+    let line = |number: usize| {
+        source
+            .get(number.wrapping_sub(1))
+            .copied()
+            .unwrap_or_default()
+    };
+    let is_comment = |rest: &str| rest.trim_start().starts_with('#');
+    match value {
+        // Within quotes a number sign is one.
+        Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) => {
+            let rest = line(span.end.line()).chars().skip(span.end.col());
+            is_comment(&rest.collect::<String>())
+        }
+        // The text begins below the line of its name.
+        Event::Scalar(_, ScalarStyle::Literal | ScalarStyle::Folded, ..) => {
+            line(named.start.line()).contains(" #") || line(named.start.line()).contains("\t#")
+        }
+        // Without quotes, a number sign after a blank always begins one.
+        _ => (named.start.line()..=last_line(span).max(named.start.line()))
+            .map(line)
+            .any(|line| !is_comment(line) && (line.contains(" #") || line.contains("\t#"))),
+    }
+}
+
+/// The line on which it ends: the place behind it may stand at the beginning of the next.
+fn last_line(span: &Span) -> usize {
+    match span.end.col() {
+        0 => span.end.line().saturating_sub(1),
+        _ => span.end.line(),
+    }
 }
 
 fn unread<T>(name: String, reason: &'static str) -> Result<T, Unread> {
