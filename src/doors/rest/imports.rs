@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::bearer::Bearer;
 use super::bodies::Json;
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use super::schemas::{KindName, SecretPathText};
 use crate::doors::web::AppState;
 use crate::model::imports::{Destination, EntriesImported, EntryLine, EntryOutcome, OnConflict};
@@ -151,7 +151,7 @@ pub(super) async fn import(
     let lines = done.lines.into_iter().map(ImportedLine::from).collect();
     if refused && !dry_run {
         let problem = Problem::new(
-            "conflict",
+            ProblemKind::Conflict,
             "Nothing was imported: the lines say what stands in the way. Send `on_conflict` as skip or replace for what is stored \
              already, and mend what is invalid.",
         );
