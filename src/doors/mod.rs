@@ -1,6 +1,7 @@
 //! How the world comes in. Every door is thin: identify the actor, parse into types, call one store or deploy
 //! function, shape the answer. Cookies and bearers never mix: `web` reads cookies only, the others `Authorization` only.
 
+mod impatient;
 pub mod listening;
 pub mod quotas;
 pub mod requests;

@@ -56,7 +56,6 @@ pub struct ImportEntry {
 /// Where something is stored already: nothing is imported, what is stored stays, or it gets a new version.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[allow(dead_code)]
 pub enum OnConflictName {
     Fail,
     Skip,
@@ -66,7 +65,6 @@ pub enum OnConflictName {
 /// `create`, `replace`, `same` (the very value is stored), `skip`, `conflict` (something is stored) or `invalid`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[allow(dead_code)]
 pub enum EntryOutcomeName {
     Create,
     Replace,
