@@ -19,6 +19,15 @@ create function current_token() returns uuid
     return nullif(current_setting('sealport.token', true), '')::uuid;
 comment on function current_token() is 'The API token by which the actor acts in this transaction.';
 
+-- A deployment has no path of its own: it stands in the folder of the token that made it, and in none when a person or a token without
+-- a prefix did. Only such tokens ask for it.
+alter table deployments add column folder text constraint deployments_folder_length check (octet_length(folder) between 1 and 250);
+create function deployment_folder(deployment uuid) returns text
+    language plpgsql stable as $$
+begin
+    return (select d.folder from deployments d where d.id = deployment);
+end $$;
+
 -- The one decision, with the token's bounds in it. In one expression for people and one for tokens, and not in SQL any more, which
 -- would put the whole of it into each statement that reads a table: setting it up there costs more than deciding.
 create or replace function reach(object_owner uuid, object_kind text, object_id uuid, object_path text) returns integer
@@ -38,8 +47,14 @@ begin
                     when current_setting('sealport.token_prefix') = ''
                         or starts_with(object_path, current_setting('sealport.token_prefix') || '/')
                     then current_setting('sealport.token_ceiling')::integer else 0 end
-                -- Deployments have no path. Whoever may not change them sees them, at most.
-                when 'deployment' then case when current_setting('sealport.token_deploys') = 'true' then 4
+                when 'deployment' then case
+                    -- With a prefix: what tokens of that folder made. Without an id, one that is not made yet is meant.
+                    when current_setting('sealport.token_prefix') <> '' and object_id is not null and not starts_with(
+                        coalesce(object_path, deployment_folder(object_id), '') || '/',
+                        current_setting('sealport.token_prefix') || '/'
+                    ) then 0
+                    when current_setting('sealport.token_deploys') = 'true' then 4
+                    -- Whoever may not change deployments sees them, at most.
                     else least(current_setting('sealport.token_ceiling')::integer, 2) end
                 when 'any' then current_setting('sealport.token_ceiling')::integer
                 -- All that the owner owns.
@@ -47,6 +62,51 @@ begin
                     then current_setting('sealport.token_ceiling')::integer else 0 end
             end)
         end;
+end $$;
+
+-- The row's own folder, so that `reach` need not look it up in the table that asks.
+alter policy deployments_seen on deployments using (reach(owner_id, 'deployment', id, coalesce(folder, '')) >= 1);
+alter policy deployments_made on deployments with check (
+    reach(owner_id, 'deployment', id, coalesce(folder, '')) >= 4
+    and (fetch_key is null or exists (
+        select 1 from secrets s
+        where s.id = fetch_key and usable_in(current_actor(), s.owner_id, s.id, s.path, deployments.name)
+    ))
+);
+alter policy deployments_changed on deployments using (reach(owner_id, 'deployment', id, coalesce(folder, '')) >= 3)
+    with check (reach(owner_id, 'deployment', id, coalesce(folder, '')) >= 3);
+alter policy deployments_deleted on deployments using (reach(owner_id, 'deployment', id, coalesce(folder, '')) >= 4);
+
+-- The guard as it was; the folder is of what does not change.
+create or replace function deployments_guard() returns trigger language plpgsql as $$
+begin
+    if (new.id, new.ordinal, new.name, new.draft_id, new.created_at, new.folder)
+        is distinct from (old.id, old.ordinal, old.name, old.draft_id, old.created_at, old.folder) then
+        raise exception 'this part of a deployment does not change' using errcode = '42501';
+    end if;
+    if new.owner_id <> old.owner_id
+        and (old.owner_id is distinct from handing_over() or new.owner_id is distinct from heir()) then
+        raise exception 'a deployment changes its owner by a hand-over alone' using errcode = '42501';
+    end if;
+    -- A deleted secret leaves its place as fetch key, whoever deletes it.
+    if ((new.source, new.start, new.target) is distinct from (old.source, old.start, old.target)
+            or (new.fetch_key is not null and new.fetch_key is distinct from old.fetch_key))
+        and current_job() is null and reach(old.owner_id, 'deployment', old.id, coalesce(old.folder, '')) < 4 then
+        raise exception 'source and target need admin' using errcode = '42501';
+    end if;
+    if new.fetch_key is not null and new.fetch_key is distinct from old.fetch_key and current_job() is null
+        and not exists (
+            select 1 from secrets s
+            where s.id = new.fetch_key and usable_in(current_actor(), s.owner_id, s.id, s.path, new.name)
+        ) then
+        raise exception 'the fetch key is not one that may be used' using errcode = '42501';
+    end if;
+    -- The hold and its fence belong to the servers, not to people.
+    if current_job() is distinct from 'supervisor'
+        and (new.holder, new.held_until, new.fence) is distinct from (old.holder, old.held_until, old.fence) then
+        raise exception 'only a supervisor holds a deployment' using errcode = '42501';
+    end if;
+    return new;
 end $$;
 
 -- A token binds what it reaches itself; for another's part (the owner's of a deployment) it does not matter who asks.
@@ -167,7 +227,8 @@ begin
 end $$;
 grant execute on function token_enter(text) to sealport_server;
 
--- A token's bounds stay as they were made, and it goes with its deployment to an heir, as before there were bounds.
+-- A token's bounds stay as they were made. A gateway token goes with its deployment to an heir; an API token never opens what is
+-- another's: it is revoked when its owner is handed over.
 create or replace function tokens_guard() returns trigger language plpgsql as $$
 begin
     -- After its making a token can only be used and revoked.
@@ -180,11 +241,15 @@ begin
         raise exception 'a token does not change' using errcode = '42501';
     end if;
     if new.owner_id <> old.owner_id
-        and (old.owner_id is distinct from handing_over() or new.owner_id is distinct from heir()) then
+        and (old.audience = 'api' or old.owner_id is distinct from handing_over() or new.owner_id is distinct from heir()) then
         raise exception 'a token changes its owner by a hand-over alone' using errcode = '42501';
     end if;
     return new;
 end $$;
+alter policy tokens_handover on tokens with check (
+    maker_id = handing_over() or owner_id = heir()
+    or (owner_id = handing_over() and audience = 'api' and revoked_at is not null)
+);
 
 -- A token acts for one owner, and makes no other.
 create policy owners_no_token on owners as restrictive for insert with check (current_token() is null);

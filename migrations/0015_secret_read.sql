@@ -5,6 +5,7 @@
 alter table secrets add column path_key text collate "C" not null generated always as (lower(path collate "C")) stored;
 drop index secrets_path_key;
 create unique index secrets_path_key on secrets (owner_id, path_key);
+create index secrets_owner_expires on secrets (owner_id, expires_at) where expires_at is not null;
 
 -- What each policy asks stays; how it is asked changes. Whatever a policy names is set up by each statement that reads the table,
 -- whoever acts: a subquery with its plan and the policies of its own table, a condition with each of its functions. So subqueries
@@ -74,10 +75,11 @@ alter policy audit_written_by_administrator on audit with check (
 );
 
 -- Check the token, act by it, decide, read the sealed value and put the access on record, in one statement that is durable when it
--- comes back. Security invoker: everything in it is read under Row Level Security.
+-- comes back. Security invoker: everything in it is read under Row Level Security. A token that was revoked or has expired is refused
+-- without a record when the server says that it left enough of them (a flood).
 create function secret_read(
     token_hash text, wanted_owner text, wanted_path text, wanted_version integer, record_id uuid,
-    caller_address inet, caller_agent text, caller_request text,
+    caller_address inet, caller_agent text, caller_request text, note_dead_token boolean,
     out token_id uuid, out owner_id uuid, out secret_id uuid, out path text, out version integer, out sealed bytea, out refused text
 )
     language plpgsql volatile set plan_cache_mode = force_generic_plan as $$
@@ -86,6 +88,10 @@ declare
 begin
     t := token_check(token_hash);
     if t.token_id is null then
+        refused := t.refused;
+        return;
+    elsif t.refused is not null and not note_dead_token then
+        token_id := t.token_id;
         refused := t.refused;
         return;
     elsif wanted_owner is not null and t.refused is null
@@ -122,17 +128,14 @@ begin
     into token_id, owner_id, secret_id, path, version, sealed, refused
     from found f;
 end $$;
-grant execute on function secret_read(text, text, text, integer, uuid, inet, text, text) to sealport_server;
+grant execute on function secret_read(text, text, text, integer, uuid, inet, text, text, boolean) to sealport_server;
 
 -- The secrets in sight in two parts, so that a page of a list can take the first of what its owners have, in the order of an index.
-create function owners_in_sight() returns setof uuid
+create function owners_in_sight() returns uuid[]
     language plpgsql stable as $$
 begin
-    if current_token() is not null then
-        return next current_setting('sealport.token_owner')::uuid;
-    else
-        return query select unnest(acting_for());
-    end if;
+    return case when current_token() is null then acting_for()
+        else array[current_setting('sealport.token_owner')::uuid] end;
 end $$;
 create function secrets_granted() returns setof uuid
     language plpgsql stable set plan_cache_mode = force_generic_plan as $$
@@ -140,18 +143,23 @@ declare
     as_whom uuid[] := acting_for();
 begin
     return query
+        -- Materialized: see secrets_read. '0' follows '/': the paths of a folder stand between the two.
+        with folders as materialized (
+            select g.owner_id, lower(g.prefix collate "C") || '/' as first, lower(g.prefix collate "C") || '0' as past
+            from grants g where g.grantee_id = any (as_whom) and g.prefix is not null
+        )
         select g.secret_id from grants g where g.grantee_id = any (as_whom) and g.secret_id is not null
         union
-        -- '0' follows '/': the paths of a folder stand between the two.
-        select s.id from grants g join secrets s on s.owner_id = g.owner_id
-            and s.path collate "C" >= g.prefix || '/' and s.path collate "C" < g.prefix || '0'
-        where g.grantee_id = any (as_whom) and g.prefix is not null;
+        select s.id from folders f join secrets s on s.owner_id = f.owner_id and s.path_key >= f.first and s.path_key < f.past;
 end $$;
 create or replace function secrets_in_sight() returns setof uuid
     language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+declare
+    -- In a variable: a join with the function would not go by the index.
+    owners uuid[] := owners_in_sight();
 begin
     return query
-        select s.id from owners_in_sight() as o (id) join secrets s on s.owner_id = o.id
+        select s.id from secrets s where s.owner_id = any (owners)
         union
         select g.id from secrets_granted() as g (id);
 end $$;

@@ -2,7 +2,7 @@
 -- refusal is on record.
 create function secrets_read(
     token_hash text, wanted_owners text[], wanted_paths text[], record_ids uuid[],
-    caller_address inet, caller_agent text, caller_request text
+    caller_address inet, caller_agent text, caller_request text, note_dead_token boolean
 ) returns table (
     place integer, token_id uuid, owner_id uuid, secret_id uuid, path text, version integer, sealed bytea, refused text
 )
@@ -12,7 +12,7 @@ declare
 begin
     select * into t from token_enter(token_hash);
     if t.refused is not null then
-        if t.token_id is not null then
+        if t.token_id is not null and note_dead_token then
             insert into audit (id, actor_kind, actor_id, actor_name, user_id, owner_id, action, outcome, address, agent, request_id, reason)
             values (record_ids[1], 'token', t.token_id, t.name, t.maker_id, t.owner_id, 'secret.read', 'refused',
                     caller_address, caller_agent, caller_request, t.refused);
@@ -55,4 +55,4 @@ begin
     where fails.number = 0 or f.why is not null
     order by f.place;
 end $$;
-grant execute on function secrets_read(text, text[], text[], uuid[], inet, text, text) to sealport_server;
+grant execute on function secrets_read(text, text[], text[], uuid[], inet, text, text, boolean) to sealport_server;

@@ -10,7 +10,7 @@ create policy settings_mcp_changed on settings for update
 -- to whoever may read them. What the token may not have anyway is refused as anywhere else, so that the answer tells no more.
 create function secret_read_by_mcp(
     token_hash text, wanted_owner text, wanted_path text, wanted_version integer, record_id uuid,
-    caller_address inet, caller_agent text, caller_request text,
+    caller_address inet, caller_agent text, caller_request text, note_dead_token boolean,
     out token_id uuid, out owner_id uuid, out secret_id uuid, out path text, out version integer, out sealed bytea, out refused text
 )
     language plpgsql volatile set plan_cache_mode = force_generic_plan as $$
@@ -37,6 +37,6 @@ begin
     end if;
     select r.* into token_id, owner_id, secret_id, path, version, sealed, refused
     from secret_read(token_hash, wanted_owner, wanted_path, wanted_version, record_id,
-        caller_address, caller_agent, caller_request) as r;
+        caller_address, caller_agent, caller_request, note_dead_token) as r;
 end $$;
-grant execute on function secret_read_by_mcp(text, text, text, integer, uuid, inet, text, text) to sealport_server;
+grant execute on function secret_read_by_mcp(text, text, text, integer, uuid, inet, text, text, boolean) to sealport_server;

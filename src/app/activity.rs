@@ -366,7 +366,10 @@ fn actor(row: &AuditRow) -> String {
             row.owner.clone().unwrap_or("Somebody".to_owned())
         }
         "deployment" => format!("Deployment {}", row.actor_name),
-        "token" => format!("Token {}", row.actor_name),
+        "token" => match &row.maker {
+            Some(maker) => format!("{maker}’s token {}", row.actor_name),
+            None => format!("Token {}", row.actor_name),
+        },
         "job" => format!("Sealport’s {}", row.actor_name),
         "anonymous" => "Somebody".to_owned(),
         _ => row.actor_name.clone(),
@@ -559,7 +562,12 @@ mod tests {
             level: None,
             reason: None,
             owner: Some("ops".into()),
+            maker: Some("bob".into()),
         };
+        assert_eq!(
+            actor(&row("token", "secret.read", "done")),
+            "bob’s token ann"
+        );
         assert_eq!(actor(&row("anonymous", "user.add", "done")), "ops");
         assert_eq!(actor(&row("anonymous", "user.add", "refused")), "Somebody");
         assert_eq!(actor(&row("anonymous", "sign-in", "done")), "Somebody");

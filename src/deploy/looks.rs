@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Deployer;
 use super::sources::SourceAsk;
+use crate::model::actors::Caller;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::sources::{Inspection, Source, Transport};
 
@@ -59,8 +60,8 @@ enum Seen {
 impl Deployer {
     /// What the source is, how it starts and what it wants. Errors: `Invalid` at the part that is wrong; `Unavailable` when looking takes
     /// longer than a request waits: the same request, sent again, goes on from there.
-    pub(super) async fn look_at(&self, at: LookAt) -> Result<Inspection, Refusal> {
-        let mut seen = self.begin_look(&at)?;
+    pub(super) async fn look_at(&self, caller: &Caller, at: LookAt) -> Result<Inspection, Refusal> {
+        let mut seen = self.begin_look(caller, &at)?;
         let found = seen.wait_for(|seen| matches!(seen, Seen::Found(_)));
         let ended = match tokio::time::timeout(self.0.look_patience, found).await {
             Ok(Ok(found)) => match &*found {
@@ -84,7 +85,7 @@ impl Deployer {
     }
 
     /// The looking that goes on, or one that begins now.
-    fn begin_look(&self, at: &LookAt) -> Result<watch::Receiver<Seen>, Refusal> {
+    fn begin_look(&self, caller: &Caller, at: &LookAt) -> Result<watch::Receiver<Seen>, Refusal> {
         let mut looks = self
             .0
             .looks
@@ -103,9 +104,9 @@ impl Deployer {
             ));
         }
         let (tell, seen) = watch::channel(Seen::At("waiting for its turn".into()));
-        let (deployer, asked) = (self.clone(), at.clone());
+        let (deployer, caller, asked) = (self.clone(), caller.clone(), at.clone());
         self.0.tasks.spawn(async move {
-            let found = deployer.look_for(&asked, &tell).await;
+            let found = deployer.look_for(&caller, &asked, &tell).await;
             tell.send_replace(Seen::Found(Arc::new(found)));
         });
         let look = Look {
@@ -118,6 +119,7 @@ impl Deployer {
 
     async fn look_for(
         &self,
+        caller: &Caller,
         at: &LookAt,
         tell: &watch::Sender<Seen>,
     ) -> Result<Inspection, Refusal> {
@@ -128,7 +130,9 @@ impl Deployer {
         let fetch_key = match at.fetch_key {
             Some(id) => {
                 let (db, source) = (&self.0.db, at.source.to_string());
-                let opened = db.fetch_key_open(at.owner_id, id, &source).await;
+                let opened = db
+                    .fetch_key_open_to_look(caller, at.owner_id, id, &source)
+                    .await;
                 Some(opened.map_err(crate::store::Error::into_refusal)?)
             }
             None => None,

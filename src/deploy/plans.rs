@@ -265,7 +265,7 @@ impl Deployer {
             transport: weighed.parts.transport.clone(),
             administrator: user.is_admin,
         };
-        match self.look_at(at).await {
+        match self.look_at(caller, at).await {
             Ok(found) => {
                 weighed.take(&found);
                 Ok(Some(found))

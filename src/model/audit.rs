@@ -36,6 +36,9 @@ pub struct AuditRow {
     /// Whose record it stands in: a handle. For sentences; an export has the columns that it always had.
     #[serde(default, skip_serializing)]
     pub owner: Option<String>,
+    /// Of a token: whose it is, a handle. Its own name is any.
+    #[serde(default, skip_serializing)]
+    pub maker: Option<String>,
 }
 
 /// What can stand in the record.

@@ -169,6 +169,14 @@ pub(super) fn name_of(caller: &Caller) -> &str {
     }
 }
 
+/// Who asked for it, as a list shows it that names no more: of a token also whose it is, for its name is any.
+pub(super) fn asked_by(caller: &Caller) -> String {
+    match &caller.actor {
+        Actor::Token(token) => format!("{}, by the token {}", token.maker.handle, token.name),
+        _ => name_of(caller).to_owned(),
+    }
+}
+
 /// What comes from outside, without control characters, and not long.
 pub(super) fn plain(text: &Option<String>) -> Option<String> {
     text.as_ref().map(|text| {

@@ -108,6 +108,44 @@ impl Db {
         Ok(opened)
     }
 
+    /// The same for somebody who asks to have a source looked at: that they may use the key at this moment, and that they send it there,
+    /// goes on record before it is opened. Errors: `NotFound`, on record; as [`Db::fetch_key_open`].
+    pub async fn fetch_key_open_to_look(
+        &self,
+        caller: &Caller,
+        owner_id: Uuid,
+        secret_id: Uuid,
+        source: &str,
+    ) -> Result<SecretString> {
+        let mut tx = self.begin_as(caller).await?;
+        let key = sqlx::query!(
+            "select s.owner_id, s.path, s.version from secrets s
+             where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, '')",
+            secret_id
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(key) = key else {
+            tx.rollback().await?;
+            let entry = Entry::of(Action::SecretBind);
+            let refusal = Refusal::not_found("secret").at("fetch_key");
+            return self
+                .refuse_on_record(caller, entry, "no such secret in sight", refusal)
+                .await;
+        };
+        let path = damage::path_of(secret_id, &key.path);
+        let entry = Entry {
+            owner_id: Some(key.owner_id),
+            secret: Some((secret_id, &path)),
+            version: Some(key.version),
+            reason: Some("asked to look at a source with it"),
+            ..Entry::of(Action::SecretBind)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        self.fetch_key_open(owner_id, secret_id, source).await
+    }
+
     /// Opens a fetch key with the rights of `user_id` (a draft's user or a deployment's owner), on record.
     /// `for_what` is the deployment's name, or its source as text; anything else counts as an inspection.
     /// Errors: `NotFound` or `Denied` as for a binding.

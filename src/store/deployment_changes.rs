@@ -9,7 +9,7 @@ use super::audit::{self, Entry};
 use super::deployment_checks::{
     Wrong, bindings_wrong, check_spec, lens_wrong, look_at, secrets_of,
 };
-use super::deployments::{Reached, about, asked_by, person, put_binding, queue_release};
+use super::deployments::{Reached, about, person, put_binding, queue_release};
 use super::drafts::storable;
 use super::{Db, Error, Result};
 use crate::model::actors::Caller;
@@ -83,7 +83,8 @@ impl Db {
         if change.bindings.is_some() {
             put_bindings(&mut tx, &found, &before, &spec, &paths).await?;
         }
-        let number = queue_release(&mut tx, &asked_by(caller), &found, user.is_admin).await?;
+        let number =
+            queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
             reason: Some(match (&change.source, &change.bindings) {

@@ -91,7 +91,8 @@ impl Db {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
         let user = person(caller)?;
-        let number = queue_release(&mut tx, &asked_by(caller), &found, user.is_admin).await?;
+        let number =
+            queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -112,7 +113,7 @@ impl Db {
             tx.rollback().await?;
             return Ok(release);
         }
-        let number = queue_release(&mut tx, &asked_by(caller), &found, false).await?;
+        let number = queue_release(&mut tx, &audit::asked_by(caller), &found, false).await?;
         let entry = Entry {
             release: Some(number),
             ..about(action, found.owner_id, name)
@@ -242,16 +243,6 @@ fn may_not_change(caller: &Caller, name: &DeploymentName) -> String {
     }
 }
 
-/// Who asked for a release, as its page names them.
-pub(super) fn asked_by(caller: &Caller) -> String {
-    match &caller.actor {
-        Actor::Token(token) => format!("{}, by the token {}", token.maker.handle, token.name),
-        _ => caller
-            .user()
-            .map_or_else(String::new, |user| user.handle.clone()),
-    }
-}
-
 /// The person who calls, or by whose token a program does. Errors: `Unauthenticated` for anyone else.
 pub(super) fn person(caller: &Caller) -> Result<&SignedInUser> {
     caller
@@ -342,8 +333,9 @@ async fn insert_deployment(
     }
     let id = Uuid::now_v7();
     let inserted = sqlx::query!(
-        "insert into deployments (id, name, owner_id, source, start, target, fetch_key, draft_id, state) \
-         values ($1, $2, $3, $4, $5, 'local', $6, $7, 'deploying')",
+        "insert into deployments (id, name, owner_id, source, start, target, fetch_key, draft_id, state, folder) \
+         values ($1, $2, $3, $4, $5, 'local', $6, $7, 'deploying',
+                 case when current_token() is not null then nullif(current_setting('sealport.token_prefix'), '') end)",
         id,
         name,
         owner_id,
@@ -370,7 +362,7 @@ async fn insert_deployment(
         wanted: true,
         state: "deploying".into(),
     };
-    queue_release(tx, &asked_by(caller), &found, true).await?;
+    queue_release(tx, &audit::asked_by(caller), &found, true).await?;
     if let Some(draft_id) = draft_id {
         sqlx::query!(
             "update drafts set deployed_as = $2 where id = $1",

@@ -43,16 +43,30 @@ impl Db {
     ) -> Result<Vec<Due>> {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query!(
-            r#"select id as "id!", owner as "owner!", path as "path!", why as "why!", at as "at!", level as "level!" from (
+            // What its owners have is found by index, what was granted by its id: neither list is read whole.
+            r#"with soon as (
+                   select s.id from secrets s
+                   where s.owner_id = any (owners_in_sight()) and s.expires_at <= now() + make_interval(days => $1)
+                   union
+                   select s.id from secrets_granted() as g (id) join secrets s on s.id = g.id
+                   where s.expires_at <= now() + make_interval(days => $1)
+               ), ruling as materialized (
+                   select distinct owner_id from rotation_rules
+               ), ruled as (
+                   select s.id from ruling r join secrets s on s.owner_id = r.owner_id where r.owner_id = any (owners_in_sight())
+                   union
+                   select s.id from secrets_granted() as g (id) join secrets s on s.id = g.id join ruling r on r.owner_id = s.owner_id
+               )
+               select id as "id!", owner as "owner!", path as "path!", why as "why!", at as "at!", level as "level!" from (
                    select s.id, o.handle as owner, s.path, s.expires_at as at,
                           case when s.expires_at <= now() then 'expired' else 'expires' end as why,
                           reach(s.owner_id, 'secret', s.id, s.path) as level
-                   from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
-                   where s.expires_at <= now() + make_interval(days => $1) and (s.active or s.expired_at is not null)
+                   from soon join secrets s on s.id = soon.id join owners o on o.id = s.owner_id
+                   where s.active or s.expired_at is not null
                    union all
                    select s.id, o.handle, s.path, coalesce(v.value_since, v.created_at) + make_interval(days => rule.after_days), 'rotate',
                           reach(s.owner_id, 'secret', s.id, s.path)
-                   from secrets_in_sight() as sight (id) join secrets s on s.id = sight.id join owners o on o.id = s.owner_id
+                   from ruled join secrets s on s.id = ruled.id join owners o on o.id = s.owner_id
                    join secret_versions v on v.secret_id = s.id and v.version = s.version
                    cross join lateral rotation_of(s.owner_id, s.id, s.path) rule
                    where s.active and not (rule.regenerate and v.generated)
@@ -104,7 +118,7 @@ impl Db {
                 id,
                 rule.after_days,
                 rule.regenerate,
-                audit::name_of(caller)
+                audit::asked_by(caller)
             )
             .execute(&mut *tx)
             .await?;
@@ -180,7 +194,7 @@ impl Db {
                 folder.as_str(),
                 rule.after_days,
                 rule.regenerate,
-                audit::name_of(caller)
+                audit::asked_by(caller)
             )
             .execute(&mut *tx)
             .await?;

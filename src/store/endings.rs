@@ -416,9 +416,16 @@ async fn hand_over_deployments(
     .execute(&mut **tx)
     .await?;
     sqlx::query!(
-        "update tokens set owner_id = $2 where owner_id = $1",
+        "update tokens set owner_id = $2 where owner_id = $1 and audience = 'gateway'",
         from,
         to
+    )
+    .execute(&mut **tx)
+    .await?;
+    // Others' API tokens for this account were made for what it had, and not for all that the heir has.
+    sqlx::query!(
+        "update tokens set revoked_at = now() where owner_id = $1 and audience = 'api' and revoked_at is null",
+        from
     )
     .execute(&mut **tx)
     .await?;

@@ -126,6 +126,11 @@ impl Db {
         )
         .fetch_optional(&mut *tx)
         .await?;
+        // What others gave to its maker is not a token's: it acts for one owner.
+        let row = row.filter(|row| match &caller.actor {
+            Actor::Token(token) => row.owner_id == token.owner_id,
+            _ => true,
+        });
         let Some(row) = row else {
             tx.rollback().await?;
             let entry = Entry::of(Action::Unshare);

@@ -102,8 +102,12 @@ impl Db {
             name.as_str(),
         )
         .fetch_optional(&mut *tx)
-        .await?
-        .ok_or_else(|| Refusal::not_found("deployment"))?;
+        .await?;
+        let Some(id) = id else {
+            tx.rollback().await?;
+            self.record_prying(caller, name).await?;
+            return Err(Refusal::not_found("deployment").into());
+        };
         let lines = match after {
             Some(after) => {
                 sqlx::query_as!(

@@ -131,7 +131,7 @@ impl Db {
             // page before may have ended at the same path of another owner's.
             r#"select c.id as "id!" from (
                    select s.id, s.path_key, o.handle
-                   from owners_in_sight() as w (id), lateral (
+                   from unnest(owners_in_sight()) as w (id), lateral (
                        select s.id, s.path_key from secrets s
                        where s.owner_id = w.id
                          and ($1 = '' or strpos(lower(s.path), lower($1)) > 0 or strpos(lower(s.description), lower($1)) > 0)

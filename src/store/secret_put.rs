@@ -69,6 +69,23 @@ impl Db {
         Ok(found.ok_or_else(|| Refusal::not_found("secret"))?)
     }
 
+    /// The same for a step that changes or compares it: that it is not in sight goes on record. Errors: `NotFound`.
+    pub async fn secret_at_for(
+        &self,
+        caller: &Caller,
+        key: &KeyPath,
+        action: Action,
+    ) -> Result<SecretSummary> {
+        match self.secret_at(caller, key).await {
+            Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
+                let entry = Entry::of(action);
+                self.refuse_on_record(caller, entry, "no such secret in sight", refusal)
+                    .await
+            }
+            found => found,
+        }
+    }
+
     /// Makes the secret, or its next version. Errors: `Conflict` at `if-match` or `if-none-match` where something else stands there
     /// than was expected; else as [`Db::secret_add`] and [`Db::secret_renew`].
     pub async fn secret_put(&self, caller: &Caller, key: &KeyPath, put: SecretPut) -> Result<Put> {
@@ -76,6 +93,9 @@ impl Db {
         loop {
             tries -= 1;
             let done = match self.secret_at(caller, key).await {
+                Ok(found) if found.path != key.path => {
+                    return self.put_beside(caller, &found).await;
+                }
                 Ok(found) => self.put_over(caller, &found, &put).await,
                 Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
                     self.put_new(caller, key, &put).await
@@ -134,6 +154,23 @@ impl Db {
             created: true,
             notes: added.notes,
         })
+    }
+
+    /// Paths that differ in case alone stand for one: whoever writes the other may mean another secret.
+    async fn put_beside(&self, caller: &Caller, found: &SecretSummary) -> Result<Put> {
+        let refusal = Refusal::new(
+            RefusalKind::Taken,
+            format!(
+                "There is {} already, which differs in upper and lower case alone. Write it so, or choose another path. Nothing was stored.",
+                found.path
+            ),
+        );
+        let entry = Entry {
+            secret: Some((found.id, &found.path)),
+            ..Entry::of(Action::SecretReplace)
+        };
+        self.refuse_on_record(caller, entry, "path in use", refusal.at("path"))
+            .await
     }
 
     async fn put_over(

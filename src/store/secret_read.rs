@@ -9,9 +9,11 @@ use uuid::Uuid;
 use super::api_tokens::refused;
 use super::audit::plain;
 use super::keyring::{Place, Sealed};
+use super::limits::Noted;
 use super::tokens::{HashedToken, PlainToken};
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
+use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::{Handle, KeyPath, SecretPath};
 
@@ -52,7 +54,7 @@ impl Db {
             sqlx::query_as!(
                 Row,
                 r#"select 1 as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
-                   from secret_read_by_mcp($1, $2, $3, null, $4, $5, $6, $7)"#,
+                   from secret_read_by_mcp($1, $2, $3, null, $4, $5, $6, $7, $8)"#,
                 hash.as_str(),
                 key.owner.as_ref().map(Handle::as_str),
                 key.path.as_str(),
@@ -60,6 +62,7 @@ impl Db {
                 origin.address.map(IpNet::from) as _,
                 plain(&origin.agent),
                 plain(&origin.request_id),
+                self.notes_dead(&hash),
             )
             .fetch_one(self.pool())
         };
@@ -82,7 +85,7 @@ impl Db {
             sqlx::query_as!(
                 Row,
                 r#"select 1 as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
-                   from secret_read($1, $2, $3, $4, $5, $6, $7, $8)"#,
+                   from secret_read($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
                 hash.as_str(),
                 owner.map(Handle::as_str),
                 path.as_str(),
@@ -91,6 +94,7 @@ impl Db {
                 origin.address.map(IpNet::from) as _,
                 plain(&origin.agent),
                 plain(&origin.request_id),
+                self.notes_dead(&hash),
             )
             .fetch_one(self.pool())
         };
@@ -109,6 +113,23 @@ impl Db {
         }
     }
 
+    /// Whether one more refusal of this token itself, should it be dead, goes on record.
+    fn notes_dead(&self, hash: &HashedToken) -> bool {
+        let flood = Action::ApiConnect.as_str();
+        self.floods().next_of_bearer(flood, hash.as_str()) != Noted::Passed
+    }
+
+    /// The refusal of a read; that of a dead token is counted.
+    fn refused_read(&self, hash: &HashedToken, why: &str) -> Error {
+        let refusal = refusal(why);
+        if matches!(&refusal, Error::Refused(refusal) if refusal.kind == RefusalKind::Unauthenticated)
+        {
+            let flood = Action::ApiConnect.as_str();
+            self.floods().of_bearer(flood, hash.as_str());
+        }
+        refusal
+    }
+
     /// What the statement let out, opened, or its refusal.
     async fn given(&self, hash: &HashedToken, row: Row, origin: &Origin) -> Result<ReadValue> {
         if row.token_id.is_none() {
@@ -117,7 +138,7 @@ impl Db {
         }
         if let Some(why) = &row.refused {
             counted(1, "refused");
-            return Err(refusal(why));
+            return Err(self.refused_read(hash, why));
         }
         let read = self.opened(hash, row).await?;
         counted(1, "done");
@@ -144,7 +165,7 @@ impl Db {
             sqlx::query_as!(
                 Row,
                 r#"select place as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
-                   from secrets_read($1, $2, $3, $4, $5, $6, $7)"#,
+                   from secrets_read($1, $2, $3, $4, $5, $6, $7, $8)"#,
                 hash.as_str(),
                 &owners as _,
                 &paths,
@@ -152,6 +173,7 @@ impl Db {
                 origin.address.map(IpNet::from) as _,
                 plain(&origin.agent),
                 plain(&origin.request_id),
+                self.notes_dead(&hash),
             )
             .fetch_all(self.pool())
         };
@@ -165,7 +187,7 @@ impl Db {
             .find_map(|row| Some((row, row.refused.as_ref()?)))
         {
             counted(1, "refused");
-            return Err(named(refusal(why), keys, row.place));
+            return Err(named(self.refused_read(&hash, why), keys, row.place));
         }
         let mut values = Vec::with_capacity(rows.len());
         for row in rows {

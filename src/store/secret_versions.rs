@@ -315,7 +315,7 @@ impl Db {
             sealed.0,
             made.generated,
             is_maskable(value),
-            audit::name_of(caller),
+            audit::asked_by(caller),
             caller.origin.address.map(ipnet::IpNet::from),
             audit::plain(&caller.origin.agent),
             made.rolled_back_from.map(|(version, _)| version),
@@ -456,7 +456,7 @@ async fn destroy(
          where secret_id = $1 and version = $2 and destroyed_at is null",
         id,
         version,
-        audit::name_of(caller)
+        audit::asked_by(caller)
     )
     .execute(&mut **tx)
     .await?;

@@ -56,6 +56,8 @@ pub struct SecretEdit {
     /// Moving the end of one that was switched off because its end had come switches it on again.
     pub expires_at: Option<Option<OffsetDateTime>>,
     pub active: Option<bool>,
+    /// The version that it must be at still.
+    pub expected: Option<i32>,
 }
 
 /// A secret within reach.
@@ -260,7 +262,7 @@ impl Db {
                  active = coalesce($7, active or ($5 and expired_at is not null)),
                  expired_at = case when $5 or $7 is not null then null else expired_at end,
                  tags = coalesce($8, tags), changed_at = now()
-             where id = $1",
+             where id = $1 and ($9::integer is null or version = $9)",
             id,
             edit.path.as_ref().map(SecretPath::as_str),
             edit.kind.map(Kind::as_str),
@@ -268,7 +270,8 @@ impl Db {
             moved,
             edit.expires_at.flatten(),
             edit.active,
-            tags.as_deref()
+            tags.as_deref(),
+            edit.expected
         )
         .execute(&mut *tx)
         .await
@@ -289,23 +292,33 @@ impl Db {
             Err(error) => return Err(error),
         };
         if changed.rows_affected() != 1 {
-            return Err(Refusal::not_found("secret").into());
+            return Err(gone_or_changed(edit.expected).into());
         }
         record_edit(&mut tx, caller, &found, &edit).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Deletes a secret with all its versions; deployments that bind it keep the name and say so at their next start.
-    pub async fn secret_delete(&self, caller: &Caller, id: Uuid) -> Result<()> {
+    /// Deletes a secret with all its versions, if it is at the version that is expected; deployments that bind it keep the name and say
+    /// so at their next start. Errors: `NotFound`, `Denied`, `Conflict` at `if-match`.
+    pub async fn secret_delete(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        expected: Option<i32>,
+    ) -> Result<()> {
         let (mut tx, found) = self
             .within_reach(caller, id, Level::Admin, Action::SecretDelete)
             .await?;
-        let deleted = sqlx::query!("delete from secrets where id = $1", id)
-            .execute(&mut *tx)
-            .await?;
+        let deleted = sqlx::query!(
+            "delete from secrets where id = $1 and ($2::integer is null or version = $2)",
+            id,
+            expected
+        )
+        .execute(&mut *tx)
+        .await?;
         if deleted.rows_affected() != 1 {
-            return Err(Refusal::not_found("secret").into());
+            return Err(gone_or_changed(expected).into());
         }
         let entry = Entry {
             version: Some(found.version),
@@ -356,7 +369,14 @@ impl Db {
             tx.rollback().await?;
             let refusal = Refusal::new(
                 RefusalKind::Denied,
-                "You may see this secret, but not do this with it.",
+                match caller.actor {
+                    Actor::Token(_) => format!(
+                        "This token reaches {} on this secret, and this takes {}.",
+                        Level::from_number(found.level).map_or("nothing", Level::as_str),
+                        needed.as_str()
+                    ),
+                    _ => "You may see this secret, but not do this with it.".to_owned(),
+                },
             );
             return self
                 .refuse_on_record(caller, found.entry(action), "level too low", refusal)
@@ -389,6 +409,20 @@ impl Found {
             secret: Some((self.id, &self.path)),
             ..Entry::of(action)
         }
+    }
+}
+
+/// Why nothing was changed between the look and the change.
+fn gone_or_changed(expected: Option<i32>) -> Refusal {
+    match expected {
+        None => Refusal::not_found("secret"),
+        Some(version) => Refusal::new(
+            RefusalKind::Conflict,
+            format!(
+                "The secret is not at version {version} any more. Look at it again, then decide."
+            ),
+        )
+        .at("if-match"),
     }
 }
 

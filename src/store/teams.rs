@@ -8,7 +8,7 @@ use super::deployments::person;
 use super::error::OnConstraint;
 use super::grant_pages::members;
 use super::{Db, Result};
-use crate::model::actors::Caller;
+use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
@@ -335,6 +335,19 @@ impl Db {
             Some(owner) => owner.as_str(),
             None => own,
         };
+        if let Actor::Token(token) = &caller.actor {
+            // A token acts for one owner; of the others it is told nothing, not even where its maker is a member.
+            if own != token.owner {
+                let refusal = Refusal::invalid(
+                    "owner",
+                    format!(
+                        "This token acts for {} alone. Make one for {own}.",
+                        token.owner
+                    ),
+                );
+                return Err(refusal.into());
+            }
+        }
         if own == user.handle {
             return Ok(user.id);
         }
@@ -343,7 +356,7 @@ impl Db {
             Refusal::invalid(
                 "owner",
                 format!(
-                    "You have no {} for {owner}. Choose yourself or a team of yours.",
+                    "You have no {} for {owner}. It has to be your own, or of a team where you have that.",
                     needed.as_str()
                 ),
             )

@@ -71,11 +71,11 @@ async fn each_token_gets_what_it_was_made_for() {
             [403, 200, 200, 403, 403, 403, 403, 403, 404, 404],
         ),
         (
-            "read, without deploying, under a folder",
+            "read, without deploying, under a folder in which it does not stand",
             Level::Read,
             false,
             Some("project/shop"),
-            [403, 200, 200, 403, 403, 403, 403, 403, 200, 200],
+            [403, 200, 404, 404, 404, 404, 404, 404, 404, 404],
         ),
     ];
     world.deployment(ada, "adas", vec![]).await;
@@ -116,14 +116,87 @@ async fn each_token_gets_what_it_was_made_for() {
         assert_eq!(statuses(&house, token).await, [401; 10]);
     }
 
-    // With the right to deploy, `use` is enough, under a folder too.
+    // With the right to deploy, `use` is enough: under a folder for what stands in it.
     let token = house
         .token_under(ada, Level::Use, true, Some("project/shop"))
         .await;
+    let nothing = [409, 200, 404, 404, 404, 404, 404, 404, 404, 404];
+    let before = rows().await;
+    for folder in ["null", "'project/shopping'", "'project'"] {
+        put_in(world, folder).await;
+        assert_eq!(statuses(&house, &token).await, nothing, "{folder}");
+    }
+    assert_eq!(rows().await, before);
+    put_in(world, "'project/shop/api'").await;
     assert_eq!(
         statuses(&house, &token).await,
         [409, 200, 200, 200, 204, 404, 404, 404, 404, 404]
     );
+    house.close().await;
+}
+
+/// Moves ada's deployment to a folder.
+async fn put_in(world: &world::World, folder: &str) {
+    world
+        .sql(&format!(
+            "set session_replication_role = replica; update deployments set folder = {folder} where name = 'adas'"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn what_a_token_deploys_stands_in_its_folder_for_good() {
+    let house = House::new().await;
+    let (world, ada) = (&house.world, &house.ada);
+    let shop = house
+        .token_under(ada, Level::Use, true, Some("project/shop"))
+        .await;
+    let made = house
+        .call(
+            "POST",
+            "/deployments",
+            &shop,
+            json!({"name": "shops", "source": SOURCE}),
+        )
+        .await;
+    house.ok(made, 202);
+    world.deployment(ada, "adas", vec![]).await;
+    let sees = async |ceiling, deploys, under| {
+        let token = house.token_under(ada, ceiling, deploys, under).await;
+        let answer = house.call("GET", "/deployments", &token, Value::Null).await;
+        let list = house.ok(answer, 200);
+        let names = list["items"].as_array().unwrap().iter();
+        let mut names: Vec<String> = names
+            .map(|row| row["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        sees(Level::Use, true, Some("project/shop")).await,
+        ["shops"]
+    );
+    assert_eq!(sees(Level::Read, false, Some("project")).await, ["shops"]);
+    assert!(
+        sees(Level::Admin, true, Some("project/sho"))
+            .await
+            .is_empty()
+    );
+    assert!(
+        sees(Level::Admin, true, Some("project/shop/api"))
+            .await
+            .is_empty()
+    );
+    assert_eq!(sees(Level::Use, false, None).await, ["adas", "shops"]);
+    // Not even its owner moves it: what other tokens reach does not change under them.
+    let mut tx = sealport::store::db::begin_for_tests(&world.db, ada)
+        .await
+        .unwrap();
+    let moved = sqlx::query("update deployments set folder = null where name = 'shops'")
+        .execute(&mut *tx)
+        .await;
+    assert!(moved.unwrap_err().to_string().contains("does not change"));
+    drop(tx);
     house.close().await;
 }
 
@@ -214,6 +287,7 @@ async fn a_token_binds_what_it_reaches_and_no_more() {
             vec![world::secret("KEY", shop), world::secret("OTHER", other)],
         )
         .await;
+    put_in(world, "'project/shop'").await;
     let other_code = json!({"source": SOURCE});
     let answer = house
         .call(

@@ -1,6 +1,7 @@
 //! What a token of the API opens: the lesser of its ceiling and what its maker reaches, for one owner, under its prefix.
 
 use sealport::model::actors::{Caller, Origin};
+use sealport::model::audit::Action;
 use sealport::model::errors::RefusalKind;
 use sealport::model::grants::Shareable;
 use sealport::model::levels::Level;
@@ -229,7 +230,7 @@ async fn a_ceiling_holds_for_each_thing_one_can_do() {
         assert_eq!(made.is_ok(), can >= Level::Write, "{can:?}");
         let deleted = world
             .db
-            .secret_delete(&caller, at(&world, "BARE").await)
+            .secret_delete(&caller, at(&world, "BARE").await, None)
             .await;
         assert_eq!(deleted.is_ok(), can == Level::Admin, "{can:?}");
     }
@@ -482,6 +483,166 @@ async fn a_value_is_read_in_one_round_trip() {
     assert_eq!(queries.len(), 1, "{queries:?}");
     assert!(queries[0].contains("from secret_read("), "{queries:?}");
     assert_eq!(world.reads_on_record().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_token_leaves_few_refusals_however_often_it_is_shown() {
+    let world = World::new().await;
+    let new = world
+        .db
+        .api_token_create(&world.ann, &spec(Level::Read))
+        .await
+        .unwrap();
+    let token = SecretString::from(new.token);
+    world.db.token_revoke(&world.ann, new.id).await.unwrap();
+    let paths = [KeyPath::parse("BARE").unwrap()];
+    for _ in 0..15 {
+        let one = world.read(&token, "BARE").await;
+        assert_eq!(one, Err(RefusalKind::Unauthenticated));
+        let origin = Origin::default();
+        let many = world.db.secrets_read(&token, &paths, &origin).await;
+        assert_eq!(refusal(many).kind, RefusalKind::Unauthenticated);
+        let agents = world.db.secret_read_by_mcp(&token, &paths[0], &origin);
+        assert_eq!(refusal(agents.await).kind, RefusalKind::Unauthenticated);
+    }
+    assert_eq!(world.reads_on_record().await.len(), 20);
+}
+
+#[tokio::test]
+async fn what_a_token_tries_beyond_its_reach_is_on_record() {
+    let world = World::new().await;
+    let token = world
+        .token(&world.ann, Level::Admin, Some("project/x"))
+        .await;
+    let caller = world.opened(&token).await;
+    let elsewhere = KeyPath::parse("meta/ops/KEY").unwrap();
+    for action in [Action::SecretDelete, Action::SecretCompare, Action::Share] {
+        let tried = world.db.secret_at_for(&caller, &elsewhere, action).await;
+        assert_eq!(refusal(tried).kind, RefusalKind::NotFound);
+    }
+    let tried = crate::people::recorded(&world.database).await;
+    let refused: Vec<_> = tried
+        .iter()
+        .filter(|row| row.contains("no such secret in sight"))
+        .collect();
+    assert_eq!(refused.len(), 3, "{tried:?}");
+    // Who its maker is elsewhere is not told.
+    let team = Handle::parse("crew").unwrap();
+    world.db.team_create(&world.ann, &team).await.unwrap();
+    let all = world.token(&world.ann, Level::Admin, None).await;
+    let caller = world.opened(&all).await;
+    for owner in ["crew", "bob", "nobody"] {
+        let key = KeyPath::parse(&format!("{owner}:KEY")).unwrap();
+        let refused = refusal(world.db.secret_put(&caller, &key, put("a value")).await);
+        assert_eq!(refused.kind, RefusalKind::Invalid);
+        assert_eq!(
+            refused.detail.replace(owner, "X"),
+            "This token acts for ann alone. Make one for X."
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_wrote_a_version_is_named_with_the_token() {
+    let world = World::new().await;
+    let level = Level::Write;
+    let secret = at(&world, "project/x/KEY").await;
+    let on = Shareable::Secret { id: secret };
+    let shared = world.db.share(&world.ann, &on, "bob", level, &[]).await;
+    shared.unwrap();
+    let spec = ApiTokenSpec {
+        owner: Some(Handle::parse("ann").unwrap()),
+        name: "ann".into(),
+        ..spec(level)
+    };
+    let new = world.db.api_token_create(&world.bob, &spec).await.unwrap();
+    let caller = world.opened(&SecretString::from(new.token)).await;
+    let key = KeyPath::parse("project/x/KEY").unwrap();
+    world
+        .db
+        .secret_put(&caller, &key, put("another value"))
+        .await
+        .unwrap();
+    let versions = world.db.secret_history(&world.ann, &key).await.unwrap();
+    assert_eq!(versions[0].created_by, "bob, by the token ann");
+    let rows = world
+        .db
+        .audit_list(&world.ann, &Default::default(), None, 10)
+        .await
+        .unwrap();
+    let row = rows.iter().find(|row| row.actor_kind == "token").unwrap();
+    assert_eq!(row.maker.as_deref(), Some("bob"));
+}
+
+#[tokio::test]
+async fn an_ended_owners_tokens_open_nothing_of_the_heirs() {
+    let world = World::new().await;
+    let secret = at(&world, "project/x/KEY").await;
+    let on = Shareable::Secret { id: secret };
+    let shared = world.db.share(&world.ann, &on, "bob", Level::Read, &[]);
+    shared.await.unwrap();
+    let spec = ApiTokenSpec {
+        owner: Some(Handle::parse("ann").unwrap()),
+        deploys: true,
+        ..spec(Level::Admin)
+    };
+    let new = world.db.api_token_create(&world.bob, &spec).await.unwrap();
+    let token = SecretString::from(new.token);
+    assert!(world.read(&token, "project/x/KEY").await.is_ok());
+    world
+        .db
+        .secret_create(&world.bob, self::new("BOBS", "of bob alone"))
+        .await
+        .unwrap();
+    world
+        .sql(format!(
+            "set session_replication_role = replica; update users set is_admin = true where id = '{}'",
+            world.bob.user().unwrap().id
+        ))
+        .await;
+    let bob = Handle::parse("bob").unwrap();
+    let ann = world.ann.user().unwrap().id;
+    world
+        .db
+        .account_end(&world.bob, ann, Some(&bob))
+        .await
+        .unwrap();
+    for path in ["BOBS", "project/x/KEY"] {
+        assert_eq!(
+            world.read(&token, path).await,
+            Err(RefusalKind::Unauthenticated)
+        );
+    }
+}
+
+#[tokio::test]
+async fn paths_that_differ_in_case_alone_are_not_mixed_up() {
+    let world = World::new().await;
+    let token = world.token(&world.ann, Level::Admin, None).await;
+    let caller = world.opened(&token).await;
+    let key = KeyPath::parse("project/x/key").unwrap();
+    let refused = refusal(world.db.secret_put(&caller, &key, put("another")).await);
+    assert_eq!(refused.kind, RefusalKind::Taken);
+    assert!(
+        refused.detail.contains("project/x/KEY"),
+        "{}",
+        refused.detail
+    );
+    let kept = world.read(&token, "project/x/KEY").await;
+    assert_eq!(kept.unwrap(), value_at("project/x/KEY"));
+    // Somebody was quicker: what is deleted or changed is at the version that was looked at.
+    let id = at(&world, "project/x/KEY").await;
+    let late = refusal(world.db.secret_delete(&caller, id, Some(7)).await);
+    assert_eq!(late.kind, RefusalKind::Conflict);
+    assert_eq!(late.field.as_deref(), Some("if-match"));
+    let edit = SecretEdit {
+        description: Some("late".into()),
+        expected: Some(7),
+        ..SecretEdit::default()
+    };
+    let late = refusal(world.db.secret_edit(&caller, id, edit).await);
+    assert_eq!(late.field.as_deref(), Some("if-match"));
+    world.db.secret_delete(&caller, id, Some(1)).await.unwrap();
 }
 
 #[tokio::test]

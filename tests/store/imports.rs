@@ -216,7 +216,7 @@ async fn what_changed_since_the_plan_stops_all_of_it() {
         ]
     );
     // What is still as it was can be taken: the import waits on.
-    db.secret_delete(&me, made).await.unwrap();
+    db.secret_delete(&me, made, None).await.unwrap();
     let done = apply(&db, &me, &import, &[1, 3]).await.unwrap();
     assert_eq!((done.added, done.left_out), (2, 1));
 
@@ -229,7 +229,7 @@ async fn what_changed_since_the_plan_stops_all_of_it() {
             .unwrap()
             .summary;
         if gone {
-            db.secret_delete(&me, shown.id).await.unwrap();
+            db.secret_delete(&me, shown.id, None).await.unwrap();
         } else {
             let rename = SecretEdit {
                 path: Some(path("AAA_OLD")),

@@ -332,7 +332,7 @@ async fn a_team_is_not_dissolved_while_a_secret_comes_to_it() {
     db.secret_move(&house.ann, first, &handle("crew"))
         .await
         .unwrap();
-    db.secret_delete(&house.bob, first).await.unwrap();
+    db.secret_delete(&house.bob, first, None).await.unwrap();
 
     let mut holder = house.database.admin_options.connect().await.unwrap();
     let lock = format!(

@@ -89,6 +89,7 @@ async fn the_life_of_a_secret() {
             kind: Some(Kind::Custom),
             expires_at: Some(Some(expiry)),
             active: Some(false),
+            expected: None,
         },
     )
     .await
@@ -136,9 +137,9 @@ async fn the_life_of_a_secret() {
         .unwrap();
     assert!(is(&db, &me, id, "last").await);
 
-    db.secret_delete(&me, id).await.unwrap();
+    db.secret_delete(&me, id, None).await.unwrap();
     assert_eq!(
-        refusal(db.secret_delete(&me, id).await).kind,
+        refusal(db.secret_delete(&me, id, None).await).kind,
         RefusalKind::NotFound
     );
     assert!(paths(&db, &me, "", SecretSort::Path).await.is_empty());
@@ -430,7 +431,7 @@ async fn nobody_else_reaches_a_secret() {
                 kind
             );
             assert_eq!(
-                refusal(db.secret_delete(other, real_or_guessed).await).kind,
+                refusal(db.secret_delete(other, real_or_guessed, None).await).kind,
                 kind
             );
         }
@@ -508,7 +509,7 @@ async fn no_record_no_access() {
             .await
             .is_err()
     );
-    assert!(db.secret_delete(&me, id).await.is_err());
+    assert!(db.secret_delete(&me, id, None).await.is_err());
     as_admin(&database, "grant insert on audit to sealport_server").await;
     assert_eq!(paths(&db, &me, "", SecretSort::Path).await, ["KEY"]);
     assert!(is(&db, &me, id, "value").await);

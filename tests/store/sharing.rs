@@ -154,7 +154,7 @@ async fn each_level_opens_what_it_says_and_is_taken_back_at_once() {
         RefusalKind::Denied
     );
     assert_eq!(
-        refusal(db.secret_delete(bob, id).await).kind,
+        refusal(db.secret_delete(bob, id, None).await).kind,
         RefusalKind::Denied
     );
     db.secret_edit(ann, id, rename("OTHER")).await.unwrap();
@@ -301,7 +301,7 @@ async fn a_folder_reaches_whole_segments_also_later_ones_and_a_path_made_anew_in
     db.share(ann, &secret(id), "bob", Level::Read, &[])
         .await
         .unwrap();
-    db.secret_delete(ann, id).await.unwrap();
+    db.secret_delete(ann, id, None).await.unwrap();
     db.secret_create(ann, new("LOOSE", "another"))
         .await
         .unwrap();
@@ -591,7 +591,7 @@ async fn a_team_that_owns_nothing_is_dissolved_for_good() {
     );
     let full = refusal(db.team_dissolve(ann, &ops).await);
     assert_eq!(full.kind, RefusalKind::Conflict);
-    db.secret_delete(ann, id).await.unwrap();
+    db.secret_delete(ann, id, None).await.unwrap();
     db.team_dissolve(ann, &ops).await.unwrap();
     for who in [ann, bob] {
         assert!(house.sees(who).await.is_empty());

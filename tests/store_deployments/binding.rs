@@ -114,7 +114,7 @@ async fn what_may_not_be_used_is_named_and_nothing_is_opened() {
     world
         .sql("update secrets set expires_at = now() - interval '1 second' where path = 'OLD'")
         .await;
-    world.db.secret_delete(&ada, gone).await.unwrap();
+    world.db.secret_delete(&ada, gone, None).await.unwrap();
     let refused = refusal(open().await);
     for part in [
         "B needs the secret OFF",
@@ -300,7 +300,7 @@ async fn a_fetch_key_opens_for_its_user_on_record() {
             .await;
         assert_eq!(named.as_deref(), Some(deployment));
     }
-    world.db.secret_delete(&ada, key).await.unwrap();
+    world.db.secret_delete(&ada, key, None).await.unwrap();
     let result = world.db.fetch_key_open(task.owner_id, key, "private").await;
     assert_refused(result, RefusalKind::NotFound, Some("fetch_key"));
     let record = world.record("secret.bind").await;

@@ -31,7 +31,7 @@ pub async fn secret_delete(
             )
             .into());
         }
-        db.secret_delete(&caller, id).await
+        db.secret_delete(&caller, id, None).await
     };
     match deleted.await {
         Ok(()) => {

@@ -73,6 +73,7 @@ pub async fn secret_edit(
             tags: Some(Tag::parse_all(&tags)?),
             expires_at: moved_expiry(&expires, &expires_was)?,
             active: None,
+            expected: None,
         };
         db.secret_edit(&caller, id, edit).await
     };

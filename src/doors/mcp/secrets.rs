@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Called;
 use super::outcome::Outcome;
 use crate::doors::rest::secrets::{Generate, GeneratedAs};
+use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::{EnvName, Folder, KeyPath, SecretPath};
@@ -265,7 +266,10 @@ impl Called {
             )
             .into());
         }
-        let found = self.db.secret_at(&self.caller, at).await?;
+        let found = self
+            .db
+            .secret_at_for(&self.caller, at, Action::SecretEdit)
+            .await?;
         let edit = SecretEdit {
             description,
             expires_at: ends.map(Some),
@@ -306,10 +310,13 @@ impl Called {
 
     pub(super) async fn delete_secret(&self, asked: Named) -> Result<Outcome, Refusal> {
         let at = KeyPath::parse(&asked.key_path)?;
-        let found = self.db.secret_at(&self.caller, &at).await;
+        let found = self
+            .db
+            .secret_at_for(&self.caller, &at, Action::SecretDelete)
+            .await;
         let found = found.map_err(Error::into_refusal)?;
         self.db
-            .secret_delete(&self.caller, found.id)
+            .secret_delete(&self.caller, found.id, None)
             .await
             .map_err(Error::into_refusal)?;
         Outcome::done(&Deleted {

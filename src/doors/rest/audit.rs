@@ -52,6 +52,8 @@ pub struct Recorded {
     pub actor_kind: String,
     /// As named then.
     pub actor: String,
+    /// Of a token: the handle of its maker.
+    pub maker: Option<String>,
     pub action: String,
     /// `done` or `refused`.
     pub outcome: String,
@@ -75,6 +77,7 @@ impl From<AuditRow> for Recorded {
             at: row.at,
             actor_kind: row.actor_kind,
             actor: row.actor_name,
+            maker: row.maker,
             action: row.action,
             outcome: row.outcome,
             owner: row.owner,

@@ -15,6 +15,7 @@ use super::problems::{Problem, ProblemKind};
 use super::schemas::{KeyPathText, LevelName};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
+use crate::model::audit::Action;
 use crate::model::errors::Refusal;
 use crate::model::grants::{Grant, Shareable, Shared};
 use crate::model::levels::Level;
@@ -190,7 +191,11 @@ async fn shareable(
     match (asked.secret, asked.under, asked.deployment) {
         (Some(secret), None, None) => {
             let key = KeyPath::parse(&secret).map_err(|refusal| refusal.at("secret"))?;
-            let id = state.db.secret_at(caller, &key).await?.id;
+            let id = state
+                .db
+                .secret_at_for(caller, &key, Action::Share)
+                .await?
+                .id;
             Ok(Shareable::Secret { id })
         }
         (None, Some(under), None) => {

@@ -18,6 +18,7 @@ use super::problems::{Problem, ProblemKind};
 use super::schemas::{KeyPathText, KindName, LevelName, SecretPathText, TagText};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
+use crate::model::audit::Action;
 use crate::model::due::Due;
 use crate::model::levels::Level;
 use crate::model::paths::{EnvName, Folder, Handle, KeyPath, SecretPath, Tag};
@@ -461,7 +462,10 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Json(body): Json<SecretPatch>,
 ) -> Result<Response, Problem> {
-    let found = state.db.secret_at(&caller, &key).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretEdit)
+        .await?;
     check_expected(&headers, &found)?;
     let edit = SecretEdit {
         path: body.path.filter(|path| *path != found.path),
@@ -470,6 +474,9 @@ pub(super) async fn patch(
         tags: body.tags,
         expires_at: body.expires_at,
         active: body.active,
+        expected: headers
+            .contains_key(header::IF_MATCH)
+            .then_some(found.version),
     };
     state.db.secret_edit(&caller, found.id, edit).await?;
     let now = state.db.secrets_of(&caller, &[found.id]).await?;
@@ -493,9 +500,15 @@ pub(super) async fn delete(
     Key(key): Key,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let found = state.db.secret_at(&caller, &key).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretDelete)
+        .await?;
     check_expected(&headers, &found)?;
-    state.db.secret_delete(&caller, found.id).await?;
+    let expected = headers
+        .contains_key(header::IF_MATCH)
+        .then_some(found.version);
+    state.db.secret_delete(&caller, found.id, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,6 +13,7 @@ use super::problems::Problem;
 use super::schemas::{KeyPathText, SecretPathText};
 use super::secrets::tag_of;
 use crate::doors::web::AppState;
+use crate::model::audit::Action;
 use crate::model::paths::{KeyPath, SecretPath};
 use crate::store::secret_read::ReadValue;
 
@@ -141,7 +142,10 @@ pub(super) async fn check(
     Key(key): Key,
     Json(guess): Json<Guess>,
 ) -> Result<Json<Same>, Problem> {
-    let found = state.db.secret_at(&caller, &key).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretCompare)
+        .await?;
     let same = state
         .db
         .secret_compare(&caller, found.id, guess.value)

@@ -13,6 +13,7 @@ use super::problems::Problem;
 use super::schemas::KeyPathText;
 use super::secrets::check_expected;
 use crate::doors::web::AppState;
+use crate::model::audit::Action;
 use crate::model::secrets::VersionSummary;
 
 /// One version, without its value.
@@ -92,7 +93,10 @@ pub(super) async fn roll_back(
     headers: HeaderMap,
     Json(to): Json<Rollback>,
 ) -> Result<Json<RolledBack>, Problem> {
-    let found = state.db.secret_at(&caller, &key).await?;
+    let found = state
+        .db
+        .secret_at_for(&caller, &key, Action::SecretRollBack)
+        .await?;
     check_expected(&headers, &found)?;
     let version = state
         .db
