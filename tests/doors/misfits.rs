@@ -74,6 +74,14 @@ async fn what_does_not_fit_is_named_and_not_repeated() {
             "entries[1].value is missing.",
         ),
         (
+            "PUT",
+            "secrets/A",
+            r#"{"generate":{"bytes":8}}"#,
+            422,
+            "generate",
+            "16 to 4096",
+        ),
+        (
             "GET",
             "secrets?limit=canary-4f8a",
             "",
@@ -128,4 +136,50 @@ async fn what_does_not_fit_is_named_and_not_repeated() {
         };
         assert_eq!(problem["field"], expected, "{path} {body}");
     }
+}
+
+#[tokio::test]
+async fn answers_have_the_headers_that_the_document_names() {
+    let house = Installation::new().await;
+    let owner = house.person("owner").await;
+    let (_, token) = house.token(&owner, Level::Admin, None, false).await;
+    let send = async |method: &str, path: &str, body: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, HOST)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        house.router.clone().oneshot(request).await.unwrap()
+    };
+    let stored = send("PUT", "/api/v1/secrets/A", r#"{"value":"one"}"#).await;
+    assert_eq!(stored.status(), 201);
+    for path in ["/api/v1/secrets/A", "/api/v1/values/A"] {
+        let read = send("GET", path, "").await;
+        assert_eq!(read.headers()[header::ETAG], "\"1\"", "{path}");
+    }
+    let gone = send("POST", "/api/v1/rollback/A", r#"{"version":9}"#).await;
+    assert_eq!(gone.status(), 404);
+    let other = send("PATCH", "/api/v1/audit", "{}").await;
+    assert_eq!(other.status(), 405);
+    assert_eq!(other.headers()[header::ALLOW], "GET,HEAD");
+    let short = send("GET", "/api", "").await;
+    assert_eq!(short.headers()[header::LOCATION], "/api/docs");
+    let docs = send("GET", "/api/docs", "").await;
+    let docs = axum::body::to_bytes(docs.into_body(), 1 << 22).await;
+    let docs = String::from_utf8(docs.unwrap().to_vec()).unwrap();
+    assert_eq!(
+        docs.matches("curl").count(),
+        8,
+        "a call to try for each group"
+    );
+    let counted = send("GET", "/metrics", "").await;
+    let counted = axum::body::to_bytes(counted.into_body(), 1 << 22).await;
+    let counted = String::from_utf8(counted.unwrap().to_vec()).unwrap();
+    assert!(
+        counted.contains("# HELP sealport_http_requests_total"),
+        "{counted}"
+    );
 }

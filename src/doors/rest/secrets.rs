@@ -20,6 +20,7 @@ use crate::doors::web::AppState;
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::due::Due;
+use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{EnvName, Folder, Handle, KeyPath, SecretPath, Tag};
 use crate::model::secrets::{Kind, SecretFilter, SecretSummary};
@@ -392,6 +393,7 @@ async fn store(
     body: SecretBody,
     expected: Expected,
 ) -> Result<Response, Problem> {
+    let generates = body.generate.is_some();
     let value = match (body.value, body.generate) {
         (Some(value), None) => NewValue::Typed(value),
         (None, Some(generate)) => NewValue::Generated {
@@ -415,7 +417,8 @@ async fn store(
         expires_at: body.expires_at,
         expected,
     };
-    let done: Put = state.db.secret_put(&caller, &key, put).await?;
+    let done = state.db.secret_put(&caller, &key, put).await;
+    let done: Put = done.map_err(|error| at_generate(error.into_refusal(), generates))?;
     let status = match done.created {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
@@ -433,6 +436,14 @@ async fn store(
         Json(stored),
     )
         .into_response())
+}
+
+/// What is wrong with a value that nobody sent is wrong with how it is made.
+fn at_generate(refusal: Refusal, generates: bool) -> Problem {
+    match refusal.field.as_deref() {
+        Some("value") if generates => refusal.at("generate").into(),
+        _ => refusal.into(),
+    }
 }
 
 /// One secret's metadata.
