@@ -58,7 +58,28 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let listening = listener.local_addr()?;
     let public_url = args.checked_public_url(listening)?;
 
-    let opened = args.database.open(&data, Opening::Server).await?;
+    // What cannot be served is said before a key or a database is made.
+    check_assets()?;
+    let options = leptos::prelude::get_configuration(Some("Leptos.toml"))
+        .context("The dashboard's settings cannot be read: start it in the folder of Leptos.toml")?
+        .leptos_options;
+
+    let source_hosts = SourceHosts::new(args.guests.source_hosts.iter().cloned());
+    let sandbox_config = SandboxConfig {
+        allow_unsandboxed: args.guests.allow_unsandboxed,
+        private_networks: source_hosts.private_networks().await,
+        runtime_dir: data.runtime_dir()?,
+        guests_dir: data.guests_dir(),
+        private: args.database.private_places(&data),
+        tools_path: std::env::var_os("PATH").unwrap_or_default(),
+        launcher: std::env::current_exe().context("This program's own file cannot be found")?,
+    };
+    // Side by side, for each waits for other processes. Neither is cut off when the other fails: a database that starts is stopped.
+    let (opened, sandbox) = tokio::join!(
+        args.database.open(&data, Opening::Server),
+        Sandbox::probe(sandbox_config)
+    );
+    let opened = opened?;
     let db = opened.db.clone();
     announce_key(&db)?;
     let name = server_name(listening);
@@ -67,20 +88,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         return Err(error.into());
     }
 
-    let source_hosts = SourceHosts::new(args.guests.source_hosts.iter().cloned());
-    let sandbox = Sandbox::probe(SandboxConfig {
-        allow_unsandboxed: args.guests.allow_unsandboxed,
-        private_networks: source_hosts.private_networks().await,
-        runtime_dir: data.runtime_dir()?,
-        guests_dir: data.guests_dir(),
-        private: args.database.private_places(&data),
-        tools_path: std::env::var_os("PATH").unwrap_or_default(),
-        launcher: std::env::current_exe().context("This program's own file cannot be found")?,
-    })
-    .await?;
     let deployer = Deployer::new(
         db.clone(),
-        sandbox,
+        sandbox?,
         DeployerConfig {
             guests_dir: data.guests_dir(),
             dir_roots: args.dir_roots.clone(),
@@ -104,10 +114,6 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     jobs.spawn(rotation(db.clone(), cancel.clone()));
     jobs.close();
 
-    check_assets()?;
-    let options = leptos::prelude::get_configuration(Some("Leptos.toml"))
-        .context("The dashboard's settings cannot be read")?
-        .leptos_options;
     let router = doors::router(AppState {
         options,
         db: db.clone(),

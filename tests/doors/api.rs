@@ -55,16 +55,16 @@ GET    /api/v1/teams                          | | oooo o oo iiiii
 GET    /api/v1/teams/{handle}/members         | | nnnn n nn iiiii
 PUT    /api/v1/teams/{handle}/members/{member} | {"level":"use"} | nnnn n nn iiiii
 DELETE /api/v1/teams/{handle}/members/{member} | | nnnn n nn iiiii
-GET    /api/v1/deployments                    | | ssss s so iiiii
+GET    /api/v1/deployments                    | | ssss s oo iiiii
 POST   /api/v1/deployments                    | {"name":"{fresh}","source":"dir:/"} | rrrr r rr iiiii
-GET    /api/v1/deployments/{name}             | | osss s sn iiiii
-PATCH  /api/v1/deployments/{name}             | {"follows_changes":true} | rrrr d dn iiiii
-DELETE /api/v1/deployments/{name}             | | rrrr d dn iiiii
-POST   /api/v1/deployments/{name}/start       | | rrrr m mn iiiii
-POST   /api/v1/deployments/{name}/stop        | | rrrr d dn iiiii
-POST   /api/v1/deployments/{name}/releases    | | rrrr d dn iiiii
-GET    /api/v1/deployments/{name}/releases/{number} | | nooo o on iiiii
-GET    /api/v1/deployments/{name}/logs        | | nooo o on iiiii
+GET    /api/v1/deployments/{name}             | | osss s nn iiiii
+PATCH  /api/v1/deployments/{name}             | {"follows_changes":true} | rrrr d nn iiiii
+DELETE /api/v1/deployments/{name}             | | rrrr d nn iiiii
+POST   /api/v1/deployments/{name}/start       | | rrrr m nn iiiii
+POST   /api/v1/deployments/{name}/stop        | | rrrr d nn iiiii
+POST   /api/v1/deployments/{name}/releases    | | rrrr d nn iiiii
+GET    /api/v1/deployments/{name}/releases/{number} | | nooo o nn iiiii
+GET    /api/v1/deployments/{name}/logs        | | nooo o nn iiiii
 GET    /api/v1/audit                          | | ooos o oo iiiii
 POST   /api/v1/import                         | {"entries":[{"name":"{path}_MORE","value":"one more value"}]} | rrdd r ro iiiii
 "#;

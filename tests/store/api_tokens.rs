@@ -543,6 +543,48 @@ async fn what_a_token_tries_beyond_its_reach_is_on_record() {
 }
 
 #[tokio::test]
+async fn a_fetch_key_leaves_for_a_token_that_may_use_it_now_and_names_it() {
+    let world = World::new().await;
+    let ann = world.ann.user().unwrap().id;
+    let spec = ApiTokenSpec {
+        name: "looker".into(),
+        under: Some(Folder::parse("project/x").unwrap()),
+        deploys: true,
+        ..spec(Level::Use)
+    };
+    let new = world.db.api_token_create(&world.ann, &spec).await.unwrap();
+    let caller = world.opened(&SecretString::from(new.token)).await;
+    let look = async |secret| {
+        let source = "git:https://git.example/repository";
+        let db = &world.db;
+        db.fetch_key_open_to_look(&caller, ann, secret, source)
+            .await
+    };
+    let key = at(&world, "project/x/KEY").await;
+    let value = look(key).await.unwrap();
+    assert_eq!(value.expose_secret(), value_at("project/x/KEY"));
+    let other = at(&world, "meta/ops/KEY").await;
+    assert_eq!(refusal(look(other).await).kind, RefusalKind::NotFound);
+    world.db.token_revoke(&world.ann, new.id).await.unwrap();
+    let dead = refusal(look(key).await);
+    assert_eq!(dead.kind, RefusalKind::Unauthenticated);
+    let rows = world
+        .db
+        .audit_list(&world.ann, &Default::default(), None, 50)
+        .await
+        .unwrap();
+    let by_token: Vec<_> = rows
+        .iter()
+        .filter(|row| row.action == "secret.bind" && row.actor_name == "looker")
+        .map(|row| (row.outcome.as_str(), row.path.as_deref()))
+        .collect();
+    assert_eq!(
+        by_token,
+        [("refused", None), ("done", Some("project/x/KEY"))]
+    );
+}
+
+#[tokio::test]
 async fn who_wrote_a_version_is_named_with_the_token() {
     let world = World::new().await;
     let level = Level::Write;
