@@ -16,8 +16,12 @@ mod answers;
 mod api;
 #[path = "doors/callers.rs"]
 mod callers;
+#[path = "doors/floods.rs"]
+mod floods;
 #[path = "doors/key_backup.rs"]
 mod key_backup;
+#[path = "doors/misfits.rs"]
+mod misfits;
 #[path = "doors/people.rs"]
 mod people;
 #[path = "doors/strangers.rs"]

@@ -9,7 +9,7 @@ use crate::model::errors::Refusal;
 /// What an agent should know, ready to paste; MCP clients are told it too.
 pub const INSTRUCTIONS: &str = include_str!("agents.txt");
 
-/// The name by which clients shall know it, so that they show `mcp__meta__get_secret`.
+/// The name by which clients shall know it.
 pub const SERVER_NAME: &str = "meta";
 
 /// Where agents reach this installation.
@@ -27,7 +27,7 @@ pub fn ConnectAgent(#[prop(into)] mcp_url: String) -> impl IntoView {
             <p>
                 "Agents list, bind and deploy secrets over MCP, at " <code class="break-all font-mono select-all">{mcp_url.clone()}</code>
                 ". Make a token for each: with " <strong>"use"</strong>
-                " it never sees a value, and may deploy when the token says so."
+                " no tool tells it a value. One that may deploy can make a server give away what is bound to it: let it deploy only where you would trust it with the values."
             </p>
             <Clients name=SERVER_NAME url=mcp_url token=NO_TOKEN open=false />
             <h3 class="font-semibold">"Tell your agent"</h3>
@@ -58,8 +58,9 @@ mod tests {
             "deployment_status",
             "deployment_logs",
         ] {
-            let called = format!("mcp__{SERVER_NAME}__{tool}");
-            assert!(INSTRUCTIONS.contains(&called), "{called}");
+            assert!(INSTRUCTIONS.contains(tool), "{tool}");
         }
+        // Clients name tools each in its own way.
+        assert!(!INSTRUCTIONS.contains("mcp__"));
     }
 }

@@ -58,9 +58,10 @@ pub fn configurations(
     vec![
         (
             "Claude Code",
-            "Run this in a terminal.",
+            // No command with the token in it: that would stay in the shell's history, and stand in the list of processes.
+            "In .mcp.json, with the token in the environment variable SEALPORT_TOKEN.",
             format!(
-                "claude mcp add --transport http {name} {url} --header \"Authorization: Bearer {token}\""
+                "{{\n  \"mcpServers\": {{\n    \"{name}\": {{\n      \"type\": \"http\",\n      \"url\": \"{url}\",\n      \"headers\": {{ \"Authorization\": \"Bearer ${{SEALPORT_TOKEN}}\" }}\n    }}\n  }}\n}}"
             ),
         ),
         (

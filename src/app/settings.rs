@@ -173,7 +173,9 @@ pub async fn mcp_reveal(#[server(default)] on: bool) -> Result<(), Refusal> {
         Ok(()) => {
             let notice = match on {
                 true => "Saved. Agents get values by MCP where their tokens may read them.",
-                false => "Saved. No agent gets a value by MCP from its next call on.",
+                false => {
+                    "Saved. No tool of MCP tells a value from its next call on. Servers that agents deploy still get what is bound to them."
+                }
             };
             done("/settings#agents", notice).await
         }

@@ -1,6 +1,8 @@
 //! Deployments as programs ask for them, without the wizard: the same checks, the same looking at the source, and the same record.
 //! Every door calls these with its caller; a dry run ends with the plan.
 
+use std::collections::HashSet;
+
 use crate::model::actors::{Actor, Caller};
 use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
 use crate::model::errors::{Refusal, RefusalKind};
@@ -217,13 +219,14 @@ impl Deployer {
             }
             answered = Some(found);
         }
-        plan.bound = parts.names().cloned().collect();
-        Ok(Weighed {
+        let mut weighed = Weighed {
             plan,
             parts,
             name,
             answered,
-        })
+        };
+        weighed.settle();
+        Ok(weighed)
     }
 
     /// What was found, when nothing at all is in the way.
@@ -305,11 +308,8 @@ impl Weighed {
 
     fn take(&mut self, found: &Inspection) {
         for wanted in &found.variables {
-            let is_bound = self
-                .plan
-                .bound
-                .iter()
-                .any(|env| env.as_str() == wanted.name);
+            // Also to what is missing: that is said already.
+            let is_bound = self.parts.names().any(|env| env.as_str() == wanted.name);
             // A guess from the code is said, and does not stand in the way.
             if wanted.required && wanted.default.is_none() && !wanted.suggested && !is_bound {
                 let refusal = Refusal::invalid(
@@ -341,6 +341,19 @@ impl Weighed {
             variables: found.variables.clone(),
             notes: found.notes.clone(),
         });
+        self.settle();
+    }
+
+    /// What would be bound: what nothing is in the way of.
+    fn settle(&mut self) {
+        let hindered: HashSet<&str> = self
+            .plan
+            .lacks()
+            .filter_map(|lack| lack.env.as_deref())
+            .collect();
+        let names = self.parts.names();
+        let bound = names.filter(|env| !hindered.contains(env.as_str()));
+        self.plan.bound = bound.cloned().collect();
     }
 
     fn fetch_key(&self) -> Option<uuid::Uuid> {
@@ -405,7 +418,6 @@ mod tests {
         };
         let mut plan = Plan::default();
         let parts = Parts::of_new(&Caller::job(Job::Operator), &request, &mut plan);
-        plan.bound = parts.names().cloned().collect();
         Weighed {
             plan,
             parts,
@@ -461,6 +473,39 @@ mod tests {
         let mut bound = weighed(vec![text("MUST", "loud", false)]);
         bound.take(&variables);
         assert!(bound.plan.is_ready(), "{:?}", bound.plan);
+        assert_eq!(bound.plan.bound.len(), 1);
+    }
+
+    #[test]
+    fn many_unknown_options_are_one_refusal_and_what_is_refused_is_not_bound() {
+        let options = |names: Vec<String>| DeployRequest {
+            name: "shop".into(),
+            source: "npm:shop".into(),
+            options: names.into_iter().map(|name| (name, "x".into())).collect(),
+            bindings: vec![text("PATH", "/", false), text("sk-live 4242", "/", false)],
+            ..DeployRequest::default()
+        };
+        let many = (0..10_000).map(|number| format!("sk_live_{number} {number}"));
+        for (names, said) in [(many.collect(), false), (vec!["region".to_owned()], true)] {
+            let mut plan = Plan::default();
+            Parts::of_new(&Caller::job(Job::Operator), &options(names), &mut plan);
+            let fields: Vec<_> = plan.refused.iter().map(|lack| &lack.field).collect();
+            assert_eq!(fields, ["options", "bindings.PATH", "bindings"]);
+            let detail = &plan.refused[0].says;
+            assert_eq!(detail.contains("region"), said, "{detail}");
+            let all = plan.refusal().unwrap().detail;
+            assert!(
+                !all.contains("sk_live") && !all.contains("sk-live"),
+                "{all}"
+            );
+            assert!(plan.refused[2].says.starts_with("Binding 2: "));
+        }
+        let mut asked = weighed(vec![
+            text("API_KEY", "a value of its own", false),
+            text("MODE", "loud", false),
+        ]);
+        asked.take(&found(&[]));
+        assert_eq!(asked.plan.bound, [EnvName::parse("MODE").unwrap()]);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::web::AppState;
@@ -28,6 +31,11 @@ const REST: Duration = Duration::from_millis(100);
 pub const LINES: i64 = 200;
 /// A stream ends after this long; whoever follows resumes it.
 const STREAM_LIFE: Duration = Duration::from_secs(300);
+
+/// What is ready waits so long for its reader; then the stream ends, to be resumed by whoever comes back.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Events on their way to a reader.
+const UNDER_WAY: usize = 16;
 
 /// Streams of one person at once, over all windows or all tokens; a stream asks the database each second.
 const STREAMS_OF_ONE: usize = 20;
@@ -137,8 +145,8 @@ pub async fn follow(
         return Err(Refusal::not_found("deployment’s log"));
     }
     let user_id = caller.user().ok_or_else(Refusal::internal)?.id;
+    let counted = streams.count(user_id)?;
     let follow = Follow {
-        _counted: streams.count(user_id)?,
         state,
         caller,
         followed,
@@ -152,7 +160,7 @@ pub async fn follow(
     let events = stream::unfold(follow, async |mut follow| {
         loop {
             if let Some(event) = follow.waiting.pop_front() {
-                return Some((Ok::<_, Infallible>(event), follow));
+                return Some((event, follow));
             }
             if follow.over || tokio::time::Instant::now() > follow.ends_at {
                 return None;
@@ -160,9 +168,59 @@ pub async fn follow(
             follow.go_on().await;
         }
     });
-    Ok(Sse::new(events)
+    let events = counted_stream(
+        counted,
+        events,
+        STREAM_LIFE + READER_TIMEOUT,
+        READER_TIMEOUT,
+    );
+    Ok(Sse::new(events.map(Ok::<_, Infallible>))
         .keep_alive(KeepAlive::default())
         .into_response())
+}
+
+/// A stream that counts as long as it goes on, and goes on without its reader: a body is asked for more only while somebody reads it, so
+/// one that nobody reads would count for good.
+fn counted_stream(
+    counted: Counted,
+    events: impl Stream<Item = Event> + Send + 'static,
+    life: Duration,
+    reader_timeout: Duration,
+) -> impl Stream<Item = Event> + Send + 'static {
+    let (to_reader, from_here) = mpsc::channel(UNDER_WAY);
+    let place = Place(Arc::new(Mutex::new(Some(counted))));
+    let readers_place = Place(place.0.clone());
+    let gone = to_reader.clone();
+    let told = async move {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            let sent = to_reader.send_timeout(event, reader_timeout).await;
+            if sent.is_err() {
+                return;
+            }
+        }
+    };
+    let watched = async move {
+        let _place = place;
+        tokio::select! {
+            _ = tokio::time::timeout(life, told) => {}
+            () = gone.closed() => {}
+        }
+    };
+    tokio::spawn(watched.in_current_span());
+    ReceiverStream::new(from_here).inspect(move |_| {
+        let _ = &readers_place;
+    })
+}
+
+/// What is counted, for who tells and for who reads: whichever ends first gives it back.
+struct Place(Arc<Mutex<Option<Counted>>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(counted);
+    }
 }
 
 struct Follow<T> {
@@ -177,7 +235,6 @@ struct Follow<T> {
     /// The last look failed.
     stumbled: bool,
     over: bool,
-    _counted: Counted,
 }
 
 impl<T: Teller> Follow<T> {
@@ -239,5 +296,60 @@ impl<T: Teller> Follow<T> {
             self.is_ending = true;
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// Until nobody is counted any more.
+    async fn nobody(streams: &Streams) {
+        let none = async {
+            while !streams.0.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), none)
+            .await
+            .unwrap();
+    }
+
+    fn endless() -> impl Stream<Item = Event> {
+        stream::repeat_with(Event::default)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_nobody_reads_ends_and_counts_no_more() {
+        let streams = Streams::default();
+        let user_id = Uuid::now_v7();
+        // There is always something for a reader who never comes.
+        let unread = counted_stream(streams.count(user_id).unwrap(), endless(), LONG, SHORT);
+        nobody(&streams).await;
+        // What was on its way is still there, and then it is over.
+        assert_eq!(unread.count().await, UNDER_WAY);
+        // Nothing comes, and its time is up.
+        let counted = streams.count(user_id).unwrap();
+        let silent = counted_stream(counted, stream::pending(), SHORT, LONG);
+        nobody(&streams).await;
+        assert_eq!(silent.count().await, 0);
+        // Its reader goes.
+        let counted = streams.count(user_id).unwrap();
+        drop(counted_stream(counted, stream::pending(), LONG, LONG));
+        nobody(&streams).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_read_is_read_whole() {
+        let streams = Streams::default();
+        let counted = streams.count(Uuid::now_v7()).unwrap();
+        let events = endless().take(UNDER_WAY * 20);
+        let read = counted_stream(counted, events, LONG, LONG);
+        assert_eq!(read.count().await, UNDER_WAY * 20);
+        nobody(&streams).await;
     }
 }

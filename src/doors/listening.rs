@@ -1,5 +1,6 @@
 //! Takes connections in: each may be silent for so long, and there are no more than this process has room for.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
+use super::impatient::Impatient;
+
 /// How long a connection may take until the head of a request is there, the first as the next. Longer than proxies keep theirs for
 /// the next request (two minutes at most, as they come): one that we close before them fails what they are just sending.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(150);
+/// How long whoever asked may take nothing of an answer that is there. Without it an answer that nobody reads would keep its connection,
+/// and what it is read from, for good.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The wait after a connection that could not be taken: out of descriptors, the next one could not either.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// Connections at once where the process may have any number of descriptors.
@@ -26,6 +32,7 @@ const CONNECTIONS_MAX: u64 = 10_000;
 struct Limits {
     connections: usize,
     head_timeout: Duration,
+    write_timeout: Duration,
 }
 
 /// Serves until cancelled, and then until what is under way has been answered.
@@ -33,6 +40,7 @@ pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationTo
     let limits = Limits {
         connections: connections_max(),
         head_timeout: HEAD_TIMEOUT,
+        write_timeout: WRITE_TIMEOUT,
     };
     serve_within(limits, listener, router, cancel).await;
 }
@@ -44,11 +52,22 @@ async fn serve_within(
     cancel: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
+    let Limits {
+        head_timeout,
+        write_timeout,
+        ..
+    } = limits;
     let connections = TaskTracker::new();
     while let Some((stream, permit)) = accept(&listener, &room, &cancel).await {
         let (router, cancel) = (router.clone(), cancel.clone());
         connections.spawn(async move {
-            answer(stream, limits.head_timeout, router, cancel).await;
+            let Ok(peer) = stream.peer_addr() else {
+                return;
+            };
+            // Answers are small and whole; none waits for more to come.
+            let _ = stream.set_nodelay(true);
+            let stream = Impatient::new(stream, write_timeout);
+            answer(stream, peer, head_timeout, router, cancel).await;
             drop(permit);
         });
     }
@@ -81,16 +100,12 @@ async fn accept(
 }
 
 async fn answer(
-    stream: TcpStream,
+    stream: Impatient,
+    peer: SocketAddr,
     head_timeout: Duration,
     router: Router,
     cancel: CancellationToken,
 ) {
-    let Ok(peer) = stream.peer_addr() else {
-        return;
-    };
-    // Answers are small and whole; none waits for more to come.
-    let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(Extension(ConnectInfo(peer)).layer(router));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -114,8 +129,7 @@ fn connections_max() -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::net::SocketAddr;
-
+    use axum::body::Body;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -130,8 +144,15 @@ mod tests {
         let limits = Limits {
             connections: 2,
             head_timeout,
+            write_timeout: Duration::from_millis(100),
         };
-        let router = Router::new().route("/", get(who));
+        let endless = async || {
+            let piece = || Ok::<_, std::convert::Infallible>([0; 65_536].to_vec());
+            Body::from_stream(futures::stream::repeat_with(piece))
+        };
+        let router = Router::new()
+            .route("/", get(who))
+            .route("/endless", get(endless));
         tokio::spawn(serve_within(limits, listener, router, cancel.clone()));
         (address, cancel)
     }
@@ -176,5 +197,22 @@ mod tests {
         // At the end what is silent is let go.
         cancel.cancel();
         assert_eq!(second.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_nothing_of_an_answer_is_left() {
+        let (address, _cancel) = server(Duration::from_secs(600)).await;
+        let mut unread = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            unread.push(stream);
+        }
+        // There was room for these two alone.
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), asked(&mut third)).await;
+        assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
+        drop(unread);
     }
 }

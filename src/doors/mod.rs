@@ -1,7 +1,9 @@
 //! How the world comes in. Every door is thin: identify the actor, parse into types, call one store or deploy
 //! function, shape the answer. Cookies and bearers never mix: `web` reads cookies only, the others `Authorization` only.
 
+mod impatient;
 pub mod listening;
+pub mod quotas;
 pub mod requests;
 
 pub mod follow;
@@ -12,9 +14,9 @@ pub mod rest;
 pub mod web;
 
 use axum::routing::get;
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 
-use rest::bearer::Quotas;
+use quotas::Quotas;
 use web::{AppState, headers, origin};
 
 /// All doors behind what every request passes.
@@ -28,10 +30,14 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(requests::ready))
         .route("/s/{name}/mcp", gateway::routes())
         .route("/mcp", mcp::routes(quotas.clone()))
-        .route("/metrics", get(requests::metrics))
+        .route(
+            "/metrics",
+            get(requests::metrics).layer(Extension(quotas.clone())),
+        )
         .route("/api/openapi.json", get(rest::document::openapi))
-        .route("/api/docs", get(rest::document::docs))
-        .route("/problems/{slug}", get(rest::document::problem))
+        .route("/api", get(rest::reference::to_docs))
+        .route("/api/docs", get(rest::reference::docs))
+        .route("/problems/{slug}", get(rest::reference::problem))
         .nest("/api/v1", rest::router(&state, quotas))
         .merge(web::router(&state))
         .layer(middleware::from_fn_with_state(state.clone(), headers::add))

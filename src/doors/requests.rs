@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -11,7 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::rest::bearer;
+use super::quotas::Quotas;
 use super::rest::problems::Problem;
 use super::web::{AppState, origin};
 
@@ -75,16 +76,31 @@ fn known(method: &Method) -> &'static str {
 
 /// What is counted of this server, for whoever has any token of the API. No owners and no paths stand in it; still, how much an
 /// installation is used is not for strangers.
-pub async fn metrics(State(state): State<AppState>, request: Request) -> Response {
-    let caller = origin::of(&state.config, &request);
-    let Some(token) = bearer::bearer(request.headers()) else {
-        return bearer::unauthenticated().into_response();
+pub async fn metrics(
+    State(state): State<AppState>,
+    Extension(quotas): Extension<Quotas>,
+    request: Request,
+) -> Response {
+    let from = origin::of(&state.config, &request);
+    let admitted = match quotas.admit(&state, request.headers(), &from).await {
+        Ok(admitted) => admitted,
+        Err(turned) => return turned.into_response(),
     };
-    if let Err(error) = state.db.api_token_open(&token, &caller).await {
-        return Problem::from(error).into_response();
+    if admitted.caller.is_none()
+        && let Err(error) = state.db.api_token_open(&admitted.token, &from).await
+    {
+        let problem = Problem::from(error);
+        if problem.status == StatusCode::UNAUTHORIZED.as_u16() {
+            quotas.forget(&admitted, &from);
+        }
+        return problem.into_response();
     }
-    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (text, counters().render()).into_response()
+    let kind = "text/plain; version=0.0.4";
+    let mut response = ([(header::CONTENT_TYPE, kind)], counters().render()).into_response();
+    if let Some(left) = admitted.left {
+        left.tell(response.headers_mut());
+    }
+    response
 }
 
 /// The counters of this process, begun when they are first asked for.
@@ -98,8 +114,35 @@ pub fn counters() -> &'static PrometheusHandle {
         let handle = recorder.handle();
         // Somebody else's recorder stays; then there is nothing to show here.
         let _ = metrics::set_global_recorder(recorder);
+        describe();
         handle
     })
+}
+
+/// What each of them counts, for whoever reads them.
+fn describe() {
+    use metrics::{describe_counter, describe_histogram};
+    describe_counter!(
+        "sealport_http_requests_total",
+        "Requests that were answered, by method, route and status."
+    );
+    describe_histogram!(
+        "sealport_http_request_duration_seconds",
+        metrics::Unit::Seconds,
+        "From a request until its answer begins, by method and route."
+    );
+    describe_counter!(
+        "sealport_secret_reads_total",
+        "Values that were asked for by tokens, by outcome."
+    );
+    describe_counter!(
+        "sealport_releases_total",
+        "Releases of deployments that ended, by outcome."
+    );
+    describe_counter!(
+        "sealport_refusals_total",
+        "What was refused, by action; api.quota and api.flood are requests beyond a limit."
+    );
 }
 
 /// The process answers.

@@ -34,7 +34,7 @@ impl Checked {
                 if text.len() < JWT_SECRET_MIN_BYTES {
                     checked.notes.push(format!(
                         "It has fewer than {JWT_SECRET_MIN_BYTES} bytes, which is short for signing tokens: it can be guessed. \
-                         Generate unseen makes one that is long enough."
+                         A generated one is long enough."
                     ));
                 }
             }
@@ -92,7 +92,7 @@ impl Checked {
                 if text.contains("BEGIN CERTIFICATE") {
                     return refuse(&format!(
                         "Block {number} of the PEM text does not read: is it whole, from BEGIN to END? \
-                         If it is no certificate, choose the kind Custom."
+                         If it is no certificate, make its kind custom."
                     ));
                 }
                 break;
@@ -113,7 +113,7 @@ impl Checked {
         if blocks == 0 && !text.contains("-----BEGIN ") {
             return refuse(
                 "A certificate is PEM text: it has lines with BEGIN CERTIFICATE and END CERTIFICATE. \
-                 For another form choose the kind Custom.",
+                 For another form the kind is custom.",
             );
         }
         if self.end.is_none() {
@@ -132,7 +132,7 @@ fn check_json(text: &str) -> Result<(), Refusal> {
         Err(error) => Err(Refusal::invalid(
             "value",
             format!(
-                "This is no JSON: it stops making sense at line {}, column {}. For other text choose the kind Custom.",
+                "This is no JSON: it stops making sense at line {}, column {}. For other text the kind is custom.",
                 error.line(),
                 error.column()
             ),
@@ -169,7 +169,7 @@ fn check_database_url(text: &str) -> Result<(), Refusal> {
     };
     Err(Refusal::invalid(
         "value",
-        format!("{part} For another form, such as host=… dbname=…, choose the kind Custom."),
+        format!("{part} For another form, such as host=… dbname=…, the kind is custom."),
     ))
 }
 

@@ -144,7 +144,7 @@ impl Db {
         let (reason, detail) = match &old {
             None => (
                 "no such version",
-                format!("There is no version {to}. Reload the page to see which there are."),
+                format!("There is no version {to}. Its history shows which there are."),
             ),
             Some(old) if old.destroyed => (
                 "the version was destroyed",
@@ -164,7 +164,11 @@ impl Db {
                     version: Some(to),
                     ..found.entry(action)
                 };
-                let refusal = Refusal::new(RefusalKind::Conflict, detail);
+                let kind = match old {
+                    None => RefusalKind::NotFound,
+                    Some(_) => RefusalKind::Conflict,
+                };
+                let refusal = Refusal::new(kind, detail);
                 return self.refuse_on_record(caller, entry, reason, refusal).await;
             }
         };

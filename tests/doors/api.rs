@@ -103,7 +103,7 @@ fn rows() -> Vec<Row> {
 struct Tokens(Vec<String>);
 
 impl Installation {
-    async fn token(
+    pub async fn token(
         &self,
         maker: &Caller,
         can: Level,

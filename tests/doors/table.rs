@@ -43,6 +43,7 @@ GET  /deploy/{id}/target              | | s nnnn nnnn nn ii
 GET  /deploy/{id}/review              | | s nnnn nnnn nn ii
 
 GET  /metrics                         | | i iiii iiii ii ii
+GET  /api                             | | o oooo oooo oo oo
 GET  /api/openapi.json                | | o oooo oooo oo oo
 GET  /api/docs                        | | o oooo oooo oo oo
 GET  /problems/{slug}                 | | n nnnn nnnn nn nn

@@ -131,7 +131,7 @@ async fn deploying_says_what_is_missing_expired_or_refused() {
     let refused = plan["refused"].as_array().unwrap();
     assert_eq!(refused.len(), 1, "{plan}");
     assert!(
-        refused[0]["says"].as_str().unwrap().contains("PATH"),
+        refused[0]["detail"].as_str().unwrap().contains("PATH"),
         "{plan}"
     );
 

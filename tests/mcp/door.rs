@@ -187,7 +187,7 @@ async fn both_eras_are_spoken_without_sessions() {
             result["instructions"]
                 .as_str()
                 .unwrap()
-                .contains("mcp__meta__list_secrets")
+                .contains("list_secrets names")
         );
         assert!(
             !answer.headers.contains_key("mcp-session-id"),
@@ -269,7 +269,7 @@ async fn both_eras_are_spoken_without_sessions() {
 }
 
 #[tokio::test]
-async fn a_token_has_one_quota_at_both_doors_of_programs() {
+async fn a_token_has_one_quota_at_all_doors_of_programs() {
     let house = House::with_quota(3).await;
     let (_, token) = house.token(Level::Read, None, false).await;
     for _ in 0..2 {
@@ -280,8 +280,14 @@ async fn a_token_has_one_quota_at_both_doors_of_programs() {
         .get(format!("{}/api/v1/secrets", house.url))
         .bearer_auth(&token);
     assert_eq!(rest.send().await.unwrap().status(), 200);
+    let metrics = house
+        .http
+        .get(format!("{}/metrics", house.url))
+        .bearer_auth(&token);
+    assert_eq!(metrics.send().await.unwrap().status(), 429);
     let answer = house.post(&token, &list()).await;
     assert_eq!(answer.status, 429);
+    assert_eq!(answer.headers["ratelimit-policy"], "\"token\";q=3;w=60");
     assert!(
         answer.headers["retry-after"]
             .to_str()

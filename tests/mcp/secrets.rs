@@ -349,6 +349,10 @@ async fn set_makes_replaces_generates_and_describes_and_returns_no_value() {
             "invalid",
         ),
         (json!({"keyPath": PATH, "generate": 8}), "invalid"),
+        (
+            json!({"keyPath": PATH, "generate": {"bytes": 8}}),
+            "invalid",
+        ),
         (json!({"keyPath": "shop/KEY", "value": "a"}), "invalid"),
         (json!({"keyPath": "somebody:KEY", "value": "a"}), "invalid"),
     ] {
@@ -356,6 +360,9 @@ async fn set_makes_replaces_generates_and_describes_and_returns_no_value() {
         assert!(called.failed, "{arguments}");
         assert_eq!(called.reason(), reason, "{arguments}: {}", called.text);
         assert!(called.structured["detail"].as_str().unwrap().len() > 20);
+        if arguments["generate"].is_u64() || arguments["generate"].is_object() {
+            assert_eq!(called.structured["argument"], "generate");
+        }
     }
     let (_, reads) = house.token(Level::Read, Some("project/shop"), false).await;
     for path in ["project/shop/NEW", "project/other/NEW"] {

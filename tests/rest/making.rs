@@ -163,10 +163,13 @@ async fn a_program_deploys_follows_changes_and_destroys_a_server() {
     assert_eq!(house.ok(patched.await, 200)["follows_changes"], true);
 
     // Followed to the end of everything.
+    let begun = tokio::sync::Notify::new();
     let following = house.follow("/deployments/shop/logs", &token, None, |told| {
+        begun.notify_one();
         told.event == "end"
     });
     let destroying = async {
+        begun.notified().await;
         let destroyed = house.call("DELETE", "/deployments/shop", &token, Value::Null);
         house.ok(destroyed.await, 204);
     };

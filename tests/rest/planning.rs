@@ -101,7 +101,7 @@ async fn a_dry_run_says_all_that_is_in_the_way_and_leaves_nothing() {
             "key",
             "options",
             "options.transport",
-            "bindings[5].env",
+            "bindings.PATH",
             "bindings.GOOD_KEY",
             "bindings.EACH",
             "bindings.BOTH",
@@ -112,6 +112,8 @@ async fn a_dry_run_says_all_that_is_in_the_way_and_leaves_nothing() {
         ]
     );
     assert!(!plan.to_string().contains("sk_live_"), "{plan}");
+    // Only what would be bound.
+    assert_eq!(plan["bound"], json!([]), "{plan}");
     // Another's secret is as one that is not there.
     let says = |place: usize| plan["missing"][place]["detail"].as_str().unwrap();
     assert_eq!(

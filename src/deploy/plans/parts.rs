@@ -16,6 +16,11 @@ use crate::store::deployment_checks::{BINDINGS_MAX, Keeps, bound_twice, too_many
 /// From how many bytes on the text of a variable that is named like a secret is taken for one.
 const SECRET_LEN_BYTES: usize = 8;
 
+/// What this machine lets one choose.
+const OPTIONS: [&str; 2] = ["command", "transport"];
+/// From how many bytes on a name is not said again.
+const WORD_LEN_BYTES: usize = 64;
+
 /// What could be read of a request.
 #[derive(Default)]
 pub struct Parts {
@@ -124,26 +129,42 @@ impl Parts {
     }
 
     fn read_options(&mut self, options: &BTreeMap<String, String>, plan: &mut Plan) {
-        for (name, said) in options {
+        // Told once, however many there are.
+        if let Some(name) = options
+            .keys()
+            .find(|name| !OPTIONS.contains(&name.as_str()))
+        {
+            let of = if is_word(name) {
+                format!("There is no option {name} here. ")
+            } else {
+                String::new()
+            };
+            plan.refuse(Refusal::invalid(
+                "options",
+                format!(
+                    "{of}This machine knows two options: command and transport. Leave others out."
+                ),
+            ));
+        }
+        for name in OPTIONS {
+            let Some(said) = options.get(name) else {
+                continue;
+            };
             let at = |refusal: Refusal| refusal.at(&format!("options.{name}"));
-            match name.as_str() {
+            match name {
                 "command" => {
                     match check_command(said).and_then(|()| typed_command(said.trim())) {
                         Ok(words) => self.command = Some(words),
                         Err(refusal) => plan.refuse(at(refusal)),
                     }
                 }
-                "transport" => match chosen_transport(said) {
+                _ => match chosen_transport(said) {
                     Some(transport) => self.transport = Some(transport),
                     None => plan.refuse(at(Refusal::invalid(
                         "",
                         "A transport is stdio or http. Leave it out to take what looking at the source finds.",
                     ))),
                 },
-                _ => plan.refuse(Refusal::invalid(
-                    "options",
-                    "This machine knows two options: command and transport. Leave the others out.",
-                )),
             }
         }
     }
@@ -155,14 +176,10 @@ impl Parts {
         }
         let mut names = BTreeSet::new();
         for (place, binding) in bindings.iter().enumerate() {
-            // What cannot be a name is not said again: it may be a value in the wrong place.
             let env = match EnvName::parse(binding.env.trim()) {
                 Ok(env) => env,
                 Err(refusal) => {
-                    plan.refuse(Refusal {
-                        field: Some(format!("bindings[{place}].env")),
-                        ..refusal
-                    });
+                    plan.refuse(no_variable(place, binding.env.trim(), refusal));
                     continue;
                 }
             };
@@ -198,6 +215,21 @@ impl Parts {
             Err(refusal) => plan.refuse(refusal.at("fetch_key")),
         }
     }
+}
+
+/// A name that is refused is named. What cannot be a name is not said again: it may be a value in the wrong place.
+fn no_variable(place: usize, env: &str, refusal: Refusal) -> Refusal {
+    if is_word(env) && !looks_like_secret("", env) {
+        return refusal.at(&format!("bindings.{env}"));
+    }
+    let detail = format!("Binding {}: {}", place + 1, refusal.detail);
+    Refusal::new(refusal.kind, detail).at("bindings")
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=WORD_LEN_BYTES).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn read_binding(env: &EnvName, binding: &BindingRequest) -> Result<To, Refusal> {

@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 
 use crate::model::errors::Refusal;
 
+/// The longest name that is said again where it was sent in the place of one that there is, in characters.
+const NAME_LEN_CHARS: usize = 32;
+
 /// Errors: `Invalid` at the argument that is wrong. `schema` is the tool's own.
 pub(super) fn parse<T: DeserializeOwned>(
     schema: &Value,
@@ -39,9 +42,17 @@ fn check_names(schema: &Value, sent: &BTreeMap<String, &RawValue>) -> Result<(),
     if let Some(missing) = missing {
         return Err(Refusal::invalid(missing, format!("{missing} is missing.")));
     }
-    if sent.keys().all(|name| known.contains(&name.as_str())) {
+    let Some(unknown) = sent.keys().find(|name| !known.contains(&name.as_str())) else {
         return Ok(());
-    }
+    };
+    // What is no name may be a value in the wrong place.
+    let (argument, wrong) = match is_name(unknown) {
+        true => (
+            unknown.as_str(),
+            format!("There is no argument {unknown}. "),
+        ),
+        false => ("arguments", String::new()),
+    };
     let takes = match known.as_slice() {
         [] => "This tool takes no arguments.".to_owned(),
         known => format!(
@@ -49,7 +60,14 @@ fn check_names(schema: &Value, sent: &BTreeMap<String, &RawValue>) -> Result<(),
             known.join(", ")
         ),
     };
-    Err(Refusal::invalid("arguments", takes))
+    Err(Refusal::invalid(argument, format!("{wrong}{takes}")))
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_LEN_CHARS).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphabetic() || c == '_' || c == '-')
 }
 
 /// Which of them is not of its type, as far as its beginning tells.
@@ -118,7 +136,8 @@ mod tests {
             (r#"{"keyPath":{"canary":1}}"#, "keyPath"),
             (r#"{"keyPath":"A","on":"canary"}"#, "on"),
             (r#"{"keyPath":"A","scope":"canary"}"#, "scope"),
-            (r#"{"keyPath":"A","canary":1}"#, "arguments"),
+            (r#"{"keyPath":"A","keypath":1}"#, "keypath"),
+            (r#"{"keyPath":"A","canary 42":1}"#, "arguments"),
             (r#"{"keyPath":"canary","keyPath":"A"}"#, "arguments"),
         ] {
             let refusal = parsed(text).unwrap_err();

@@ -124,7 +124,7 @@ struct Lacks {
     env: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
-    says: String,
+    detail: String,
 }
 
 #[derive(Serialize)]
@@ -356,7 +356,7 @@ impl From<Lack> for Lacks {
             field: of.field,
             env: of.env,
             secret: of.secret,
-            says: of.says,
+            detail: of.says,
         }
     }
 }

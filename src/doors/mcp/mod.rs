@@ -24,14 +24,13 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::rest::bearer::{Quotas, bearer};
+use super::quotas::{Quotas, Turned};
 use super::web::{AppState, origin};
 use crate::deploy::Deployer;
 use crate::deploy::relay::{Accepts, INVALID_REQUEST, RpcError, is_type};
-use crate::model::actors::{Caller, Origin};
+use crate::model::actors::Caller;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::store::Db;
-use crate::store::tokens::PlainToken;
 
 /// The largest body, in bytes: a value of 64 KiB, each of its characters escaped, and what stands around it.
 const BODY_LEN_BYTES: usize = 512 * 1024;
@@ -64,22 +63,40 @@ async fn call(
     if request.headers().contains_key(header::ORIGIN)
         && !origin::is_from_us(&state.config, request.headers())
     {
-        turned_away(&state, &from, "foreign origin").await;
-        return trouble(StatusCode::FORBIDDEN, "This Origin may not call Sealport.");
+        return match quotas.turn_away(&state, &from, "foreign origin").await {
+            Turned::Unauthenticated { .. } => {
+                trouble(StatusCode::FORBIDDEN, "This Origin may not call Sealport.")
+            }
+            turned => refused(turned),
+        };
     }
-    let Some(token) = bearer(request.headers()) else {
-        turned_away(&state, &from, "no token").await;
-        return unauthorised(false);
+    let admitted = match quotas.admit(&state, request.headers(), &from).await {
+        Ok(admitted) => admitted,
+        Err(turned) => return refused(turned),
     };
-    if let Some(token) = PlainToken::parse(&token)
-        && let Err(wait_secs) = quotas.take(&token)
-    {
-        return too_many(wait_secs);
+    let opened = match admitted.caller.clone() {
+        Some(caller) => Ok(caller),
+        None => state.db.api_token_open(&admitted.token, &from).await,
+    };
+    let mut response = match opened {
+        Ok(caller) => answer(state, caller, admitted.token.clone(), request).await,
+        Err(error) => broken(error.into_refusal()),
+    };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        quotas.forget(&admitted, &from);
     }
-    let caller = match state.db.api_token_open(&token, &from).await {
-        Ok(caller) => caller,
-        Err(error) => return refused(error.into_refusal()),
-    };
+    if let Some(left) = admitted.left {
+        left.tell(response.headers_mut());
+    }
+    response
+}
+
+async fn answer(
+    state: AppState,
+    caller: Caller,
+    token: SecretString,
+    request: Request,
+) -> Response {
     // No stream is offered that could be opened by GET, and no session that could be ended by DELETE.
     if *request.method() != Method::POST {
         return only_post();
@@ -138,9 +155,7 @@ impl Called {
                 match self.tool(&tool, arguments).await {
                     Ok(outcome) => outcome.answer(&asked.id, era),
                     // The token ended while it was used.
-                    Err(refusal) if refusal.kind == RefusalKind::Unauthenticated => {
-                        refused(refusal)
-                    }
+                    Err(refusal) if refusal.kind == RefusalKind::Unauthenticated => broken(refusal),
                     Err(refusal) => outcome::Outcome::refused(&refusal).answer(&asked.id, era),
                 }
             }
@@ -149,14 +164,27 @@ impl Called {
     }
 }
 
-/// On record where that can be; nothing is given out either way.
-async fn turned_away(state: &AppState, from: &Origin, why: &'static str) {
-    if let Err(error) = state.db.api_turned_away(from, why).await {
-        error.into_refusal();
+fn refused(turned: Turned) -> Response {
+    match turned {
+        Turned::Unauthenticated { shown, .. } => unauthorised(shown),
+        Turned::Broken(refusal) => broken(refusal),
+        Turned::TooMany {
+            detail,
+            wait_secs,
+            left,
+        } => {
+            let mut response = trouble(StatusCode::TOO_MANY_REQUESTS, &detail);
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_secs));
+            if let Some(left) = left {
+                left.tell(headers);
+            }
+            response
+        }
     }
 }
 
-fn refused(refusal: Refusal) -> Response {
+fn broken(refusal: Refusal) -> Response {
     match refusal.kind {
         RefusalKind::Unauthenticated => unauthorised(true),
         _ => trouble(StatusCode::SERVICE_UNAVAILABLE, &refusal.detail),
@@ -180,16 +208,6 @@ fn unauthorised(shown: bool) -> Response {
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static(challenge),
     );
-    response
-}
-
-fn too_many(wait_secs: u64) -> Response {
-    let text =
-        format!("This token made too many requests within a minute. Try again in {wait_secs} s.");
-    let mut response = trouble(StatusCode::TOO_MANY_REQUESTS, &text);
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from(wait_secs));
     response
 }
 

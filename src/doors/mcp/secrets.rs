@@ -22,6 +22,8 @@ use crate::store::secrets::{Encoding, NewValue, SecretEdit};
 const LISTED: usize = 500;
 /// Random bytes of a value that is only said to be generated.
 const GENERATED_BYTES: usize = 32;
+/// As the store has it; here so that it is told of the argument.
+const GENERATED_RANGE_BYTES: std::ops::RangeInclusive<usize> = 16..=4_096;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -374,16 +376,18 @@ fn to_generate(asked: Value) -> Result<Option<Generate>, Refusal> {
             "generate is true, or the number of random bytes, 16 to 4096.",
         )
     };
-    match asked {
-        Value::Null | Value::Bool(false) => Ok(None),
-        Value::Bool(true) => Ok(Some(usual(GENERATED_BYTES))),
+    let generate = match asked {
+        Value::Null | Value::Bool(false) => return Ok(None),
+        Value::Bool(true) => usual(GENERATED_BYTES),
         Value::Number(bytes) => {
             let bytes = bytes.as_u64().and_then(|bytes| bytes.try_into().ok());
-            bytes.map(|bytes| Some(usual(bytes))).ok_or_else(refuse)
+            usual(bytes.ok_or_else(refuse)?)
         }
-        other => serde_json::from_value(other)
-            .map(Some)
-            .map_err(|_| refuse()),
+        other => serde_json::from_value(other).map_err(|_| refuse())?,
+    };
+    match GENERATED_RANGE_BYTES.contains(&generate.bytes) {
+        true => Ok(Some(generate)),
+        false => Err(refuse()),
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::bearer::Bearer;
 use super::bodies::{Json, Query};
 use super::pages::{self, Cursor, Page};
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use crate::doors::web::AppState;
 use crate::model::audit::{AuditFilter, AuditRow};
 
@@ -124,7 +124,11 @@ pub(super) async fn list(
 fn moment(text: Option<&str>, field: &str) -> Result<Option<OffsetDateTime>, Problem> {
     text.map(|text| {
         OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
-            Problem::new("invalid", "Write the moment as in 2027-03-31T12:00:00Z.").at(field)
+            Problem::new(
+                ProblemKind::Invalid,
+                "Write the moment as in 2027-03-31T12:00:00Z.",
+            )
+            .at(field)
         })
     })
     .transpose()

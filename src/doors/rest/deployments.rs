@@ -134,13 +134,11 @@ pub struct VersionUsed {
 /// A deployment's name.
 #[derive(ToSchema)]
 #[schema(value_type = String, pattern = "^[a-z][a-z0-9-]{0,38}$", example = "shop-tools")]
-#[allow(dead_code)]
-pub struct DeploymentNameText(String);
+pub struct DeploymentNameText(pub String);
 
 /// `running`: it answered the MCP handshake. `restarting`: it ended by itself and is started again. `failed`: somebody has to act.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
-#[allow(dead_code)]
 pub enum DeploymentStateName {
     Deploying,
     Running,
@@ -152,7 +150,6 @@ pub enum DeploymentStateName {
 /// The last three are ends. `superseded`: a newer release, a stop or a destroy came first.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
-#[allow(dead_code)]
 pub enum ReleaseStateName {
     Queued,
     Running,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::bearer::Bearer;
 use super::bodies::{Json, Path, Query};
 use super::pages::Page;
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use super::schemas::{KeyPathText, LevelName};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
@@ -111,7 +111,7 @@ impl From<Grant> for Given {
 }
 
 /// Who was given a level on a secret, a folder or a deployment. Needs `admin` on it.
-#[utoipa::path(get, path = "/api/v1/grants", tag = "sharing", params(GrantsAsked), responses((status = 200, body = Page<Given>)))]
+#[utoipa::path(get, path = "/api/v1/grants", tag = "grants", params(GrantsAsked), responses((status = 200, body = Page<Given>)))]
 pub(super) async fn list(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -131,7 +131,7 @@ pub(super) async fn list(
 }
 
 /// Gives a level, or changes the one that was given. Needs `admin` on what is shared.
-#[utoipa::path(post, path = "/api/v1/grants", tag = "sharing", request_body = GrantBody, responses((status = 201, body = GrantMade)))]
+#[utoipa::path(post, path = "/api/v1/grants", tag = "grants", request_body = GrantBody, responses((status = 201, body = GrantMade)))]
 pub(super) async fn give(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -164,7 +164,7 @@ pub(super) async fn give(
 }
 
 /// Takes a level back. It holds no more from the next request on.
-#[utoipa::path(delete, path = "/api/v1/grants/{id}", tag = "sharing", params(("id" = Uuid, Path,)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/api/v1/grants/{id}", tag = "grants", params(("id" = Uuid, Path,)), responses((status = 204)))]
 pub(super) async fn take_back(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -210,7 +210,7 @@ async fn shareable(
             name: DeploymentName::parse(&name).map_err(|refusal| refusal.at("deployment"))?,
         }),
         _ => Err(Problem::new(
-            "invalid",
+            ProblemKind::Invalid,
             "Give one of secret, under and deployment.",
         )),
     }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::bearer::Bearer;
 use super::bodies::Json;
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use super::schemas::{KindName, SecretPathText};
 use crate::doors::web::AppState;
 use crate::model::imports::{Destination, EntriesImported, EntryLine, EntryOutcome, OnConflict};
@@ -56,7 +56,6 @@ pub struct ImportEntry {
 /// Where something is stored already: nothing is imported, what is stored stays, or it gets a new version.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[allow(dead_code)]
 pub enum OnConflictName {
     Fail,
     Skip,
@@ -66,7 +65,6 @@ pub enum OnConflictName {
 /// `create`, `replace`, `same` (the very value is stored), `skip`, `conflict` (something is stored) or `invalid`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[allow(dead_code)]
 pub enum EntryOutcomeName {
     Create,
     Replace,
@@ -151,7 +149,7 @@ pub(super) async fn import(
     let lines = done.lines.into_iter().map(ImportedLine::from).collect();
     if refused && !dry_run {
         let problem = Problem::new(
-            "conflict",
+            ProblemKind::Conflict,
             "Nothing was imported: the lines say what stands in the way. Send `on_conflict` as skip or replace for what is stored \
              already, and fix what is invalid.",
         );

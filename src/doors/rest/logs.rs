@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::bearer::Bearer;
 use super::bodies::{Path, Query};
 use super::deployments::{DeploymentNameText, DeploymentStateName, ReleaseStateName};
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use crate::doors::follow::{Followed, LINES, Over, Streams, Teller, follow, last_event_id};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
@@ -123,7 +123,7 @@ pub(super) async fn logs(
         tail @ 1..=TAIL_MAX => tail,
         _ => {
             return Err(Problem::new(
-                "invalid",
+                ProblemKind::Invalid,
                 format!("A stream begins with 1 to {TAIL_MAX} lines."),
             )
             .at("tail"));

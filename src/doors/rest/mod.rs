@@ -3,8 +3,10 @@
 pub mod bearer;
 mod bodies;
 pub mod document;
+mod misfits;
 mod pages;
 pub mod problems;
+pub mod reference;
 mod schemas;
 mod times;
 
@@ -34,9 +36,9 @@ use utoipa::OpenApi;
 
 pub use pages::Page;
 
-use self::bearer::Quotas;
-use self::problems::Problem;
+use self::problems::{Problem, ProblemKind};
 use super::follow::Streams;
+use super::quotas::Quotas;
 use super::web::AppState;
 use crate::model::imports::IMPORT_LEN_BYTES;
 
@@ -159,14 +161,14 @@ pub(super) fn router(state: &AppState, quotas: Quotas) -> Router<AppState> {
 
 async fn no_route() -> Problem {
     Problem::new(
-        "not-found",
+        ProblemKind::NotFound,
         "There is no such address: /api/docs lists them.",
     )
 }
 
 async fn no_method() -> Problem {
     Problem::new(
-        "method-not-allowed",
+        ProblemKind::MethodNotAllowed,
         "This address takes other methods: /api/docs lists them.",
     )
 }

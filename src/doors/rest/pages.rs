@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 
 /// Rows of a page, unless asked otherwise, and at most.
 pub const LIMIT: i64 = 50;
@@ -61,7 +61,11 @@ impl<T> Page<T> {
 pub fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(LIMIT) {
         limit @ 1..=LIMIT_MAX => Ok(limit),
-        _ => Err(Problem::new("invalid", format!("A page has 1 to {LIMIT_MAX} rows.")).at("limit")),
+        _ => Err(Problem::new(
+            ProblemKind::Invalid,
+            format!("A page has 1 to {LIMIT_MAX} rows."),
+        )
+        .at("limit")),
     }
 }
 
@@ -73,7 +77,7 @@ pub fn words<'a>(text: &'a Option<String>, field: &str) -> Result<&'a str, Probl
     let text = text.as_deref().unwrap_or_default();
     if text.chars().count() > WORDS_LEN_CHARS {
         return Err(Problem::new(
-            "invalid",
+            ProblemKind::Invalid,
             format!("What is looked for has at most {WORDS_LEN_CHARS} characters."),
         )
         .at(field));
@@ -92,7 +96,7 @@ pub fn after<P: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<P>, Pro
         .map(Some)
         .ok_or_else(|| {
             Problem::new(
-                "invalid",
+                ProblemKind::Invalid,
                 "That is no cursor of this list. Take next_cursor of the page before, or begin without one.",
             )
             .at("cursor")

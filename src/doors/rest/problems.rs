@@ -33,113 +33,157 @@ pub struct Problem {
 }
 
 /// A kind of problem.
-pub struct Kind {
-    pub slug: &'static str,
-    pub status: StatusCode,
-    pub title: &'static str,
-    /// What it means and what to do, for its page.
-    pub about: &'static str,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    Malformed,
+    Unauthenticated,
+    Denied,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    Taken,
+    PreconditionFailed,
+    TooLarge,
+    UnsupportedMediaType,
+    Invalid,
+    TooMany,
+    Internal,
+    Unavailable,
 }
 
-pub const KINDS: [Kind; 14] = [
-    Kind {
-        slug: "malformed",
-        status: StatusCode::BAD_REQUEST,
-        title: "Malformed request",
-        about: "The request cannot be read: the JSON is broken, or a parameter has the wrong form. The detail says where.",
-    },
-    Kind {
-        slug: "unauthenticated",
-        status: StatusCode::UNAUTHORIZED,
-        title: "No valid token",
-        about: "Send an API token as Authorization: Bearer sp_…. One that was revoked, has ended, or is a gateway's opens nothing here. \
-                Tokens are made in the dashboard, under Tokens, and by `sealport token new`. Cookies are not read.",
-    },
-    Kind {
-        slug: "denied",
-        status: StatusCode::FORBIDDEN,
-        title: "Not allowed",
-        about: "The token may see this, but not do this with it: its ceiling, or the level of whoever made it, is too low, or it has no \
-                right to deploy. Ask the owner for a higher level, or make a token with a higher ceiling.",
-    },
-    Kind {
-        slug: "not-found",
-        status: StatusCode::NOT_FOUND,
-        title: "Not found",
-        about: "There is no such thing, or it is not for this token: the two are not told apart. Look at the path, the owner \
-                (handle:path), and the token's prefix.",
-    },
-    Kind {
-        slug: "method-not-allowed",
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        title: "Method not allowed",
-        about: "This address takes other methods: the header Allow and /api/docs name them.",
-    },
-    Kind {
-        slug: "conflict",
-        status: StatusCode::CONFLICT,
-        title: "Not in this state",
-        about: "The state does not allow it: a secret is switched off, has expired, or changed meanwhile. The detail says which.",
-    },
-    Kind {
-        slug: "taken",
-        status: StatusCode::CONFLICT,
-        title: "Name in use",
-        about: "Something else has this name. Two paths of one owner differ in more than case, and a deployment's name stays its owner's.",
-    },
-    Kind {
-        slug: "precondition-failed",
-        status: StatusCode::PRECONDITION_FAILED,
-        title: "Changed meanwhile",
-        about: "If-Match names another version than the newest, or If-None-Match: * met something that exists. Read it again, then decide.",
-    },
-    Kind {
-        slug: "too-large",
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        title: "Too large",
-        about: "The body is larger than this address takes. A value has at most 64 KiB; send fewer at once.",
-    },
-    Kind {
-        slug: "unsupported-media-type",
-        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        title: "Not JSON",
-        about: "Bodies are JSON. Send Content-Type: application/json.",
-    },
-    Kind {
-        slug: "invalid",
-        status: StatusCode::UNPROCESSABLE_ENTITY,
-        title: "Invalid",
-        about: "A field breaks a rule: `field` names it and the detail says the rule. Nothing was changed.",
-    },
-    Kind {
-        slug: "too-many",
-        status: StatusCode::TOO_MANY_REQUESTS,
-        title: "Too many requests",
-        about: "A limit is met. Retry-After says in how many seconds to try again; RateLimit says how much is left.",
-    },
-    Kind {
-        slug: "internal",
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        title: "Our fault",
-        about: "Something went wrong in the server. Its log has the cause under the id in X-Request-Id.",
-    },
-    Kind {
-        slug: "unavailable",
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        title: "Not available now",
-        about: "A part that is needed does not answer now. Try again in a moment.",
-    },
-];
+impl ProblemKind {
+    pub const ALL: [ProblemKind; 14] = [
+        ProblemKind::Malformed,
+        ProblemKind::Unauthenticated,
+        ProblemKind::Denied,
+        ProblemKind::NotFound,
+        ProblemKind::MethodNotAllowed,
+        ProblemKind::Conflict,
+        ProblemKind::Taken,
+        ProblemKind::PreconditionFailed,
+        ProblemKind::TooLarge,
+        ProblemKind::UnsupportedMediaType,
+        ProblemKind::Invalid,
+        ProblemKind::TooMany,
+        ProblemKind::Internal,
+        ProblemKind::Unavailable,
+    ];
+
+    pub fn slug(self) -> &'static str {
+        match self {
+            ProblemKind::Malformed => "malformed",
+            ProblemKind::Unauthenticated => "unauthenticated",
+            ProblemKind::Denied => "denied",
+            ProblemKind::NotFound => "not-found",
+            ProblemKind::MethodNotAllowed => "method-not-allowed",
+            ProblemKind::Conflict => "conflict",
+            ProblemKind::Taken => "taken",
+            ProblemKind::PreconditionFailed => "precondition-failed",
+            ProblemKind::TooLarge => "too-large",
+            ProblemKind::UnsupportedMediaType => "unsupported-media-type",
+            ProblemKind::Invalid => "invalid",
+            ProblemKind::TooMany => "too-many",
+            ProblemKind::Internal => "internal",
+            ProblemKind::Unavailable => "unavailable",
+        }
+    }
+
+    pub fn status(self) -> StatusCode {
+        match self {
+            ProblemKind::Malformed => StatusCode::BAD_REQUEST,
+            ProblemKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            ProblemKind::Denied => StatusCode::FORBIDDEN,
+            ProblemKind::NotFound => StatusCode::NOT_FOUND,
+            ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ProblemKind::Conflict => StatusCode::CONFLICT,
+            ProblemKind::Taken => StatusCode::CONFLICT,
+            ProblemKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProblemKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            ProblemKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ProblemKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            ProblemKind::Malformed => "Malformed request",
+            ProblemKind::Unauthenticated => "No valid token",
+            ProblemKind::Denied => "Not allowed",
+            ProblemKind::NotFound => "Not found",
+            ProblemKind::MethodNotAllowed => "Method not allowed",
+            ProblemKind::Conflict => "Not in this state",
+            ProblemKind::Taken => "Name in use",
+            ProblemKind::PreconditionFailed => "Changed meanwhile",
+            ProblemKind::TooLarge => "Too large",
+            ProblemKind::UnsupportedMediaType => "Not JSON",
+            ProblemKind::Invalid => "Invalid",
+            ProblemKind::TooMany => "Too many requests",
+            ProblemKind::Internal => "Internal error",
+            ProblemKind::Unavailable => "Not available now",
+        }
+    }
+
+    /// What it means and what to do, for its page.
+    pub fn about(self) -> &'static str {
+        match self {
+            ProblemKind::Malformed => {
+                "The request cannot be read: the JSON is broken, or a parameter has the wrong form. The detail says where."
+            }
+            ProblemKind::Unauthenticated => {
+                "Send an API token as Authorization: Bearer sp_…. One that was revoked, has ended, or is a gateway's opens nothing here. \
+                 Tokens are made in the dashboard, under Tokens, and by `sealport token new`. Cookies are not read."
+            }
+            ProblemKind::Denied => {
+                "The token may see this, but not do this with it: its ceiling, or the level of whoever made it, is too low, or it has no \
+                 right to deploy. Ask the owner for a higher level, or make a token with a higher ceiling."
+            }
+            ProblemKind::NotFound => {
+                "There is no such thing, or it is not for this token: the two are not told apart. A token sees one owner's things, \
+                 under its prefix; look at the path and at both."
+            }
+            ProblemKind::MethodNotAllowed => {
+                "This address takes other methods: the header Allow and /api/docs name them."
+            }
+            ProblemKind::Conflict => {
+                "The state does not allow it: a secret is switched off, has expired, or changed meanwhile. The detail says which."
+            }
+            ProblemKind::Taken => {
+                "Something else has this name. Two paths of one owner differ in more than case, and a deployment's name stays its owner's."
+            }
+            ProblemKind::PreconditionFailed => {
+                "If-Match names another version than the newest, or If-None-Match: * met something that exists. Read it again, then decide."
+            }
+            ProblemKind::TooLarge => {
+                "The body is larger than this address takes. A value has at most 64 KiB; send fewer at once."
+            }
+            ProblemKind::UnsupportedMediaType => {
+                "Bodies are JSON. Send Content-Type: application/json."
+            }
+            ProblemKind::Invalid => {
+                "A field breaks a rule: `field` names it and the detail says the rule. Nothing was changed."
+            }
+            ProblemKind::TooMany => {
+                "A limit is met. Retry-After says in how many seconds to try again; RateLimit says how much is left."
+            }
+            ProblemKind::Internal => {
+                "Something went wrong in the server. Its log has the cause under the id in X-Request-Id."
+            }
+            ProblemKind::Unavailable => {
+                "A part that is needed does not answer now. Try again in a moment."
+            }
+        }
+    }
+}
 
 impl Problem {
-    /// Of the kind with this slug; an unknown one is our fault.
-    pub fn new(slug: &str, detail: impl Into<String>) -> Self {
-        let kind = KINDS.iter().find(|kind| kind.slug == slug);
-        let kind = kind.unwrap_or(&KINDS[12]);
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Problem {
-            kind: format!("/problems/{}", kind.slug),
-            title: kind.title.to_owned(),
-            status: kind.status.as_u16(),
+            kind: format!("/problems/{}", kind.slug()),
+            title: kind.title().to_owned(),
+            status: kind.status().as_u16(),
             detail: detail.into(),
             field: None,
         }
@@ -158,23 +202,23 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let slug = match refusal.kind {
-            RefusalKind::NotFound => "not-found",
-            RefusalKind::Denied => "denied",
-            RefusalKind::Unauthenticated => "unauthenticated",
-            RefusalKind::Invalid => "invalid",
-            RefusalKind::Taken => "taken",
+        let kind = match refusal.kind {
+            RefusalKind::NotFound => ProblemKind::NotFound,
+            RefusalKind::Denied => ProblemKind::Denied,
+            RefusalKind::Unauthenticated => ProblemKind::Unauthenticated,
+            RefusalKind::Invalid => ProblemKind::Invalid,
+            RefusalKind::Taken => ProblemKind::Taken,
             RefusalKind::Conflict => match refusal.field.as_deref() {
-                Some("if-match" | "if-none-match") => "precondition-failed",
-                _ => "conflict",
+                Some("if-match" | "if-none-match") => ProblemKind::PreconditionFailed,
+                _ => ProblemKind::Conflict,
             },
-            RefusalKind::TooMany => "too-many",
-            RefusalKind::Unavailable => "unavailable",
-            RefusalKind::Internal => "internal",
+            RefusalKind::TooMany => ProblemKind::TooMany,
+            RefusalKind::Unavailable => ProblemKind::Unavailable,
+            RefusalKind::Internal => ProblemKind::Internal,
         };
         Problem {
             field: refusal.field,
-            ..Problem::new(slug, refusal.detail)
+            ..Problem::new(kind, refusal.detail)
         }
     }
 }

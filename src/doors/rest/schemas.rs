@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 #[allow(dead_code)]
 pub struct SecretPathText(String);
 
-/// A path of the token's owner, or `handle:path` of another's.
+/// A path of the token's owner, which may stand before it: `handle:path`. Another's handle finds nothing: a token sees one owner's things.
 #[derive(ToSchema)]
 #[schema(value_type = String, max_length = 295, min_length = 1, example = "project/shop/STRIPE_KEY",
     pattern = r"^([a-z][a-z0-9-]{0,38}:)?([A-Za-z0-9_][A-Za-z0-9._-]*|(meta|project|service)(/[A-Za-z0-9_][A-Za-z0-9._-]*){2,7})$")]

@@ -14,12 +14,13 @@ use uuid::Uuid;
 use super::bearer::Bearer;
 use super::bodies::{Json, Key, Query};
 use super::pages::{self, Cursor, Page};
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use super::schemas::{KeyPathText, KindName, LevelName, SecretPathText, TagText};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::due::Due;
+use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{EnvName, Folder, Handle, KeyPath, SecretPath, Tag};
 use crate::model::secrets::{Kind, SecretFilter, SecretSummary};
@@ -112,7 +113,7 @@ pub struct SecretsAsked {
     pub q: Option<String>,
     /// The handle of an owner.
     pub owner: Option<String>,
-    /// What ends, or has to be rotated, within so many days; such a list is ordered by that and has one page.
+    /// What ends, or has to be rotated, within so many days; such a list is ordered by that and has one page, of `limit` rows.
     #[param(minimum = 0, maximum = 3650)]
     pub due: Option<i32>,
     /// Rows of a page.
@@ -234,13 +235,21 @@ pub(super) async fn list(
     Query(asked): Query<SecretsAsked>,
 ) -> Result<Json<Page<Secret>>, Problem> {
     let filter = filter_of(&asked)?;
+    let limit = pages::limit(asked.limit)?;
     if let Some(days) = asked.due {
         if !(0..=DUE_DAYS_MAX).contains(&days) {
             return Err(Problem::new(
-                "invalid",
+                ProblemKind::Invalid,
                 format!("Give a number of days from 0 to {DUE_DAYS_MAX}."),
             )
             .at("due"));
+        }
+        if asked.cursor.is_some() {
+            return Err(Problem::new(
+                ProblemKind::Invalid,
+                "What is due has one page. Leave the cursor out.",
+            )
+            .at("cursor"));
         }
         let due = state
             .db
@@ -248,9 +257,10 @@ pub(super) async fn list(
             .await?;
         let ids: Vec<Uuid> = due.iter().map(|due| due.id).collect();
         let found = state.db.secrets_of(&caller, &ids).await?;
-        return Ok(Json(Page::last(due_secrets(due, found, &filter))));
+        let mut due = due_secrets(due, found, &filter);
+        due.truncate(usize::try_from(limit).unwrap_or_default());
+        return Ok(Json(Page::last(due)));
     }
-    let limit = pages::limit(asked.limit)?;
     let after: Option<(Handle, SecretPath)> = pages::after(asked.cursor.as_deref())?;
     let found = state
         .db
@@ -267,7 +277,7 @@ fn filter_of(asked: &SecretsAsked) -> Result<SecretFilter, Problem> {
         Kind::from_name(name).ok_or_else(|| {
             let kinds = Kind::ALL.map(Kind::as_str).join(", ");
             Problem::new(
-                "invalid",
+                ProblemKind::Invalid,
                 format!("There is no such kind. Kinds are {kinds}."),
             )
             .at("kind")
@@ -328,11 +338,13 @@ fn due_secrets(due: Vec<Due>, found: Vec<SecretSummary>, filter: &SecretFilter) 
         .collect()
 }
 
-/// Makes a secret, or its next version. `If-Match: "<version>"` lets it happen only over that version, `If-None-Match: *` only
-/// where nothing is.
+/// Makes a secret, or its next version, under the path of the address. `If-Match: "<version>"` lets it happen only over that version,
+/// `If-None-Match: *` only where nothing is. Needs `write`.
 #[utoipa::path(put, path = "/api/v1/secrets/{path}", tag = "secrets", request_body = SecretBody,
     params(("path" = KeyPathText, Path,), ("If-Match" = Option<String>, Header,), ("If-None-Match" = Option<String>, Header,)),
-    responses((status = 200, body = SecretStored), (status = 201, body = SecretStored), (status = 412, body = Problem)))]
+    responses((status = 200, description = "A new version of what was there", body = SecretStored, headers(("ETag" = String))),
+        (status = 201, description = "Made: nothing was there", body = SecretStored, headers(("ETag" = String))),
+        (status = 412, body = Problem)))]
 pub(super) async fn put(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -342,7 +354,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     if body.path.is_some() || body.key.is_some() {
         return Err(Problem::new(
-            "invalid",
+            ProblemKind::Invalid,
             "The address says the path: leave it out of the body.",
         )
         .at("path"));
@@ -351,9 +363,13 @@ pub(super) async fn put(
     store(&state, caller, key, body, expected).await
 }
 
-/// The same, with the path in the body.
+/// Makes a secret, or its next version, under the path that the body names. `If-Match: "<version>"` lets it happen only over that
+/// version, `If-None-Match: *` only where nothing is. Needs `write`.
 #[utoipa::path(post, path = "/api/v1/secrets", tag = "secrets", request_body = SecretBody,
-    responses((status = 200, body = SecretStored), (status = 201, body = SecretStored)))]
+    params(("If-Match" = Option<String>, Header,), ("If-None-Match" = Option<String>, Header,)),
+    responses((status = 200, description = "A new version of what was there", body = SecretStored, headers(("ETag" = String))),
+        (status = 201, description = "Made: nothing was there", body = SecretStored, headers(("ETag" = String))),
+        (status = 412, body = Problem)))]
 pub(super) async fn post(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -362,7 +378,9 @@ pub(super) async fn post(
 ) -> Result<Response, Problem> {
     let key = match (body.path.take(), body.key.take()) {
         (Some(path), None) | (None, Some(path)) => path,
-        _ => return Err(Problem::new("invalid", "Give one of path and key.").at("path")),
+        _ => {
+            return Err(Problem::new(ProblemKind::Invalid, "Give one of path and key.").at("path"));
+        }
     };
     let expected = expected(&headers)?;
     store(&state, caller, key, body, expected).await
@@ -375,6 +393,7 @@ async fn store(
     body: SecretBody,
     expected: Expected,
 ) -> Result<Response, Problem> {
+    let generates = body.generate.is_some();
     let value = match (body.value, body.generate) {
         (Some(value), None) => NewValue::Typed(value),
         (None, Some(generate)) => NewValue::Generated {
@@ -384,7 +403,11 @@ async fn store(
                 GeneratedAs::Hex => Encoding::Hex,
             },
         },
-        _ => return Err(Problem::new("invalid", "Give one of value and generate.").at("value")),
+        _ => {
+            return Err(
+                Problem::new(ProblemKind::Invalid, "Give one of value and generate.").at("value"),
+            );
+        }
     };
     let put = SecretPut {
         value,
@@ -394,7 +417,8 @@ async fn store(
         expires_at: body.expires_at,
         expected,
     };
-    let done: Put = state.db.secret_put(&caller, &key, put).await?;
+    let done = state.db.secret_put(&caller, &key, put).await;
+    let done: Put = done.map_err(|error| at_generate(error.into_refusal(), generates))?;
     let status = match done.created {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
@@ -414,9 +438,17 @@ async fn store(
         .into_response())
 }
 
+/// What is wrong with a value that nobody sent is wrong with how it is made.
+fn at_generate(refusal: Refusal, generates: bool) -> Problem {
+    match refusal.field.as_deref() {
+        Some("value") if generates => refusal.at("generate").into(),
+        _ => refusal.into(),
+    }
+}
+
 /// One secret's metadata.
 #[utoipa::path(get, path = "/api/v1/secrets/{path}", tag = "secrets", params(("path" = KeyPathText, Path,)),
-    responses((status = 200, body = Secret)))]
+    responses((status = 200, body = Secret, headers(("ETag" = String)))))]
 pub(super) async fn show(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -433,7 +465,7 @@ fn shown(found: SecretSummary) -> Response {
 /// Changes metadata. A rename needs `admin`, all else `write`.
 #[utoipa::path(patch, path = "/api/v1/secrets/{path}", tag = "secrets", request_body = SecretPatch,
     params(("path" = KeyPathText, Path,), ("If-Match" = Option<String>, Header,)),
-    responses((status = 200, body = Secret), (status = 412, body = Problem)))]
+    responses((status = 200, body = Secret, headers(("ETag" = String))), (status = 412, body = Problem)))]
 pub(super) async fn patch(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
@@ -445,7 +477,7 @@ pub(super) async fn patch(
         .db
         .secret_at_for(&caller, &key, Action::SecretEdit)
         .await?;
-    is_expected(&headers, &found)?;
+    check_expected(&headers, &found)?;
     let edit = SecretEdit {
         path: body.path.filter(|path| *path != found.path),
         kind: body.kind,
@@ -463,7 +495,7 @@ pub(super) async fn patch(
         Some(now) => Ok(shown(now)),
         // Renamed out of this token's sight.
         None => Err(Problem::new(
-            "not-found",
+            ProblemKind::NotFound,
             "It was changed, and is out of this token's sight now.",
         )),
     }
@@ -483,7 +515,7 @@ pub(super) async fn delete(
         .db
         .secret_at_for(&caller, &key, Action::SecretDelete)
         .await?;
-    is_expected(&headers, &found)?;
+    check_expected(&headers, &found)?;
     let expected = headers
         .contains_key(header::IF_MATCH)
         .then_some(found.version);
@@ -491,7 +523,8 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn tag_of(version: i32) -> HeaderValue {
+/// The version of a secret, as an ETag.
+pub(super) fn tag_of(version: i32) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
 }
 
@@ -513,36 +546,40 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
                 .map(Expected::Version)
                 .ok_or_else(|| {
                     Problem::new(
-                        "malformed",
+                        ProblemKind::Malformed,
                         "If-Match names a version in quotes, as in \"3\".",
                     )
                     .at("if-match")
                 })
         }
         (None, Some(_)) => Err(Problem::new(
-            "malformed",
+            ProblemKind::Malformed,
             "If-None-Match is understood as * alone: store it only where nothing is.",
         )
         .at("if-none-match")),
-        (Some(_), Some(_)) => {
-            Err(Problem::new("malformed", "Give one of If-Match and If-None-Match.").at("if-match"))
-        }
+        (Some(_), Some(_)) => Err(Problem::new(
+            ProblemKind::Malformed,
+            "Give one of If-Match and If-None-Match.",
+        )
+        .at("if-match")),
     }
 }
 
-pub(super) fn is_expected(headers: &HeaderMap, found: &SecretSummary) -> Result<(), Problem> {
+pub(super) fn check_expected(headers: &HeaderMap, found: &SecretSummary) -> Result<(), Problem> {
     match expected(headers)? {
         Expected::Version(version) if version != found.version => Err(Problem::new(
-            "precondition-failed",
+            ProblemKind::PreconditionFailed,
             format!(
                 "The secret is at version {} and not at {version}. Look at it again, then decide.",
                 found.version
             ),
         )
         .at("if-match")),
-        Expected::Nothing => {
-            Err(Problem::new("malformed", "If-None-Match has no meaning here.").at("if-none-match"))
-        }
+        Expected::Nothing => Err(Problem::new(
+            ProblemKind::Malformed,
+            "If-None-Match has no meaning here.",
+        )
+        .at("if-none-match")),
         _ => Ok(()),
     }
 }

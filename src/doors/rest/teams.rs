@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::bearer::Bearer;
 use super::bodies::{Json, Path};
 use super::pages::Page;
-use super::problems::Problem;
+use super::problems::{Problem, ProblemKind};
 use super::schemas::LevelName;
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
@@ -133,7 +133,7 @@ fn own_team(caller: &Caller, handle: &str) -> Result<Handle, Problem> {
     match Handle::parse(handle) {
         Ok(handle) if is_own(caller, handle.as_str()) => Ok(handle),
         _ => Err(Problem::new(
-            "not-found",
+            ProblemKind::NotFound,
             "There is no such team, or this token does not act for it.",
         )),
     }
@@ -148,7 +148,7 @@ fn may_change(caller: &Caller) -> Result<(), Problem> {
             Ok(())
         }
         _ => Err(Problem::new(
-            "denied",
+            ProblemKind::Denied,
             "Members are changed by a token that can admin all that the team owns.",
         )),
     }

@@ -1,14 +1,17 @@
 //! `/values` and `/check`: the only routes that carry a stored value out, and the one that says whether another is the same.
 
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
-use super::bearer::{Bearer, From, Shown};
+use super::bearer::{Bearer, PresentedToken, RequestOrigin};
 use super::bodies::{Json, Key, Query};
 use super::problems::Problem;
 use super::schemas::{KeyPathText, SecretPathText};
+use super::secrets::tag_of;
 use crate::doors::web::AppState;
 use crate::model::audit::Action;
 use crate::model::paths::{KeyPath, SecretPath};
@@ -26,7 +29,7 @@ pub struct Value {
     pub value: SecretString,
 }
 
-impl std::convert::From<ReadValue> for Value {
+impl From<ReadValue> for Value {
     fn from(read: ReadValue) -> Self {
         Value {
             path: read.path,
@@ -94,14 +97,14 @@ pub struct Same {
 
 /// Reads one value. Needs `read`; each access is on record before the value leaves.
 #[utoipa::path(get, path = "/api/v1/values/{path}", tag = "values", params(("path" = KeyPathText, Path,), ValueAsked),
-    responses((status = 200, body = Value)))]
+    responses((status = 200, body = Value, headers(("ETag" = String)))))]
 pub(super) async fn read(
     State(state): State<AppState>,
-    Shown(token): Shown,
-    From(origin): From,
+    PresentedToken(token): PresentedToken,
+    RequestOrigin(origin): RequestOrigin,
     Key(key): Key,
     Query(asked): Query<ValueAsked>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let read = state
         .db
         .secret_read(
@@ -112,7 +115,8 @@ pub(super) async fn read(
             &origin,
         )
         .await?;
-    Ok(Json(read.into()))
+    let value = Value::from(read);
+    Ok(([(header::ETAG, tag_of(value.version))], Json(value)).into_response())
 }
 
 /// Reads many values, all or nothing.
@@ -120,8 +124,8 @@ pub(super) async fn read(
     responses((status = 200, body = Values)))]
 pub(super) async fn read_many(
     State(state): State<AppState>,
-    Shown(token): Shown,
-    From(origin): From,
+    PresentedToken(token): PresentedToken,
+    RequestOrigin(origin): RequestOrigin,
     Json(asked): Json<ValuesAsked>,
 ) -> Result<Json<Values>, Problem> {
     let read = state.db.secrets_read(&token, &asked.paths, &origin).await?;

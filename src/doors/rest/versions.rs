@@ -11,7 +11,7 @@ use super::bodies::{Json, Key};
 use super::pages::Page;
 use super::problems::Problem;
 use super::schemas::KeyPathText;
-use super::secrets::is_expected;
+use super::secrets::check_expected;
 use crate::doors::web::AppState;
 use crate::model::audit::Action;
 use crate::model::secrets::VersionSummary;
@@ -70,7 +70,7 @@ pub struct RolledBack {
 }
 
 /// The versions of a secret, the newest first.
-#[utoipa::path(get, path = "/api/v1/versions/{path}", tag = "secrets", params(("path" = KeyPathText, Path,)),
+#[utoipa::path(get, path = "/api/v1/versions/{path}", tag = "versions", params(("path" = KeyPathText, Path,)),
     responses((status = 200, body = Page<Version>)))]
 pub(super) async fn list(
     State(state): State<AppState>,
@@ -83,7 +83,7 @@ pub(super) async fn list(
 }
 
 /// Makes an old version's value the newest again, as a new version. Needs `write`.
-#[utoipa::path(post, path = "/api/v1/rollback/{path}", tag = "secrets", request_body = Rollback,
+#[utoipa::path(post, path = "/api/v1/rollback/{path}", tag = "versions", request_body = Rollback,
     params(("path" = KeyPathText, Path,), ("If-Match" = Option<String>, Header,)),
     responses((status = 200, body = RolledBack), (status = 412, body = Problem)))]
 pub(super) async fn roll_back(
@@ -97,7 +97,7 @@ pub(super) async fn roll_back(
         .db
         .secret_at_for(&caller, &key, Action::SecretRollBack)
         .await?;
-    is_expected(&headers, &found)?;
+    check_expected(&headers, &found)?;
     let version = state
         .db
         .secret_roll_back(&caller, found.id, found.version, to.version)
