@@ -8,7 +8,6 @@ use super::holds::held_elsewhere;
 use super::{Db, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::deployments::{LOG_LINE_LEN_BYTES, LOG_LINES_KEPT, LogLine};
-use crate::model::errors::Refusal;
 use crate::model::paths::DeploymentName;
 
 /// An append trims once in about so many lines of the installation.
