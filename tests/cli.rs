@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
+#[path = "common/installed.rs"]
+mod installed;
 #[path = "store_deployments/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
+#[path = "common/installed.rs"]
+mod installed;
 #[path = "store_deployments/world.rs"]
 #[allow(dead_code)]
 mod world;
@@ -32,18 +34,12 @@ mod table;
 mod walk;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use futures::StreamExt;
-use leptos::prelude::LeptosOptions;
 use sealport::app::wire::Flash;
-use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
-use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig};
 use sealport::doors::requests::REQUEST_ID;
-use sealport::doors::web::{AppState, WebConfig};
 use sealport::model::actors::{Actor, Caller, Origin};
 use sealport::model::users::Email;
 use secrecy::SecretString;
@@ -111,38 +107,12 @@ impl Installation {
     async fn at(public_url: &str) -> Installation {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
-        let guests_dir = place.path().join("guests");
-        let sandbox = Sandbox::probe(SandboxConfig {
-            allow_unsandboxed: false,
-            private_networks: vec!["10.1.2.0/24".parse().unwrap()],
-            runtime_dir: place.path().join("run"),
-            guests_dir: guests_dir.clone(),
-            private: Vec::new(),
-            tools_path: Default::default(),
-            launcher: env!("CARGO_BIN_EXE_sealport").into(),
+        let deployer = installed::deployer(&world.db, place.path(), |sandbox, _| {
+            sandbox.private_networks = vec!["10.1.2.0/24".parse().unwrap()];
+            sandbox.tools_path = Default::default();
         })
-        .await
-        .unwrap();
-        let source_hosts = SourceHosts::new([]);
-        let config = DeployerConfig {
-            guests_dir,
-            dir_roots: Vec::new(),
-            source_hosts,
-            restart_after: std::time::Duration::from_secs(1),
-        };
-        let router = sealport::doors::router(AppState {
-            options: LeptosOptions::builder()
-                .output_name("sealport")
-                .site_root("public")
-                .build(),
-            deployer: Deployer::new(world.db.clone(), sandbox, config),
-            db: world.db.clone(),
-            config: Arc::new(WebConfig {
-                public_url: public_url.parse().unwrap(),
-                trusted_proxies: Vec::new(),
-                api_requests_per_minute: 0,
-            }),
-        });
+        .await;
+        let router = installed::doors(&world.db, deployer, public_url, 0);
         Installation {
             world,
             router,

@@ -4,20 +4,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
+#[path = "common/installed.rs"]
+#[allow(dead_code)]
+mod installed;
 #[path = "store_deployments/world.rs"]
 #[allow(dead_code)]
 mod world;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use sealport::deploy::Deployer;
 use sealport::deploy::relay::ClientKey;
-use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
-use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig};
 use sealport::model::actors::{Actor, Caller};
 use sealport::model::deployments::{Binding, DeploymentDetail, DeploymentState, ReleaseState};
 use sealport::model::paths::DeploymentName;
@@ -43,30 +43,10 @@ impl House {
     async fn new() -> House {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
-        // Guests are other users: they must be able to pass through.
-        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        let guests_dir = place.path().join("guests");
-        let sandbox = Sandbox::probe(SandboxConfig {
-            allow_unsandboxed: false,
-            private_networks: Vec::new(),
-            runtime_dir: place.path().join("run"),
-            guests_dir: guests_dir.clone(),
-            private: Vec::new(),
-            tools_path: std::env::var_os("PATH").unwrap_or_default(),
-            launcher: env!("CARGO_BIN_EXE_sealport").into(),
+        let deployer = installed::deployer(&world.db, place.path(), |_, config| {
+            config.dir_roots = vec![place.path().join("sources")];
         })
-        .await
-        .unwrap();
-        let deployer = Deployer::new(
-            world.db.clone(),
-            sandbox,
-            DeployerConfig {
-                guests_dir,
-                dir_roots: vec![place.path().join("sources")],
-                source_hosts: SourceHosts::new([]),
-                restart_after: Duration::from_millis(20),
-            },
-        );
+        .await;
         let mut ada = world.user("ada").await;
         if let Actor::User(user) = &mut ada.actor {
             user.is_admin = true;

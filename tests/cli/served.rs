@@ -1,16 +1,9 @@
 //! A server of a test's own, and the program as a person or a script calls it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use leptos::prelude::LeptosOptions;
-use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
-use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig};
-use sealport::doors::web::{AppState, WebConfig};
 use sealport::model::actors::Caller;
 use sealport::model::levels::Level;
 use sealport::model::paths::Folder;
@@ -22,6 +15,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::installed::{deployer, doors};
 use crate::world::World;
 
 /// Long, for it ends a test that hangs and nothing else.
@@ -50,44 +44,12 @@ impl Served {
     async fn with(deploys: bool) -> Served {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
-        // Guests are other users: they must be able to pass through.
-        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        let guests_dir = place.path().join("guests");
-        let sandbox = Sandbox::probe(SandboxConfig {
-            allow_unsandboxed: false,
-            private_networks: Vec::new(),
-            runtime_dir: place.path().join("run"),
-            guests_dir: guests_dir.clone(),
-            private: Vec::new(),
-            tools_path: std::env::var_os("PATH").unwrap_or_default(),
-            launcher: env!("CARGO_BIN_EXE_sealport").into(),
-        })
-        .await
-        .unwrap();
-        let config = DeployerConfig {
-            guests_dir,
-            dir_roots: Vec::new(),
-            source_hosts: SourceHosts::new([]),
-            restart_after: Duration::from_secs(1),
-        };
-        let deployer = Deployer::new(world.db.clone(), sandbox, config);
+        let deployer = deployer(&world.db, place.path(), |_, _| {}).await;
         let cancel = CancellationToken::new();
         let deploying = deploys.then(|| tokio::spawn(deployer.clone().run(cancel.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = sealport::doors::router(AppState {
-            options: LeptosOptions::builder()
-                .output_name("sealport")
-                .site_root("public")
-                .build(),
-            deployer,
-            db: world.db.clone(),
-            config: Arc::new(WebConfig {
-                public_url: url.parse().unwrap(),
-                trusted_proxies: Vec::new(),
-                api_requests_per_minute: 0,
-            }),
-        });
+        let router = doors(&world.db, deployer, &url, 0);
         tokio::spawn(sealport::doors::listening::serve(
             listener,
             router,

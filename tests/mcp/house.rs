@@ -1,14 +1,7 @@
 //! An installation with its doors open, and tokens of each kind.
 
-use std::sync::Arc;
-
-use leptos::prelude::LeptosOptions;
 use reqwest::StatusCode;
-use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
-use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig};
 use sealport::doors::listening;
-use sealport::doors::web::{AppState, WebConfig};
 use sealport::model::actors::{Actor, Caller};
 use sealport::model::levels::Level;
 use sealport::model::paths::{Folder, SecretPath};
@@ -19,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::installed::{deployer, doors};
 use crate::world::World;
 
 /// A value that must be nowhere but in an answer to who may read.
@@ -57,39 +51,10 @@ impl House {
     pub async fn with_quota(api_requests_per_minute: u32) -> House {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
-        let guests_dir = place.path().join("guests");
-        let sandbox = Sandbox::probe(SandboxConfig {
-            allow_unsandboxed: false,
-            private_networks: Vec::new(),
-            runtime_dir: place.path().join("run"),
-            guests_dir: guests_dir.clone(),
-            private: Vec::new(),
-            tools_path: std::env::var_os("PATH").unwrap_or_default(),
-            launcher: env!("CARGO_BIN_EXE_sealport").into(),
-        })
-        .await
-        .unwrap();
-        let config = DeployerConfig {
-            guests_dir,
-            dir_roots: Vec::new(),
-            source_hosts: SourceHosts::new([]),
-            restart_after: std::time::Duration::from_secs(1),
-        };
+        let deployer = deployer(&world.db, place.path(), |_, _| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = sealport::doors::router(AppState {
-            options: LeptosOptions::builder()
-                .output_name("sealport")
-                .site_root("public")
-                .build(),
-            deployer: Deployer::new(world.db.clone(), sandbox, config),
-            db: world.db.clone(),
-            config: Arc::new(WebConfig {
-                public_url: url.parse().unwrap(),
-                trusted_proxies: Vec::new(),
-                api_requests_per_minute,
-            }),
-        });
+        let router = doors(&world.db, deployer, &url, api_requests_per_minute);
         let cancel = CancellationToken::new();
         tokio::spawn(listening::serve(listener, router, cancel.clone()));
         let _ = rustls::crypto::ring::default_provider().install_default();

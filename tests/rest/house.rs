@@ -1,16 +1,9 @@
 //! An installation whose doors are open on a port of its own, and a program that calls it.
 
-use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use leptos::prelude::LeptosOptions;
 use reqwest::{Method, StatusCode};
-use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
-use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig};
-use sealport::doors::web::{AppState, WebConfig};
 use sealport::model::actors::Caller;
 use sealport::model::levels::Level;
 use sealport::store::api_tokens::ApiTokenSpec;
@@ -18,6 +11,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::installed::{deployer, doors};
 use crate::world::World;
 
 /// In no answer, whoever asks.
@@ -68,45 +62,13 @@ impl House {
     pub async fn patient(patience: Option<Duration>) -> House {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
-        // Guests are other users: they must be able to pass through.
-        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        let guests_dir = place.path().join("guests");
-        let sandbox = Sandbox::probe(SandboxConfig {
-            allow_unsandboxed: false,
-            private_networks: Vec::new(),
-            runtime_dir: place.path().join("run"),
-            guests_dir: guests_dir.clone(),
-            private: Vec::new(),
-            tools_path: std::env::var_os("PATH").unwrap_or_default(),
-            launcher: env!("CARGO_BIN_EXE_sealport").into(),
-        })
-        .await
-        .unwrap();
-        let config = DeployerConfig {
-            guests_dir,
-            dir_roots: Vec::new(),
-            source_hosts: SourceHosts::new([]),
-            restart_after: Duration::from_millis(20),
-        };
-        let mut deployer = Deployer::new(world.db.clone(), sandbox, config);
+        let mut deployer = deployer(&world.db, place.path(), |_, _| {}).await;
         if let Some(patience) = patience {
             deployer = deployer.with_look_patience(patience);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = format!("http://{}/", listener.local_addr().unwrap());
-        let router = sealport::doors::router(AppState {
-            options: LeptosOptions::builder()
-                .output_name("sealport")
-                .site_root("public")
-                .build(),
-            deployer: deployer.clone(),
-            db: world.db.clone(),
-            config: Arc::new(WebConfig {
-                public_url: at.parse().unwrap(),
-                trusted_proxies: Vec::new(),
-                api_requests_per_minute: 0,
-            }),
-        });
+        let router = doors(&world.db, deployer.clone(), &at, 0);
         let cancel = CancellationToken::new();
         let running = vec![
             tokio::spawn(deployer.run(cancel.clone())),
