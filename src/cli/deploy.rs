@@ -52,7 +52,7 @@ pub struct DeployArgs {
     #[arg(long, value_name = "PATH", value_parser = KeyPath::parse)]
     fetch_key: Option<KeyPath>,
 
-    /// What the target wants to know besides, as in region=frankfurt; for local: command and transport. Can be given several times.
+    /// In place of what looking at the source finds: command, and transport (stdio or http). Can be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = option)]
     option: Vec<(String, String)>,
 

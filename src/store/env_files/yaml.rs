@@ -2,6 +2,7 @@
 //! seen, and nothing is filled in.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use zeroize::Zeroizing;
 
 use super::{
     EMPTY, EMPTY_COMMENT, EnvFile, Line, Unread, Variable, has_reference, is_name, too_many,
@@ -162,10 +163,13 @@ fn has_comment(source: &[&str], named: &Span, value: &Event, span: &Span) -> boo
     };
     let is_comment = |rest: &str| rest.trim_start().starts_with('#');
     match value {
-        // Within quotes a number sign is one.
-        Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) => {
-            let rest = line(span.end.line()).chars().skip(span.end.col());
-            is_comment(&rest.collect::<String>())
+        // Within quotes a number sign is one. The parser's own end stands behind a comment.
+        Event::Scalar(_, style @ (ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted), ..) => {
+            let lines = (span.start.line()..=span.end.line()).map(line);
+            let text = Zeroizing::new(lines.collect::<Vec<_>>().join("\n"));
+            let begun = text.char_indices().nth(span.start.col());
+            let begun = begun.map_or("", |(at, _)| &text[at..]);
+            is_comment(behind_quotes(begun, *style == ScalarStyle::DoubleQuoted))
         }
         // The text begins below the line of its name.
         Event::Scalar(_, ScalarStyle::Literal | ScalarStyle::Folded, ..) => {
@@ -176,6 +180,24 @@ fn has_comment(source: &[&str], named: &Span, value: &Event, span: &Span) -> boo
             .map(line)
             .any(|line| !is_comment(line) && (line.contains(" #") || line.contains("\t#"))),
     }
+}
+
+/// What stands behind the quotes that open first, in their last line.
+fn behind_quotes(text: &str, double: bool) -> &str {
+    let quote = if double { '"' } else { '\'' };
+    let Some((_, inside)) = text.split_once(quote) else {
+        return "";
+    };
+    let mut chars = inside.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let is_doubled = !double && chars.peek().is_some_and(|(_, next)| *next == quote);
+        if c == '\\' && double || c == quote && is_doubled {
+            chars.next();
+        } else if c == quote {
+            return inside[at + 1..].split('\n').next().unwrap_or_default();
+        }
+    }
+    ""
 }
 
 /// The line on which it ends: the place behind it may stand at the beginning of the next.
