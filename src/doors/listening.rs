@@ -150,9 +150,7 @@ mod tests {
             let piece = || Ok::<_, std::convert::Infallible>([0; 65_536].to_vec());
             Body::from_stream(futures::stream::repeat_with(piece))
         };
-        let router = Router::new()
-            .route("/", get(who))
-            .route("/endless", get(endless));
+        let router = Router::new().route("/", get(who)).fallback(endless);
         tokio::spawn(serve_within(limits, listener, router, cancel.clone()));
         (address, cancel)
     }

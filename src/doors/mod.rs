@@ -35,7 +35,8 @@ pub fn router(state: AppState) -> Router {
             get(requests::metrics).layer(Extension(quotas.clone())),
         )
         .route("/api/openapi.json", get(rest::document::openapi))
-        .route("/api", get(rest::reference::to_docs))
+        // The address that people try first.
+        .route("/api", get(rest::reference::docs))
         .route("/api/docs", get(rest::reference::docs))
         .route("/problems/{slug}", get(rest::reference::problem))
         .nest("/api/v1", rest::router(&state, quotas))

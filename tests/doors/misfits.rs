@@ -165,9 +165,8 @@ async fn answers_have_the_headers_that_the_document_names() {
     let other = send("PATCH", "/api/v1/audit", "{}").await;
     assert_eq!(other.status(), 405);
     assert_eq!(other.headers()[header::ALLOW], "GET,HEAD");
-    let short = send("GET", "/api", "").await;
-    assert_eq!(short.headers()[header::LOCATION], "/api/docs");
-    let docs = send("GET", "/api/docs", "").await;
+    let docs = send("GET", "/api", "").await;
+    assert_eq!(docs.status(), 200);
     let docs = axum::body::to_bytes(docs.into_body(), 1 << 22).await;
     let docs = String::from_utf8(docs.unwrap().to_vec()).unwrap();
     assert_eq!(

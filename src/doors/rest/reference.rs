@@ -3,7 +3,7 @@
 
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use leptos::prelude::*;
@@ -66,11 +66,6 @@ const GROUPS: [(&str, &str, &str); 8] = [
         r#"curl "$SEALPORT_URL/api/v1/audit?action=secret&limit=20" -H "Authorization: Bearer $SEALPORT_TOKEN""#,
     ),
 ];
-
-/// `/api` alone.
-pub(in crate::doors) async fn to_docs() -> Redirect {
-    Redirect::to("/api/docs")
-}
 
 /// The document as a page.
 pub(in crate::doors) async fn docs() -> Response {
