@@ -408,18 +408,7 @@ impl EnvName {
 
     /// Errors: `Invalid` at the field `env`, for the grammar and for the names refused everywhere.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
-        let mut bytes = raw.bytes();
-        let well_formed = raw.len() <= ENV_NAME_LEN_BYTES
-            && bytes
-                .next()
-                .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-            && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !well_formed {
-            return Err(Refusal::invalid(
-                "env",
-                "A variable's name has letters, digits and underscores and does not start with a digit.",
-            ));
-        }
+        let name = EnvName::stored(raw)?;
         // npm reads its settings in any case, and no server needs `path` beside `PATH`.
         let upper = raw.to_ascii_uppercase();
         if REFUSED_ENV_NAMES.contains(&upper.as_str())
@@ -434,7 +423,26 @@ impl EnvName {
                 ),
             ));
         }
-        Ok(EnvName(raw.to_owned()))
+        Ok(name)
+    }
+
+    /// One that was bound once, perhaps before its name was refused: it still shows, and a start says what is wrong with it.
+    /// Errors: `Invalid` at the field `env`, for the grammar alone.
+    pub fn stored(raw: &str) -> Result<Self, Refusal> {
+        let mut bytes = raw.bytes();
+        let well_formed = raw.len() <= ENV_NAME_LEN_BYTES
+            && bytes
+                .next()
+                .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+            && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if well_formed {
+            Ok(EnvName(raw.to_owned()))
+        } else {
+            Err(Refusal::invalid(
+                "env",
+                "A variable's name has letters, digits and underscores and does not start with a digit.",
+            ))
+        }
     }
 
     /// The last segment, upper-cased, `-` and `.` as `_`. Errors: as `parse`.

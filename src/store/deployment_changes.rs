@@ -126,7 +126,7 @@ pub(super) async fn stored(
             (None, Some(text)) => Bound::Text { text },
             (None, None) => continue,
         };
-        let env = EnvName::parse(&row.env)?;
+        let env = EnvName::stored(&row.env)?;
         bindings.push(Binding { env, to });
     }
     let unreadable = |_| Error::broken("a deployment's start does not read");

@@ -288,7 +288,7 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
     rows.into_iter()
         .map(|row| {
             Ok(BindingSummary {
-                env: EnvName::parse(&row.env)?,
+                env: EnvName::stored(&row.env)?,
                 secret: row
                     .secret_id
                     .zip(row.path)
@@ -394,7 +394,7 @@ async fn versions(
         by_release
             .entry(row.number)
             .or_default()
-            .push((EnvName::parse(&row.env)?, row.version));
+            .push((EnvName::stored(&row.env)?, row.version));
     }
     Ok(by_release)
 }
