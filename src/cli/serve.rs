@@ -115,7 +115,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     jobs.close();
 
     let router = doors::router(AppState {
-        options,
+        options: Arc::new(options),
         db: db.clone(),
         deployer,
         config: Arc::new(WebConfig {

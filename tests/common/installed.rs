@@ -49,10 +49,12 @@ pub fn doors(
     api_requests_per_minute: u32,
 ) -> Router {
     sealport::doors::router(AppState {
-        options: LeptosOptions::builder()
-            .output_name("sealport")
-            .site_root("public")
-            .build(),
+        options: Arc::new(
+            LeptosOptions::builder()
+                .output_name("sealport")
+                .site_root("public")
+                .build(),
+        ),
         deployer,
         db: db.clone(),
         config: Arc::new(WebConfig {

@@ -56,7 +56,8 @@ impl WebConfig {
 /// What every handler can reach.
 #[derive(Clone)]
 pub struct AppState {
-    pub options: LeptosOptions,
+    /// Each layer of each request has a copy of the state.
+    pub options: Arc<LeptosOptions>,
     pub db: Db,
     pub deployer: Deployer,
     pub config: Arc<WebConfig>,
@@ -64,7 +65,7 @@ pub struct AppState {
 
 impl FromRef<AppState> for LeptosOptions {
     fn from_ref(state: &AppState) -> Self {
-        state.options.clone()
+        LeptosOptions::clone(&state.options)
     }
 }
 
@@ -99,7 +100,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
     };
     let pages = {
         let options = state.options.clone();
-        move || shell(options.clone())
+        move || shell(LeptosOptions::clone(&options))
     };
     Router::new()
         .route("/sign-in", post(sign_in::sign_in))
