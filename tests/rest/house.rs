@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use sealport::model::actors::Caller;
 use sealport::model::levels::Level;
 use sealport::store::api_tokens::ApiTokenSpec;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -215,9 +215,22 @@ impl House {
 
     /// One call of MCP through the gateway.
     pub async fn mcp(&self, name: &str, token: &str, body: &Value) -> (StatusCode, String) {
+        self.mcp_at(&format!("s/{name}/mcp"), token, body).await
+    }
+
+    /// What a tool of agents answers, in its structured form.
+    pub async fn tool(&self, token: &str, tool: &str, arguments: Value) -> Value {
+        let (status, said) = self.mcp_at("mcp", token, &tool_call(tool, arguments)).await;
+        assert!(status.is_success(), "{status} {said}");
+        assert!(!said.contains(&CANARY[..12]), "{said}");
+        let answer: Value = serde_json::from_str(&said).unwrap();
+        answer["result"]["structuredContent"].clone()
+    }
+
+    async fn mcp_at(&self, path: &str, token: &str, body: &Value) -> (StatusCode, String) {
         let response = self
             .http
-            .post(format!("{}s/{name}/mcp", self.at))
+            .post(format!("{}{path}", self.at))
             .bearer_auth(token)
             .header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream")
@@ -231,6 +244,14 @@ impl House {
         let status = response.status();
         (status, response.text().await.unwrap())
     }
+}
+
+/// A call in the newer era of the protocol.
+pub fn tool_call(tool: &str, arguments: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments,
+        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                  "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+                  "io.modelcontextprotocol/clientCapabilities": {}}}})
 }
 
 fn event_of(block: &str) -> Option<Told> {

@@ -5,13 +5,54 @@ use sealport::model::paths::DeploymentName;
 use sealport::store::secrets::NewValue;
 use serde_json::{Value, json};
 
-use crate::house::{CANARY, House, SOURCE, Told};
+use crate::house::{CANARY, House, SOURCE, Told, tool_call};
 
 fn lines(told: &[Told]) -> Vec<i64> {
     told.iter()
         .filter(|told| told.event == "line")
         .map(|told| told.id.unwrap())
         .collect()
+}
+
+#[tokio::test]
+async fn an_agent_deploys_a_server_with_a_secret_that_it_cannot_read() {
+    let house = House::new().await;
+    let (db, ada) = (&house.world.db, &house.ada);
+    house.world.secret(ada, "project/shop/KEY", CANARY).await;
+    let token = house
+        .token_under(ada, Level::Use, true, Some("project/shop"))
+        .await;
+    let found = house
+        .tool(&token, "list_secrets", json!({"project": "shop"}))
+        .await;
+    let path = found["secrets"][0]["keyPath"].clone();
+    assert_eq!(path, "project/shop/KEY");
+    let told = house
+        .tool(&token, "get_secret", json!({"keyPath": path}))
+        .await;
+    assert_eq!(told["revealed"], false);
+
+    let asked = |dry_run: bool| json!({"name": "shop", "source": SOURCE, "dryRun": dry_run, "bindings": [{"env": told["envName"], "secret": path}]});
+    let plan = house.tool(&token, "deploy", asked(true)).await;
+    assert_eq!(plan["ready"], true, "{plan}");
+    assert_eq!(house.world.count("deployments").await, 0);
+    house.tool(&token, "deploy", asked(false)).await;
+    house.until("shop", &token, "running").await;
+    let status = house
+        .tool(&token, "deployment_status", json!({"name": "shop"}))
+        .await;
+    assert_eq!(status["state"], "running", "{status}");
+
+    // The server has the value: it stands in its environment, masked on its way out.
+    let name = DeploymentName::parse("shop").unwrap();
+    let client = db.gateway_token_create(ada, &name, "client", None);
+    let client = client.await.unwrap().token;
+    let call = tool_call("get-env", json!({}));
+    let (status, said) = house.mcp("shop", &client, &call).await;
+    assert!(status.is_success(), "{status} {said}");
+    assert!(said.contains("[sealed]"), "{said}");
+    assert!(!said.contains(&CANARY[..12]), "{said}");
+    house.close().await;
 }
 
 #[tokio::test]
@@ -87,10 +128,7 @@ async fn a_program_deploys_follows_changes_and_destroys_a_server() {
     let name = DeploymentName::parse("shop").unwrap();
     let client = db.gateway_token_create(ada, &name, "client", None);
     let client = client.await.unwrap().token;
-    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get-env", "arguments": {},
-        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                  "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
-                  "io.modelcontextprotocol/clientCapabilities": {}}}});
+    let call = tool_call("get-env", json!({}));
     let (status, said) = house.mcp("shop", &client, &call).await;
     assert!(status.is_success(), "{status} {said}");
     assert!(said.contains("SHOP_KEY") && said.contains("loud"), "{said}");
