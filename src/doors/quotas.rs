@@ -324,8 +324,8 @@ impl Left {
     }
 }
 
-/// The token in `Authorization: Bearer …`.
-fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+/// The token in `Authorization: Bearer …`, at every door.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<SecretString> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;
     scheme

@@ -3,12 +3,12 @@
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
-use secrecy::SecretString;
 use serde_json::json;
 
+use super::quotas::bearer;
 use super::web::{AppState, origin};
 use crate::deploy::relay::ClientKey;
 use crate::model::actors::Origin;
@@ -68,14 +68,6 @@ async fn turned_away(state: &AppState, caller: &Origin, why: TurnedAway) {
     if let Err(error) = state.db.gateway_turned_away(caller, why).await {
         error.into_refusal();
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<SecretString> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| SecretString::from(token.trim()))
 }
 
 fn unauthorised() -> Response {
