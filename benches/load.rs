@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! load wait ADDRESS PATH [--header TEXT].. [--holds TEXT]
-//! load run ADDRESS METHOD PATH [--connections N] [--seconds N] [--warm-up N] [--of N] [--from N] [--header TEXT].. [--body TEXT]
+//! load run ADDRESS METHOD PATH [--connections N] [--seconds N] [--warm-up N] [--of N] [--from N] [--header TEXT].. [--bearers FILE] [--body TEXT]
 //! ```
 //!
 //! `wait` asks until the answer is 200 and holds the text. `{n}` in path and body becomes a number: one of the first `--of`, in a mixed order, or else each from `--from` on once.
+//! The first connection shows the token in the first line of `--bearers`, and so on.
 //! `run` prints a line: requests answered in the time measured, of them refused, requests a second, and microseconds of the 50th and
 //! 99th of 100 requests.
 #![allow(clippy::print_stdout)]
@@ -95,6 +96,8 @@ struct Run {
     method: String,
     path: String,
     headers: String,
+    /// One for each connection, in turn; none: nobody shows one.
+    bearers: Vec<String>,
     body: String,
     connections: u64,
     seconds: u64,
@@ -119,6 +122,7 @@ impl Run {
             method: method.to_owned(),
             path: path.to_owned(),
             headers: String::new(),
+            bearers: Vec::new(),
             body: String::new(),
             connections: 32,
             seconds: 5,
@@ -134,6 +138,10 @@ impl Run {
                 ["--of", value] => run.of = Some(parsed(value)?),
                 ["--from", value] => run.next = AtomicU64::new(parsed(value)?),
                 ["--header", value] => run.headers += &format!("{value}\r\n"),
+                ["--bearers", file] => {
+                    let tokens = std::fs::read_to_string(file)?;
+                    run.bearers = tokens.lines().map(str::to_owned).collect();
+                }
                 ["--body", value] => run.body = value.to_owned(),
                 _ => return Err(wrong(format!("unknown option: {}", pair.join(" ")))),
             }
@@ -189,7 +197,7 @@ impl Run {
         let measured = Instant::now() + Duration::from_secs(self.warm_up);
         let end = measured + Duration::from_secs(self.seconds);
         while Instant::now() < end && broken < BROKEN_MAX {
-            let request = self.request(&mut mixed);
+            let request = self.request(number, &mut mixed);
             let begun = Instant::now();
             let answer = asked(&mut connection, self.address, request.as_bytes());
             let refusal = match &answer {
@@ -218,7 +226,7 @@ impl Run {
         seen
     }
 
-    fn request(&self, mixed: &mut Mixed) -> String {
+    fn request(&self, connection: u64, mixed: &mut Mixed) -> String {
         let n = match self.of {
             Some(of) => mixed.next() % of,
             None => self.next.fetch_add(1, Ordering::Relaxed),
@@ -227,11 +235,20 @@ impl Run {
         let (method, address, headers) = (&self.method, self.address, &self.headers);
         let path = self.path.replace("{n}", &n);
         let body = self.body.replace("{n}", &n);
+        let bearer = match self.bearers.len() {
+            0 => String::new(),
+            tokens => {
+                let token = &self.bearers[connection as usize % tokens];
+                format!("Authorization: Bearer {token}\r\n")
+            }
+        };
         let length = match body.len() {
             0 => String::new(),
             length => format!("Content-Length: {length}\r\n"),
         };
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}{length}\r\n{body}")
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}{bearer}{length}\r\n{body}"
+        )
     }
 }
 

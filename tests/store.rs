@@ -24,6 +24,8 @@ mod moves;
 mod opening;
 #[path = "store/people.rs"]
 mod people;
+#[path = "store/reads_together.rs"]
+mod reads_together;
 #[path = "store/row_level_security.rs"]
 mod row_level_security;
 #[path = "store/secret_life.rs"]

@@ -15,6 +15,7 @@ use super::audit::{self, Entry};
 pub use super::key_source::{KeySource, new_key};
 use super::keys::Keys;
 use super::limits::{Floods, Turns};
+use super::read_queues::ReadQueues;
 use super::sealer::LastSeen;
 use super::{Error, Result, passwords::Passwords, roles, steps};
 use crate::model::actors::{Actor, Caller, Job, Presented};
@@ -119,6 +120,7 @@ struct Inner {
     passwords: Passwords,
     floods: Floods,
     turns: Turns,
+    read_queues: ReadQueues,
     last_seen: LastSeen,
     mode: Mode,
     new_key_file: Option<PathBuf>,
@@ -214,6 +216,7 @@ impl Db {
                 passwords: Passwords::new(),
                 floods: Floods::default(),
                 turns: Turns::default(),
+                read_queues: ReadQueues::default(),
                 last_seen: LastSeen::default(),
                 mode,
                 new_key_file,
@@ -278,6 +281,10 @@ impl Db {
 
     pub(super) fn turns(&self) -> &Turns {
         &self.inner.turns
+    }
+
+    pub(super) fn read_queues(&self) -> &ReadQueues {
+        &self.inner.read_queues
     }
 
     pub(super) fn last_seen(&self) -> &LastSeen {

@@ -249,12 +249,21 @@ impl Floods {
 
     /// What the next one would be, without counting it.
     pub(super) fn next_of_bearer(&self, kind: &'static str, credential: &str) -> Noted {
-        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = windows
-            .get(&(kind, credential.to_owned()))
-            .filter(|(start, _)| start.elapsed() < MINUTE)
-            .map_or(0, |(_, count)| *count);
+        let count = self.count_of(kind, credential);
         noted(count.saturating_add(1), LEFT_BY_ONE)
+    }
+
+    /// How many more of them leave a row.
+    pub(super) fn left_to_bearer(&self, kind: &'static str, credential: &str) -> u32 {
+        LEFT_BY_ONE.saturating_sub(self.count_of(kind, credential))
+    }
+
+    fn count_of(&self, kind: &'static str, source: &str) -> u32 {
+        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows
+            .get(&(kind, source.to_owned()))
+            .filter(|(start, _)| start.elapsed() < MINUTE)
+            .map_or(0, |(_, count)| *count)
     }
 
     fn note(&self, kind: &'static str, source: &str, with_all: bool) -> Noted {

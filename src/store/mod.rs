@@ -68,6 +68,7 @@ pub mod logs;
 pub mod releases;
 
 pub mod api_tokens;
+mod read_queues;
 pub mod secret_read;
 pub mod tokens;
 

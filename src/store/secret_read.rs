@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::api_tokens::refused;
 use super::audit::plain;
 use super::keyring::{Place, Sealed};
-use super::limits::Noted;
 use super::tokens::{HashedToken, PlainToken};
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
@@ -27,10 +26,39 @@ pub struct ReadValue {
     pub value: SecretString,
 }
 
-/// What comes back of one path.
-struct Row {
+/// One value that is asked for, and by whom, for the record.
+#[derive(Clone)]
+pub(super) struct Asked {
+    owner: Option<String>,
+    path: String,
+    version: Option<i32>,
+    address: Option<IpNet>,
+    agent: Option<String>,
+    request_id: Option<String>,
+}
+
+impl Asked {
+    fn of(
+        owner: Option<&Handle>,
+        path: &SecretPath,
+        version: Option<i32>,
+        origin: &Origin,
+    ) -> Asked {
+        Asked {
+            owner: owner.map(Handle::to_string),
+            path: path.to_string(),
+            version,
+            address: origin.address.map(IpNet::from),
+            agent: plain(&origin.agent),
+            request_id: plain(&origin.request_id),
+        }
+    }
+}
+
+/// What comes back of it.
+pub(super) struct Row {
     /// In the list that was asked for, from 1.
-    place: i32,
+    pub place: i32,
     token_id: Option<Uuid>,
     owner_id: Option<Uuid>,
     secret_id: Option<Uuid>,
@@ -50,19 +78,21 @@ impl Db {
         origin: &Origin,
     ) -> Result<ReadValue> {
         let hash = self.hash_shown(token, origin).await?;
+        let asked = Asked::of(key.owner.as_ref(), &key.path, None, origin);
         let read = || {
             sqlx::query_as!(
                 Row,
                 r#"select 1 as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
                    from secret_read_by_mcp($1, $2, $3, null, $4, $5, $6, $7, $8)"#,
                 hash.as_str(),
-                key.owner.as_ref().map(Handle::as_str),
-                key.path.as_str(),
+                asked.owner.as_deref(),
+                &asked.path,
+                // New with each try: one whose answer was lost may be on record.
                 Uuid::now_v7(),
-                origin.address.map(IpNet::from) as _,
-                plain(&origin.agent),
-                plain(&origin.request_id),
-                self.notes_dead(&hash),
+                asked.address as _,
+                asked.agent.as_deref(),
+                asked.request_id.as_deref(),
+                self.dead_token_notes(&hash) > 0,
             )
             .fetch_one(self.pool())
         };
@@ -81,25 +111,75 @@ impl Db {
         origin: &Origin,
     ) -> Result<ReadValue> {
         let hash = self.hash_shown(token, origin).await?;
+        let row = self
+            .read_in_turn(&hash, Asked::of(owner, path, version, origin))
+            .await?;
+        self.given(&hash, row, origin).await
+    }
+
+    /// By itself.
+    pub(super) async fn read_one(&self, hash: &HashedToken, asked: &Asked) -> Result<Row> {
         let read = || {
             sqlx::query_as!(
                 Row,
                 r#"select 1 as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
                    from secret_read($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
                 hash.as_str(),
-                owner.map(Handle::as_str),
-                path.as_str(),
-                version,
+                asked.owner.as_deref(),
+                &asked.path,
+                asked.version,
+                // New with each try: one whose answer was lost may be on record.
                 Uuid::now_v7(),
-                origin.address.map(IpNet::from) as _,
-                plain(&origin.agent),
-                plain(&origin.request_id),
-                self.notes_dead(&hash),
+                asked.address as _,
+                asked.agent.as_deref(),
+                asked.request_id.as_deref(),
+                self.dead_token_notes(hash) > 0,
             )
             .fetch_one(self.pool())
         };
-        let row = self.on_a_live_connection(read).await?;
-        self.given(&hash, row, origin).await
+        self.on_a_live_connection(read).await
+    }
+
+    /// In their order; with `all_or_none`, of those that are refused alone when there are any.
+    pub(super) async fn read_many(
+        &self,
+        hash: &HashedToken,
+        asked: &[&Asked],
+        all_or_none: bool,
+    ) -> Result<Vec<Row>> {
+        // A call for many is one call: it leaves one refusal of its token.
+        let notes = match all_or_none {
+            true => self.dead_token_notes(hash).min(1),
+            false => self.dead_token_notes(hash),
+        };
+        let column = |of: fn(&Asked) -> Option<String>| -> Vec<Option<String>> {
+            asked.iter().map(|asked| of(asked)).collect()
+        };
+        let owners = column(|asked| asked.owner.clone());
+        let agents = column(|asked| asked.agent.clone());
+        let requests = column(|asked| asked.request_id.clone());
+        let paths: Vec<String> = asked.iter().map(|asked| asked.path.clone()).collect();
+        let versions: Vec<Option<i32>> = asked.iter().map(|asked| asked.version).collect();
+        let addresses: Vec<Option<IpNet>> = asked.iter().map(|asked| asked.address).collect();
+        let read = || {
+            sqlx::query_as!(
+                Row,
+                r#"select place as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
+                   from secrets_read($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
+                hash.as_str(),
+                &owners as _,
+                &paths,
+                &versions as _,
+                &asked.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>(),
+                &addresses as _,
+                &agents as _,
+                &requests as _,
+                notes,
+                all_or_none,
+            )
+            .fetch_all(self.pool())
+        };
+        self.on_a_live_connection(read).await
     }
 
     /// The hash of a token that has the form of one. Errors: `Unauthenticated`, on record.
@@ -113,10 +193,12 @@ impl Db {
         }
     }
 
-    /// Whether one more refusal of this token itself, should it be dead, goes on record.
-    fn notes_dead(&self, hash: &HashedToken) -> bool {
-        let flood = Action::ApiConnect.as_str();
-        self.floods().next_of_bearer(flood, hash.as_str()) != Noted::Passed
+    /// How many refusals of this token itself, should it be dead, may go on record.
+    fn dead_token_notes(&self, hash: &HashedToken) -> i32 {
+        let left = self
+            .floods()
+            .left_to_bearer(Action::ApiConnect.as_str(), hash.as_str());
+        i32::try_from(left).unwrap_or(i32::MAX)
     }
 
     /// The refusal of a read; that of a dead token is counted.
@@ -155,29 +237,13 @@ impl Db {
     ) -> Result<Vec<ReadValue>> {
         check_list(keys)?;
         let hash = self.hash_shown(token, origin).await?;
-        let owners: Vec<Option<String>> = keys
+        let asked: Vec<Asked> = keys
             .iter()
-            .map(|key| key.owner.as_ref().map(Handle::to_string))
+            .map(|key| Asked::of(key.owner.as_ref(), &key.path, None, origin))
             .collect();
-        let paths: Vec<String> = keys.iter().map(|key| key.path.to_string()).collect();
-        let record_ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
-        let read = || {
-            sqlx::query_as!(
-                Row,
-                r#"select place as "place!", token_id, owner_id, secret_id, path, version, sealed, refused
-                   from secrets_read($1, $2, $3, $4, $5, $6, $7, $8)"#,
-                hash.as_str(),
-                &owners as _,
-                &paths,
-                &record_ids,
-                origin.address.map(IpNet::from) as _,
-                plain(&origin.agent),
-                plain(&origin.request_id),
-                self.notes_dead(&hash),
-            )
-            .fetch_all(self.pool())
-        };
-        let rows = self.on_a_live_connection(read).await?;
+        let rows = self
+            .read_many(&hash, &asked.iter().collect::<Vec<_>>(), true)
+            .await?;
         if rows.first().is_some_and(|row| row.token_id.is_none()) {
             self.api_turned_away(origin, "unknown token").await?;
             return Err(refused());

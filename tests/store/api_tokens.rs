@@ -20,16 +20,16 @@ use crate::people::{add, caller, refusal, text};
 use crate::secrets::{new, own};
 
 /// Several people's secrets, and tokens on them.
-struct World {
-    database: common::TestDatabase,
-    db: Db,
-    ann: Caller,
+pub struct World {
+    pub database: common::TestDatabase,
+    pub db: Db,
+    pub ann: Caller,
     bob: Caller,
 }
 
 impl World {
     /// Ann has values under `meta/`, two projects and a bare one; each value says where it stands.
-    async fn new() -> World {
+    pub async fn new() -> World {
         let database = common::new_database().await;
         let db = open(&database).await;
         let ann = caller(&add(&db, "ann@example.org").await);
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    async fn token(&self, maker: &Caller, can: Level, under: Option<&str>) -> SecretString {
+    pub async fn token(&self, maker: &Caller, can: Level, under: Option<&str>) -> SecretString {
         let spec = ApiTokenSpec {
             under: under.map(|under| Folder::parse(under).unwrap()),
             ..spec(can)
@@ -99,7 +99,7 @@ impl World {
             .unwrap()
     }
 
-    async fn sql(&self, sql: String) {
+    pub async fn sql(&self, sql: String) {
         let mut admin = self.database.admin_options.connect().await.unwrap();
         raw_sql(AssertSqlSafe(sql))
             .execute(&mut admin)
@@ -119,7 +119,7 @@ fn spec(can: Level) -> ApiTokenSpec {
     }
 }
 
-fn value_at(path: &str) -> String {
+pub fn value_at(path: &str) -> String {
     format!("the value at {path}")
 }
 
