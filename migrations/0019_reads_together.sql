@@ -1,6 +1,5 @@
 -- Many reads of one token in one statement: those of one call, which get all or nothing, or calls that came at the same time, each with its
--- own answer and its own row of the record.
-drop function secrets_read(text, text[], text[], uuid[], inet, text, text, boolean);
+-- own answer and its own row of the record. The function of that name with fewer parameters stays for servers of the version before.
 create function secrets_read(
     token_hash text, wanted_owners text[], wanted_paths text[], wanted_versions integer[], record_ids uuid[],
     caller_addresses inet[], caller_agents text[], caller_requests text[], dead_token_notes integer, all_or_none boolean

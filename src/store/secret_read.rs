@@ -97,6 +97,7 @@ impl Db {
             .fetch_one(self.pool())
         };
         let row = self.on_a_live_connection(read).await?;
+        self.count_dead(&hash, [&row]);
         self.given(&hash, row, origin).await
     }
 
@@ -137,7 +138,9 @@ impl Db {
             )
             .fetch_one(self.pool())
         };
-        self.on_a_live_connection(read).await
+        let row = self.on_a_live_connection(read).await?;
+        self.count_dead(hash, [&row]);
+        Ok(row)
     }
 
     /// In their order; with `all_or_none`, of those that are refused alone when there are any.
@@ -179,7 +182,13 @@ impl Db {
             )
             .fetch_all(self.pool())
         };
-        self.on_a_live_connection(read).await
+        let rows = self.on_a_live_connection(read).await?;
+        let noted = match all_or_none {
+            true => 1,
+            false => rows.len(),
+        };
+        self.count_dead(hash, rows.iter().take(noted));
+        Ok(rows)
     }
 
     /// The hash of a token that has the form of one. Errors: `Unauthenticated`, on record.
@@ -201,15 +210,14 @@ impl Db {
         i32::try_from(left).unwrap_or(i32::MAX)
     }
 
-    /// The refusal of a read; that of a dead token is counted.
-    fn refused_read(&self, hash: &HashedToken, why: &str) -> Error {
-        let refusal = refusal(why);
-        if matches!(&refusal, Error::Refused(refusal) if refusal.kind == RefusalKind::Unauthenticated)
-        {
-            let flood = Action::ApiConnect.as_str();
-            self.floods().of_bearer(flood, hash.as_str());
+    /// Counts what a dead token left, whether or not anybody still waits for the answer.
+    fn count_dead<'a>(&self, hash: &HashedToken, rows: impl IntoIterator<Item = &'a Row>) {
+        for row in rows {
+            if row.token_id.is_some() && row.refused.as_deref().is_some_and(is_dead) {
+                self.floods()
+                    .of_bearer(Action::ApiConnect.as_str(), hash.as_str());
+            }
         }
-        refusal
     }
 
     /// What the statement let out, opened, or its refusal.
@@ -220,7 +228,7 @@ impl Db {
         }
         if let Some(why) = &row.refused {
             counted(1, "refused");
-            return Err(self.refused_read(hash, why));
+            return Err(refusal(why));
         }
         let read = self.opened(hash, row).await?;
         counted(1, "done");
@@ -253,7 +261,7 @@ impl Db {
             .find_map(|row| Some((row, row.refused.as_ref()?)))
         {
             counted(1, "refused");
-            return Err(named(self.refused_read(&hash, why), keys, row.place));
+            return Err(named(refusal(why), keys, row.place));
         }
         let mut values = Vec::with_capacity(rows.len());
         for row in rows {
@@ -350,6 +358,11 @@ fn named(error: Error, keys: &[KeyPath], place: i32) -> Error {
         }
         (error, _) => error,
     }
+}
+
+/// Whether it is the token itself that is refused.
+fn is_dead(why: &str) -> bool {
+    matches!(refusal(why), Error::Refused(refusal) if refusal.kind == RefusalKind::Unauthenticated)
 }
 
 fn refusal(why: &str) -> Error {

@@ -200,8 +200,33 @@ async fn whoever_hangs_up_stops_nobody() {
     for read in reads.into_iter().skip(1).step_by(2) {
         assert_eq!(opened(read.await.unwrap()), value_at("BARE"));
     }
+    // What nobody waited for any more when its turn came is not read.
     let (rows, _) = rows(&world).await;
-    assert_eq!(rows.len(), usize::from(READS));
+    assert_eq!(rows.len(), usize::from(READS / 2));
+}
+
+#[tokio::test]
+async fn a_token_that_opens_nothing_leaves_few_rows_also_when_nobody_waits() {
+    let crowd = Crowd::new().await;
+    let first = crowd.meanwhile(|_| ("BARE", None)).await;
+    crowd
+        .world
+        .sql("update tokens set revoked_at = now()".into())
+        .await;
+    let token = crowd.token.clone();
+    let world = crowd.let_go().await;
+    for read in first {
+        assert!(read.await.unwrap().is_err());
+    }
+    for number in 0..READS {
+        let gone = read(&world, &token, "BARE", None, number);
+        tokio::task::yield_now().await;
+        gone.abort();
+    }
+    let last = read(&world, &token, "BARE", None, 0).await.unwrap();
+    assert_eq!(refusal(last).kind, RefusalKind::Unauthenticated);
+    let (rows, _) = rows(&world).await;
+    assert_eq!(rows.len(), 20, "{rows:?}");
 }
 
 #[tokio::test]
@@ -211,7 +236,9 @@ async fn what_fails_for_all_of_them_is_asked_again_by_each() {
     // No lone read calls this.
     crowd
         .world
-        .sql("alter function secrets_read rename to secrets_read_gone".into())
+        .sql("alter function secrets_read(text, text[], text[], integer[], uuid[], inet[], text[], text[], integer, boolean)
+             rename to secrets_read_gone"
+                .into())
         .await;
     let world = crowd.let_go().await;
     for read in reads {
