@@ -29,5 +29,7 @@ mod logs;
 mod running;
 #[path = "store_deployments/sharing.rs"]
 mod sharing;
+#[path = "store_deployments/targets.rs"]
+mod targets;
 #[path = "store_deployments/tokens.rs"]
 mod tokens;

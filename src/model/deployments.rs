@@ -1,5 +1,6 @@
 //! Deployments and their releases, as they are shown.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use super::levels::Level;
 use super::paths::{DeploymentName, EnvName, Handle, SecretPath};
 use super::sources::{Source, StartPlan};
+use super::targets::{Placed, Target};
 
 /// A line of a log is cut here, in bytes.
 pub const LOG_LINE_LEN_BYTES: usize = 8 * 1024;
@@ -27,14 +29,12 @@ pub struct DeploymentSpec {
     pub source: Source,
     pub start: StartPlan,
     pub target: Target,
+    /// What the target wants to know, by name.
+    pub options: BTreeMap<String, String>,
+    /// The secret with the provider's key.
+    pub provider_key: Option<Uuid>,
     pub fetch_key: Option<Uuid>,
     pub bindings: Vec<Binding>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Target {
-    Local,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,20 +126,26 @@ impl ReleaseState {
     }
 }
 
-/// The steps of a release, in their order.
+/// The steps of a release, in their order; each target has some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepName {
     Fetch,
     Install,
+    /// What the provider is to have of it is made, or changed.
+    Provision,
+    /// The provider builds and starts it.
+    Build,
     Start,
     Handshake,
 }
 
 impl StepName {
-    pub const ALL: [StepName; 4] = [
+    pub const ALL: [StepName; 6] = [
         StepName::Fetch,
         StepName::Install,
+        StepName::Provision,
+        StepName::Build,
         StepName::Start,
         StepName::Handshake,
     ];
@@ -148,6 +154,8 @@ impl StepName {
         match self {
             StepName::Fetch => "fetch",
             StepName::Install => "install",
+            StepName::Provision => "provision",
+            StepName::Build => "build",
             StepName::Start => "start",
             StepName::Handshake => "handshake",
         }
@@ -209,6 +217,12 @@ pub struct DeploymentDetail {
     pub summary: DeploymentSummary,
     pub start: StartPlan,
     pub target: Target,
+    /// What the target was told, by name.
+    pub options: BTreeMap<String, String>,
+    /// What the provider has of it.
+    pub placed: Placed,
+    /// It goes as soon as the provider has nothing of it any more.
+    pub destroying: bool,
     pub bindings: Vec<BindingSummary>,
     /// A changed value redeploys it by itself.
     pub follows_changes: bool,

@@ -14,6 +14,7 @@ pub mod deployments;
 pub mod drafts;
 pub mod plans;
 pub mod sources;
+pub mod targets;
 
 pub mod grants;
 pub mod teams;

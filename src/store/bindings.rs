@@ -108,132 +108,6 @@ impl Db {
         Ok(opened)
     }
 
-    /// The same for somebody who asks to have a source looked at: that they may use the key at this moment, and that they send it there,
-    /// goes on record before it is opened. Errors: `NotFound`, on record; as [`Db::fetch_key_open`].
-    pub async fn fetch_key_open_to_look(
-        &self,
-        caller: &Caller,
-        owner_id: Uuid,
-        secret_id: Uuid,
-        source: &str,
-    ) -> Result<SecretString> {
-        let mut tx = self.begin_as(caller).await?;
-        let key = sqlx::query!(
-            "select s.owner_id, s.path, s.version from secrets s
-             where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, '')",
-            secret_id
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(key) = key else {
-            tx.rollback().await?;
-            let entry = Entry::of(Action::SecretBind);
-            let refusal = Refusal::not_found("secret").at("fetch_key");
-            return self
-                .refuse_on_record(caller, entry, "no such secret in sight", refusal)
-                .await;
-        };
-        let path = damage::path_of(secret_id, &key.path);
-        let entry = Entry {
-            owner_id: Some(key.owner_id),
-            secret: Some((secret_id, &path)),
-            version: Some(key.version),
-            reason: Some("asked to look at a source with it"),
-            ..Entry::of(Action::SecretBind)
-        };
-        audit::record(&mut tx, caller, entry).await?;
-        tx.commit().await?;
-        self.fetch_key_open(owner_id, secret_id, source).await
-    }
-
-    /// Opens a fetch key with the rights of `user_id` (a draft's user or a deployment's owner), on record.
-    /// `for_what` is the deployment's name, or its source as text; anything else counts as an inspection.
-    /// Errors: `NotFound` or `Denied` as for a binding.
-    pub async fn fetch_key_open(
-        &self,
-        user_id: Uuid,
-        secret_id: Uuid,
-        for_what: &str,
-    ) -> Result<SecretString> {
-        let as_user = |id| Caller {
-            actor: Actor::Deployment {
-                id,
-                owner_id: user_id,
-            },
-            origin: Origin::default(),
-        };
-        let mut tx = self.begin_as(&as_user(Uuid::nil())).await?;
-        let deployment = sqlx::query!(
-            "select id, name from deployments where (name = $1 or source = $1) and owner_id = $2 and fetch_key = $3 \
-             order by (name = $1) desc, id limit 1",
-            for_what.replace('\0', ""),
-            user_id,
-            secret_id,
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let caller = as_user(deployment.as_ref().map_or(Uuid::nil(), |d| d.id));
-        let row = sqlx::query_as!(
-            BoundRow,
-            r#"select '' as "env!", null as "text?: String", s.path as secret_path, s.id as "secret_id?",
-                 s.owner_id as "secret_owner_id?", s.path as "path?", s.active as "active?",
-                 coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
-                 false as "is_recorded!"
-               from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
-               where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,
-            secret_id,
-            // A right that is narrowed to deployments does not hold for looking at a source.
-            deployment.as_ref().map_or("", |d| d.name.as_str()),
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let entry = Entry {
-            owner_id: Some(user_id),
-            deployment: deployment.as_ref().map(|d| d.name.as_str()),
-            ..Entry::of(Action::SecretBind)
-        };
-        let lack = row.as_ref().map_or(Some(GONE), BoundRow::lack);
-        let (Some(row), None) = (row, lack) else {
-            tx.rollback().await?;
-            let lack = lack.unwrap_or(GONE);
-            let reason = Some(lack.reason);
-            self.record_refusal(&caller, Entry { reason, ..entry })
-                .await?;
-            return Err(Refusal::new(
-                lack.kind,
-                format!("The secret with the key to fetch {}.", lack.says),
-            )
-            .at("fetch_key")
-            .into());
-        };
-        let (place, path, sealed) = row.place()?;
-        let entry = Entry {
-            owner_id: Some(place.owner_id),
-            secret: Some((place.secret_id, &path)),
-            version: Some(place.version),
-            ..entry
-        };
-        let value = match self.unseal(&mut tx, place, &sealed).await {
-            Ok(value) => value,
-            Err(error) if error.is_damage() => {
-                tx.rollback().await?;
-                let refusal =
-                    damage::refusal(place.secret_id, place.version, &error).at("fetch_key");
-                return self
-                    .refuse_on_record(&caller, entry, damage::REASON, refusal)
-                    .await;
-            }
-            Err(error) => return Err(error),
-        };
-        let entry = Entry {
-            reason: Some("to fetch the source"),
-            ..entry
-        };
-        audit::record(&mut tx, &caller, entry).await?;
-        tx.commit().await?;
-        Ok(value)
-    }
-
     /// Opens one bound secret, notes its version for the release and puts the access on record.
     async fn open_bound(
         &self,
@@ -311,32 +185,32 @@ impl Db {
 }
 
 /// A binding with what it leads to under the owner's rights.
-struct BoundRow {
-    env: String,
-    text: Option<String>,
+pub(super) struct BoundRow {
+    pub env: String,
+    pub text: Option<String>,
     /// The path when it was bound.
-    secret_path: Option<String>,
-    secret_id: Option<Uuid>,
-    secret_owner_id: Option<Uuid>,
+    pub secret_path: Option<String>,
+    pub secret_id: Option<Uuid>,
+    pub secret_owner_id: Option<Uuid>,
     /// The path now.
-    path: Option<String>,
-    active: Option<bool>,
-    expired: bool,
-    version: Option<i32>,
-    sealed: Option<Vec<u8>>,
+    pub path: Option<String>,
+    pub active: Option<bool>,
+    pub expired: bool,
+    pub version: Option<i32>,
+    pub sealed: Option<Vec<u8>>,
     /// The release used this secret at an earlier start.
-    is_recorded: bool,
+    pub is_recorded: bool,
 }
 
 /// Why a binding does not open.
 #[derive(Clone, Copy)]
-struct Lack {
-    kind: RefusalKind,
-    says: &'static str,
-    reason: &'static str,
+pub(super) struct Lack {
+    pub kind: RefusalKind,
+    pub says: &'static str,
+    pub reason: &'static str,
 }
 
-const GONE: Lack = Lack {
+pub(super) const GONE: Lack = Lack {
     kind: RefusalKind::NotFound,
     says: "is gone, or not yours to use any more",
     reason: "the secret is gone or no longer usable",
@@ -364,7 +238,7 @@ const DESTROYED: Lack = Lack {
 };
 
 impl BoundRow {
-    fn lack(&self) -> Option<Lack> {
+    pub(super) fn lack(&self) -> Option<Lack> {
         if self.text.is_some() {
             None
         } else if self.path.is_none() {
@@ -388,7 +262,7 @@ impl BoundRow {
         }
     }
 
-    fn place(&self) -> Result<(Place, SecretPath, Sealed)> {
+    pub(super) fn place(&self) -> Result<(Place, SecretPath, Sealed)> {
         match (
             self.secret_owner_id,
             self.secret_id,

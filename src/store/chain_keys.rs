@@ -6,7 +6,7 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::keyring::{KEY_LEN_BYTES, random_key};
+use super::keyring::{KEY_LEN_BYTES, KeyFor, random_key};
 use super::keys::seal_failed;
 use super::{Db, Error, Result};
 
@@ -30,7 +30,7 @@ impl Db {
         if let Some(row) = row {
             let master = self.keys().master(&row.master_key)?;
             let key = master
-                .unwrap_chain_key(row.id, &row.wrapped)
+                .unwrap_key(KeyFor::Chain, row.id, &row.wrapped)
                 .map_err(seal_failed)?;
             return Ok(ChainKey { id: row.id, key });
         }
@@ -45,7 +45,7 @@ impl Db {
         let wrapped = self
             .keys()
             .master(&fingerprint)?
-            .wrap_chain_key(made.id, &made.key)
+            .wrap_key(KeyFor::Chain, made.id, &made.key)
             .map_err(seal_failed)?;
         let kept = sqlx::query!(
             "insert into chain_keys (id, master_key, wrapped) select $1, $2, $3 where active_master_key() = $2",
@@ -72,7 +72,9 @@ impl Db {
             .await?;
         let opened = rows.into_iter().filter_map(|row| {
             let master = self.keys().master(&row.master_key).ok()?;
-            let key = master.unwrap_chain_key(row.id, &row.wrapped).ok()?;
+            let key = master
+                .unwrap_key(KeyFor::Chain, row.id, &row.wrapped)
+                .ok()?;
             Some((row.id, ChainKey { id: row.id, key }))
         });
         Ok(opened.collect())

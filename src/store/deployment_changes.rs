@@ -14,10 +14,11 @@ use super::drafts::storable;
 use super::{Db, Error, Result};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
-use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName, SecretPath};
 use crate::model::sources::{Source, StartPlan};
+use crate::model::targets::Target;
 
 /// What shall be another; what is none stays.
 #[derive(Clone, Default)]
@@ -27,6 +28,9 @@ pub struct DeploymentChange {
     /// All of them, in the place of those that are there.
     pub bindings: Option<Vec<Binding>>,
     pub fetch_key: Option<Option<Uuid>>,
+    /// What the target wants to know, all of it.
+    pub options: Option<BTreeMap<String, String>>,
+    pub provider_key: Option<Uuid>,
     pub follows_changes: Option<bool>,
 }
 
@@ -54,6 +58,10 @@ impl Db {
         if let Some(fetch_key) = change.fetch_key {
             spec.fetch_key = fetch_key;
         }
+        if let Some(options) = &change.options {
+            spec.options.clone_from(options);
+        }
+        spec.provider_key = change.provider_key.or(spec.provider_key);
         // Who chose a directory was asked then; here only what changes.
         if change.source.is_some() {
             check_spec(caller, &spec)?;
@@ -71,12 +79,14 @@ impl Db {
         };
         sqlx::query!(
             "update deployments set source = $2, start = $3, fetch_key = $4, \
-             follows_changes = coalesce($5, follows_changes) where id = $1",
+             follows_changes = coalesce($5, follows_changes), options = $6, provider_key = $7 where id = $1",
             found.id,
             spec.source.to_string(),
             storable(&spec.start)?,
             spec.fetch_key,
             change.follows_changes,
+            storable(&spec.options)?,
+            spec.provider_key,
         )
         .execute(&mut *tx)
         .await?;
@@ -91,7 +101,8 @@ impl Db {
                 (Some(_), Some(_)) => "another source and other bindings",
                 (Some(_), None) => "another source",
                 (None, Some(_)) => "other bindings",
-                (None, None) => "another fetch key",
+                (None, None) if change.fetch_key.is_some() => "another fetch key",
+                (None, None) => "other options",
             }),
             ..about(action, found.owner_id, name)
         };
@@ -108,7 +119,7 @@ pub(super) async fn stored(
     name: &DeploymentName,
 ) -> Result<DeploymentSpec> {
     let row = sqlx::query!(
-        "select source, start, fetch_key from deployments where id = $1",
+        "select source, start, target, options, provider_key, fetch_key from deployments where id = $1",
         id
     )
     .fetch_one(&mut **tx)
@@ -129,13 +140,16 @@ pub(super) async fn stored(
         let env = EnvName::stored(&row.env)?;
         bindings.push(Binding { env, to });
     }
-    let unreadable = |_| Error::broken("a deployment's start does not read");
+    let unreadable = |_| Error::broken("a deployment's row does not read");
     Ok(DeploymentSpec {
         owner: None,
         name: name.clone(),
         source: Source::parse(&row.source)?,
         start: serde_json::from_value::<StartPlan>(row.start).map_err(unreadable)?,
-        target: Target::Local,
+        target: Target::from_name(&row.target)
+            .ok_or_else(|| Error::broken("a deployment's target does not read"))?,
+        options: serde_json::from_value(row.options).map_err(unreadable)?,
+        provider_key: row.provider_key,
         fetch_key: row.fetch_key,
         bindings,
     })

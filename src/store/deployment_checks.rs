@@ -12,13 +12,14 @@ use super::keyring::SEALED_EXTRA_BYTES;
 use super::{Db, Result};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
-use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName, KeyPath, SecretPath};
 use crate::model::plans::Lacking;
 use crate::model::secrets::{VALUE_LEN_BYTES, VALUES_LEN_BYTES};
 use crate::model::sources::Source;
+use crate::model::targets::Target;
 
 /// Bindings that one deployment can have.
 pub const BINDINGS_MAX: usize = 200;
@@ -55,6 +56,8 @@ pub struct Asked<'a> {
     pub exists: bool,
     pub secrets: &'a [(EnvName, KeyPath)],
     pub fetch_key: Option<&'a KeyPath>,
+    /// The path of the provider's key.
+    pub provider_key: Option<&'a KeyPath>,
     /// Of one that is there and gets other code: which parts of what is bound stay, and are asked about again.
     pub keeps: Keeps,
     /// It is to be made now: refusals of every kind go on record.
@@ -74,6 +77,7 @@ pub struct Answered {
     /// The secrets that may be bound, by env name.
     pub secrets: BTreeMap<EnvName, Uuid>,
     pub fetch_key: Option<Uuid>,
+    pub provider_key: Option<Uuid>,
     pub wrong: Vec<Wrong>,
 }
 
@@ -102,6 +106,7 @@ impl Db {
             owner_id,
             secrets: BTreeMap::new(),
             fetch_key: None,
+            provider_key: None,
             wrong: Vec::new(),
         };
         let no_right = match asked.exists {
@@ -147,6 +152,7 @@ async fn find_secrets(
         .map(|(env, at)| (format!("bindings.{env}"), at));
     let all: Vec<(String, &KeyPath)> = bound
         .chain(asked.fetch_key.map(|at| ("fetch_key".to_owned(), at)))
+        .chain(asked.provider_key.map(|at| ("key".to_owned(), at)))
         .collect();
     let own = caller.own().map(|(owner_id, _)| owner_id);
     let owners: Vec<Option<String>> = all
@@ -192,6 +198,7 @@ async fn find_secrets(
             Some(env) => {
                 answered.secrets.insert(env?, id);
             }
+            None if field == "key" => answered.provider_key = Some(id),
             None => answered.fetch_key = Some(id),
         }
     }
@@ -208,6 +215,7 @@ async fn kept_wrong(
     let mut kept = secrets_of(&stored(tx, id, asked.name).await?);
     kept.retain(|(field, _)| match field.as_str() {
         "fetch_key" => asked.keeps.fetch_key,
+        "key" => asked.provider_key.is_none(),
         _ => asked.keeps.bindings,
     });
     Ok(look_at(tx, owner_id, asked.name, &kept).await?.wrong)
@@ -240,9 +248,13 @@ pub(super) async fn may_deploy(
 }
 
 /// What can be said of a source without looking at it.
-pub fn source_wrong(caller: &Caller, source: &Source) -> Option<Refusal> {
+pub fn source_wrong(caller: &Caller, source: &Source, target: Target) -> Option<Refusal> {
     let is_administrator = caller.user().is_some_and(|user| user.is_admin);
     match (source, &caller.actor) {
+        (Source::Dir { .. }, _) if target.is_remote() => Some(Refusal::invalid(
+            "source",
+            "A directory of this machine runs on this machine. For a provider choose npm:, pypi:, git: or image:.",
+        )),
         (Source::Dir { .. }, Actor::Token(_)) => Some(
             Refusal::new(
                 RefusalKind::Denied,
@@ -257,7 +269,7 @@ pub fn source_wrong(caller: &Caller, source: &Source) -> Option<Refusal> {
             )
             .at("source"),
         ),
-        (Source::Image { .. }, _) => Some(Refusal::invalid(
+        (Source::Image { .. }, _) if !target.is_remote() => Some(Refusal::invalid(
             "source",
             "An image runs at a provider. On this machine choose npm:, pypi: or git:.",
         )),
@@ -303,11 +315,25 @@ pub fn bound_twice(env: &EnvName) -> Refusal {
     )
 }
 
+/// A provider is reached with its key, and this machine without one.
+pub fn no_provider_key(target: Target) -> Refusal {
+    let says = match target.key_path() {
+        None => "This machine needs no provider's key: leave it out.".to_owned(),
+        Some(path) => format!(
+            "{} is reached with a key of yours: store it as {path}, or name the secret that holds it.",
+            target.title()
+        ),
+    };
+    Refusal::invalid("key", says)
+}
+
 /// What can be said without looking anything up.
 pub(super) fn check_spec(caller: &Caller, spec: &DeploymentSpec) -> Result<(), Refusal> {
-    let Target::Local = spec.target;
-    if let Some(refusal) = source_wrong(caller, &spec.source) {
+    if let Some(refusal) = source_wrong(caller, &spec.source, spec.target) {
         return Err(refusal);
+    }
+    if spec.provider_key.is_some() != spec.target.is_remote() {
+        return Err(no_provider_key(spec.target));
     }
     if spec.start.command.iter().any(|word| word.contains('\0')) {
         return Err(Refusal::invalid("command", "A command has no NUL in it."));
@@ -342,6 +368,7 @@ pub(super) fn secrets_of(spec: &DeploymentSpec) -> Vec<(String, Uuid)> {
     });
     bound
         .chain(spec.fetch_key.map(|id| ("fetch_key".to_owned(), id)))
+        .chain(spec.provider_key.map(|id| ("key".to_owned(), id)))
         .collect()
 }
 
@@ -389,6 +416,10 @@ pub(super) async fn look_at(
                 RefusalKind::Denied,
                 match field.strip_prefix("bindings.") {
                     Some(env) => format!("The secret for {env} is not there, or not yours to use."),
+                    None if field == "key" => {
+                        "The secret with the provider’s key is not there, or not yours to use."
+                            .into()
+                    }
                     None => "The secret to fetch with is not there, or not yours to use.".into(),
                 },
                 NO_RIGHT,

@@ -12,13 +12,14 @@ use super::{Db, Error, Result, damage};
 use crate::model::actors::{Caller, Job};
 use crate::model::deployments::{
     BindingSummary, DeploymentDetail, DeploymentState, DeploymentSummary, ReleaseState,
-    ReleaseSummary, Step, StepName, Target,
+    ReleaseSummary, Step, StepName,
 };
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName};
 use crate::model::secrets::BoundWithoutUse;
 use crate::model::sources::{Source, StartPlan};
+use crate::model::targets::Target;
 
 /// Rows of one list.
 const DEPLOYMENTS_LISTED: i64 = 1_000;
@@ -87,7 +88,7 @@ impl Db {
         };
         let id = row.id;
         let found = sqlx::query!(
-            "select start, owner_id, follows_changes from deployments where id = $1",
+            "select start, owner_id, follows_changes, target, options, placed, destroying from deployments where id = $1",
             id
         )
         .fetch_one(&mut *tx)
@@ -110,7 +111,10 @@ impl Db {
         Ok(DeploymentDetail {
             summary: row.into_summary().ok_or_else(unreadable)?,
             start,
-            target: Target::Local,
+            target: Target::from_name(&found.target).ok_or_else(unreadable)?,
+            options: serde_json::from_value(found.options).map_err(|_| unreadable())?,
+            placed: serde_json::from_value(found.placed).map_err(|_| unreadable())?,
+            destroying: found.destroying,
             bindings,
             follows_changes: found.follows_changes,
             releases,

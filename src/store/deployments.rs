@@ -8,17 +8,18 @@ use uuid::Uuid;
 use super::audit::{self, Entry};
 use super::deployment_checks::{Wrong, check_secrets, check_spec, may_deploy};
 use super::drafts::storable;
-use super::{Db, Result};
+use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, SignedInUser};
 use crate::model::audit::Action;
-use crate::model::deployments::{Binding, Bound, DeploymentSpec, DeploymentState, StepName};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec, DeploymentState};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, SecretPath};
 use crate::model::plans::Lacking;
 use crate::model::sources::{Source, StartPlan};
+use crate::model::targets::{Placed, Target};
 
-/// A local deployment that this server holds, with what its guest needs.
+/// A deployment that this server holds, with what its target needs.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub id: Uuid,
@@ -34,6 +35,11 @@ pub struct Held {
     pub fence: i64,
     pub source: Source,
     pub start: StartPlan,
+    pub target: Target,
+    /// What the provider has of it.
+    pub placed: Placed,
+    /// It is to be gone: what the provider has first.
+    pub destroying: bool,
 }
 
 impl Db {
@@ -149,7 +155,8 @@ impl Db {
         Ok(())
     }
 
-    /// Deletes it with releases, log and tokens; its name stays its owner's. `typed` must equal the name. Errors: `Invalid` at `typed`.
+    /// Deletes it with releases, log and tokens; its name stays its owner's. What a provider has of it goes first: until then it stands
+    /// here and says how far that is. `typed` must equal the name. Errors: `Invalid` at `typed`.
     pub async fn deployment_destroy(
         &self,
         caller: &Caller,
@@ -164,16 +171,26 @@ impl Db {
                 Refusal::invalid("typed", format!("Type {name} to destroy it for good.")).into(),
             );
         }
-        sqlx::query!(
-            "insert into destroyed_deployments (id, owner_id) values ($1, $2)",
-            found.id,
-            found.owner_id,
-        )
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query!("delete from deployments where id = $1", found.id)
+        if found.is_placed {
+            supersede(&mut tx, found.id, "It is being destroyed.").await?;
+            sqlx::query!(
+                "update deployments set wanted = false, destroying = true, reason = 'Being destroyed at the provider.' where id = $1",
+                found.id,
+            )
             .execute(&mut *tx)
             .await?;
+        } else {
+            sqlx::query!(
+                "insert into destroyed_deployments (id, owner_id) values ($1, $2)",
+                found.id,
+                found.owner_id,
+            )
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query!("delete from deployments where id = $1", found.id)
+                .execute(&mut *tx)
+                .await?;
+        }
         audit::record(&mut tx, caller, about(action, found.owner_id, name)).await?;
         tx.commit().await?;
         Ok(())
@@ -202,12 +219,20 @@ impl Db {
         {
             let found = sqlx::query_as!(
                 Reached,
-                "select id, owner_id, wanted, state from deployments where id = $1 for update",
+                r#"select id, owner_id, wanted, state, target, placed <> '{}' as "is_placed!", destroying from deployments where id = $1 for update"#,
                 seen.id,
             )
             .fetch_optional(&mut *tx)
             .await?
             .ok_or_else(|| Refusal::not_found("deployment"))?;
+            if found.destroying && action != Action::DeploymentDestroy {
+                tx.rollback().await?;
+                return Err(Refusal::new(
+                    RefusalKind::Conflict,
+                    format!("{name} is being destroyed: nothing else can be done with it."),
+                )
+                .into());
+            }
             return Ok((tx, found));
         }
         tx.rollback().await?;
@@ -232,6 +257,17 @@ pub(super) struct Reached {
     pub owner_id: Uuid,
     pub wanted: bool,
     pub state: String,
+    pub target: String,
+    /// A provider has something of it.
+    pub is_placed: bool,
+    pub destroying: bool,
+}
+
+impl Reached {
+    fn target(&self) -> Result<Target> {
+        Target::from_name(&self.target)
+            .ok_or_else(|| Error::broken("a deployment's target does not read"))
+    }
 }
 
 fn may_not_change(caller: &Caller, name: &DeploymentName) -> String {
@@ -333,14 +369,17 @@ async fn insert_deployment(
     }
     let id = Uuid::now_v7();
     let inserted = sqlx::query!(
-        "insert into deployments (id, name, owner_id, source, start, target, fetch_key, draft_id, state, folder) \
-         values ($1, $2, $3, $4, $5, 'local', $6, $7, 'deploying',
+        "insert into deployments (id, name, owner_id, source, start, target, options, provider_key, fetch_key, draft_id, state, folder) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'deploying',
                  case when current_token() is not null then nullif(current_setting('sealport.token_prefix'), '') end)",
         id,
         name,
         owner_id,
         spec.source.to_string(),
         storable(&spec.start)?,
+        spec.target.as_str(),
+        storable(&spec.options)?,
+        spec.provider_key,
         spec.fetch_key,
         draft_id,
     )
@@ -361,6 +400,9 @@ async fn insert_deployment(
         owner_id,
         wanted: true,
         state: "deploying".into(),
+        target: spec.target.as_str().into(),
+        is_placed: false,
+        destroying: false,
     };
     queue_release(tx, &audit::asked_by(caller), &found, true).await?;
     if let Some(draft_id) = draft_id {
@@ -421,7 +463,7 @@ async fn supersede(tx: &mut Transaction<'_, Postgres>, id: Uuid, reason: &str) -
     Ok(())
 }
 
-/// Makes the next release with four waiting steps; the deployment is wanted and deploying. `anew`: a directory is copied
+/// Makes the next release with its waiting steps; the deployment is wanted and deploying. `anew`: a directory is copied
 /// anew, as it is when the release that this one takes the place of was to; otherwise what is installed is used again.
 pub(super) async fn queue_release(
     tx: &mut Transaction<'_, Postgres>,
@@ -458,7 +500,9 @@ pub(super) async fn queue_release(
     )
     .execute(&mut **tx)
     .await?;
-    let steps: Vec<String> = StepName::ALL
+    let steps: Vec<String> = found
+        .target()?
+        .steps()
         .iter()
         .map(|step| step.as_str().to_owned())
         .collect();

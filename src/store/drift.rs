@@ -118,7 +118,7 @@ async fn lock_following(
 ) -> Result<Option<super::deployments::Reached>> {
     Ok(sqlx::query_as!(
         super::deployments::Reached,
-        "select id, owner_id, wanted, state from deployments d \
+        "select id, owner_id, wanted, state, target, false as \"is_placed!\", destroying from deployments d \
          where id = $1 and follows_changes and wanted \
            and not exists (select 1 from releases r where r.deployment_id = d.id and r.state in ('queued', 'running')) \
          for update",

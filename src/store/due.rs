@@ -374,7 +374,7 @@ async fn redeploy_users(
     secret: (Uuid, &SecretPath),
 ) -> Result<()> {
     let users = sqlx::query!(
-        "select id, owner_id, name, wanted, state from deployments
+        "select id, owner_id, name, wanted, state, target from deployments
          where wanted and state in ('running', 'restarting', 'deploying')
            and id in (select deployment_id from bindings where secret_id = $1)
          order by id for update",
@@ -388,6 +388,9 @@ async fn redeploy_users(
             owner_id: user.owner_id,
             wanted: user.wanted,
             state: user.state,
+            target: user.target,
+            is_placed: false,
+            destroying: false,
         };
         // What is installed is used again: only a value changed.
         let number = queue_release(tx, audit::name_of(caller), &found, false).await?;

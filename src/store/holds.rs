@@ -1,4 +1,4 @@
-//! Which server runs which local deployment: a hold that lapses unless it is renewed, and a fence that rises when
+//! Which server looks after which deployment: a hold that lapses unless it is renewed, and a fence that rises when
 //! another server takes it, so that a late server's writes are refused.
 
 use serde_json::Value;
@@ -12,9 +12,10 @@ use crate::model::deployments::DeploymentState;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::DeploymentName;
 use crate::model::sources::Source;
+use crate::model::targets::Target;
 
 impl Db {
-    /// Takes or keeps the hold on local deployments for `holder`, for `hold_secs`; all that it holds now: those that are
+    /// Takes or keeps the hold on deployments for `holder`, for `hold_secs`; all that it holds now: those that are
     /// wanted, and those that are not but are not stopped yet. A hold that another server let lapse is taken with a
     /// higher fence. A destroyed deployment is not among them: what still runs without being here is to be stopped.
     /// `holder` is new with each start of a server; the fence then tells what an earlier process left.
@@ -25,7 +26,7 @@ impl Db {
             HeldRow,
             r#"with mine as (
                  select id from deployments
-                 where target = 'local' and (wanted or state <> 'stopped')
+                 where (wanted or destroying or state <> 'stopped')
                    and (holder is null or holder = $1 or held_until < now())
                  order by id for update
                )
@@ -34,6 +35,7 @@ impl Db {
                  holder = $1, held_until = now() + make_interval(secs => $2)
                from mine where d.id = mine.id
                returning d.id, d.ordinal, d.name, d.owner_id, d.wanted, d.state, d.release, d.fence, d.source, d.start,
+                 d.target, d.placed, d.destroying,
                  (select max(r.number) from releases r where r.deployment_id = d.id and r.state = 'live') as live_release"#,
             holder,
             f64::from(hold_secs),
@@ -156,6 +158,9 @@ struct HeldRow {
     fence: i64,
     source: String,
     start: Value,
+    target: String,
+    placed: Value,
+    destroying: bool,
     live_release: Option<i32>,
 }
 
@@ -175,6 +180,9 @@ impl HeldRow {
                 fence: self.fence,
                 source: Source::parse(&self.source).ok()?,
                 start: serde_json::from_value(self.start).ok()?,
+                target: Target::from_name(&self.target)?,
+                placed: serde_json::from_value(self.placed).ok()?,
+                destroying: self.destroying,
             })
         })();
         if held.is_none() {

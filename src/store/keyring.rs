@@ -26,6 +26,7 @@ const FINGERPRINT_LABEL: &[u8] = b"sealport/1/fingerprint";
 const CANARY_LABEL: &[u8] = b"sealport/1/canary";
 const DATA_KEY_LABEL: &[u8] = b"sealport/1/data-key";
 const CHAIN_KEY_LABEL: &[u8] = b"sealport/1/chain-key";
+const GATEWAY_KEY_LABEL: &[u8] = b"sealport/1/gateway-key";
 const IMPORT_LABEL: &[u8] = b"sealport/1/import";
 const CANARY_TEXT: &[u8] = b"sealport opens with this key";
 
@@ -42,6 +43,24 @@ pub struct Place {
 pub(super) struct ImportPlace {
     pub(super) owner_id: Uuid,
     pub(super) import_id: Uuid,
+}
+
+/// What a key is for that a master key wraps beside data keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFor {
+    /// The record's chain.
+    Chain,
+    /// Calls of a deployment at a provider.
+    Gateway,
+}
+
+impl KeyFor {
+    fn label(self) -> &'static [u8] {
+        match self {
+            KeyFor::Chain => CHAIN_KEY_LABEL,
+            KeyFor::Gateway => GATEWAY_KEY_LABEL,
+        }
+    }
 }
 
 /// A sealed value, as it stands in the database: format byte, data key id, nonce, ciphertext and tag.
@@ -145,26 +164,28 @@ impl MasterKey {
         Ok(DataKey { id, key })
     }
 
-    /// Seals a key of the record's chain.
-    pub(super) fn wrap_chain_key(
+    /// Seals a key for one use to the id that it has there.
+    pub(super) fn wrap_key(
         &self,
+        what_for: KeyFor,
         id: Uuid,
         key: &[u8; KEY_LEN_BYTES],
     ) -> Result<Vec<u8>, SealError> {
         let mut wrapped = vec![FORMAT];
-        encrypt_onto(&mut wrapped, &self.key, &self.chain_key_place(id), key)?;
+        encrypt_onto(&mut wrapped, &self.key, &self.key_place(what_for, id), key)?;
         Ok(wrapped)
     }
 
-    pub(super) fn unwrap_chain_key(
+    pub(super) fn unwrap_key(
         &self,
+        what_for: KeyFor,
         id: Uuid,
         wrapped: &[u8],
     ) -> Result<Zeroizing<[u8; KEY_LEN_BYTES]>, SealError> {
         let Some((&FORMAT, rest)) = wrapped.split_first() else {
             return Err(SealError::DoesNotOpen);
         };
-        let opened = decrypt(&self.key, &self.chain_key_place(id), rest)?;
+        let opened = decrypt(&self.key, &self.key_place(what_for, id), rest)?;
         let mut key = Zeroizing::new([0; KEY_LEN_BYTES]);
         if opened.len() != KEY_LEN_BYTES {
             return Err(SealError::DoesNotOpen);
@@ -173,10 +194,11 @@ impl MasterKey {
         Ok(key)
     }
 
-    /// Label, format, master key, chain key: shorter than a data key's place, and under another label.
-    fn chain_key_place(&self, id: Uuid) -> Vec<u8> {
-        let mut place = Vec::with_capacity(CHAIN_KEY_LABEL.len() + 1 + 2 * ID_LEN_BYTES);
-        place.extend_from_slice(CHAIN_KEY_LABEL);
+    /// Label, format, master key, the key's id: shorter than a data key's place, and under a label for each use.
+    fn key_place(&self, what_for: KeyFor, id: Uuid) -> Vec<u8> {
+        let label = what_for.label();
+        let mut place = Vec::with_capacity(label.len() + 1 + 2 * ID_LEN_BYTES);
+        place.extend_from_slice(label);
         place.push(FORMAT);
         place.extend_from_slice(&self.fingerprint);
         place.extend_from_slice(id.as_bytes());

@@ -65,6 +65,8 @@ pub mod deployments;
 pub mod drift;
 pub mod holds;
 pub mod logs;
+mod outside_keys;
+pub mod placements;
 pub mod releases;
 
 pub mod api_tokens;

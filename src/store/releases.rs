@@ -1,6 +1,8 @@
 //! Releases: each attempt to run a deployment, and its steps. What a release may write is checked against the fence
 //! under which it was claimed.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
@@ -12,6 +14,7 @@ use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
 use crate::model::deployments::{DeploymentState, ReleaseState, StepName};
 use crate::model::sources::{Source, StartPlan};
+use crate::model::targets::{Placed, Target};
 
 pub use super::bindings::OpenedBindings;
 
@@ -27,6 +30,12 @@ pub struct ReleaseTask {
     pub source: Source,
     pub start: StartPlan,
     pub fetch_key: Option<Uuid>,
+    pub target: Target,
+    /// What the target wants to know, by name.
+    pub options: BTreeMap<String, String>,
+    pub provider_key: Option<Uuid>,
+    /// What the provider has of it.
+    pub placed: Placed,
     /// What has no version, a directory, is to be copied anew.
     pub anew: bool,
     /// Whether the owner is an administrator now: nobody else has a directory of this machine copied.
@@ -57,6 +66,7 @@ impl Db {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let found = sqlx::query!(
             r#"select r.deployment_id, r.number, r.owner_id, r.anew, d.ordinal, d.name, d.fence, d.source, d.start, d.fetch_key,
+               d.target, d.options, d.provider_key, d.placed,
                exists (select 1 from users u where u.id = d.owner_id and u.is_admin and u.ended_at is null) as "owner_is_administrator!"
              from releases r join deployments d on d.id = r.deployment_id
              where d.holder = $1 and d.held_until > now() and d.wanted
@@ -86,7 +96,7 @@ impl Db {
         )
         .execute(&mut *tx)
         .await?;
-        let unreadable = |_| Error::broken("a deployment's start does not read");
+        let unreadable = |_| Error::broken("a deployment's row does not read");
         let task = ReleaseTask {
             deployment_id: row.deployment_id,
             ordinal: row.ordinal,
@@ -97,6 +107,11 @@ impl Db {
             source: Source::parse(&row.source)?,
             start: serde_json::from_value(row.start).map_err(unreadable)?,
             fetch_key: row.fetch_key,
+            target: Target::from_name(&row.target)
+                .ok_or_else(|| Error::broken("a deployment's target does not read"))?,
+            options: serde_json::from_value(row.options).map_err(unreadable)?,
+            provider_key: row.provider_key,
+            placed: serde_json::from_value(row.placed).map_err(unreadable)?,
             anew: row.anew,
             owner_is_administrator: row.owner_is_administrator,
         };
@@ -214,7 +229,7 @@ impl Db {
     }
 
     /// A transaction in which the deployment is locked and the release is this server's and under way.
-    async fn own(&self, task: &ReleaseTask) -> Result<Transaction<'static, Postgres>> {
+    pub(super) async fn own(&self, task: &ReleaseTask) -> Result<Transaction<'static, Postgres>> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         // The deployment first, as everyone locks it first: the release's row is then ours as well.
         let held = sqlx::query!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
-use super::keyring::MasterKey;
+use super::keyring::{KeyFor, MasterKey};
 use super::keys::seal_failed;
 use super::master_keys::{MasterKeyNews, conflict};
 use super::{Db, Result};
@@ -22,9 +22,10 @@ const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 enum Wrapped {
     DataKeys,
     ChainKeys,
+    GatewayKeys,
 }
 
-const ALL_WRAPPED: [Wrapped; 2] = [Wrapped::DataKeys, Wrapped::ChainKeys];
+const ALL_WRAPPED: [Wrapped; 3] = [Wrapped::DataKeys, Wrapped::ChainKeys, Wrapped::GatewayKeys];
 
 /// A key as it stands wrapped.
 struct WrappedRow {
@@ -69,6 +70,18 @@ impl Wrapped {
                 .fetch_all(&mut **tx)
                 .await?
             }
+            Wrapped::GatewayKeys => {
+                sqlx::query_as!(
+                    WrappedRow,
+                    "select deployment_id as id, owner_id, master_key, wrapped from gateway_keys
+                     where master_key <> $1 and deployment_id > $2 order by deployment_id limit $3 for no key update",
+                    target,
+                    after,
+                    REWRAP_BATCH
+                )
+                .fetch_all(&mut **tx)
+                .await?
+            }
         };
         Ok(rows)
     }
@@ -79,10 +92,8 @@ impl Wrapped {
                 .unwrap(row.id, row.owner_id, &row.wrapped)
                 .and_then(|key| to.wrap(&key, row.owner_id))
                 .map_err(seal_failed),
-            Wrapped::ChainKeys => from
-                .unwrap_chain_key(row.id, &row.wrapped)
-                .and_then(|key| to.wrap_chain_key(row.id, &key))
-                .map_err(seal_failed),
+            Wrapped::ChainKeys => wrap_key_anew(KeyFor::Chain, row, from, to),
+            Wrapped::GatewayKeys => wrap_key_anew(KeyFor::Gateway, row, from, to),
         }
     }
 
@@ -116,9 +127,31 @@ impl Wrapped {
                 .execute(&mut **tx)
                 .await?
             }
+            Wrapped::GatewayKeys => {
+                sqlx::query!(
+                    "update gateway_keys g set master_key = $1, wrapped = n.wrapped
+                     from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where g.deployment_id = n.id",
+                    target,
+                    ids,
+                    wrapped
+                )
+                .execute(&mut **tx)
+                .await?
+            }
         };
         Ok(done.rows_affected())
     }
+}
+
+fn wrap_key_anew(
+    what_for: KeyFor,
+    row: &WrappedRow,
+    from: &MasterKey,
+    to: &MasterKey,
+) -> Result<Vec<u8>> {
+    from.unwrap_key(what_for, row.id, &row.wrapped)
+        .and_then(|key| to.wrap_key(what_for, row.id, &key))
+        .map_err(seal_failed)
 }
 
 struct Batch {

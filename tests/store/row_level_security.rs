@@ -196,6 +196,12 @@ const TABLES: &[Table] = &[
         forged: "(name, holder, held_until) values ('forged', gen_random_uuid(), now())",
     },
     Table {
+        name: "gateway_keys",
+        row: "owner_id = '{ann}'",
+        owner_sees: false,
+        forged: "(deployment_id, owner_id, master_key, wrapped) values ('{bobs_deployment}', '{bob}', '{master_key}', '\\x00')",
+    },
+    Table {
         name: "chain_keys",
         row: "id = '{team}'",
         owner_sees: false,
@@ -255,6 +261,7 @@ const ROWS: &str = "
     insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
         values ('{team}', 'aa', '{ann}', '{ann}', 'gateway', '{deployment}', 'laptop');
     insert into leases (name, holder, held_until) values ('work', '{team}', now());
+    insert into gateway_keys (deployment_id, owner_id, master_key, wrapped) values ('{deployment}', '{ann}', '{master_key}', '\\x00');
     insert into chain_keys (id, master_key, wrapped) values ('{team}', '{master_key}', '\\x00');
     insert into audit_batches (number, first_seq, rows, key_id, previous, hash, sealed_at, after_xid, after_id, cluster)
         values (1, 1, 1, '{team}', '\\x00', '\\x00', now(), '1', '{team}', '');

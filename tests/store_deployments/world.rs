@@ -1,11 +1,12 @@
 //! An installation of a test's own, with people in it.
 
 use sealport::model::actors::{Actor, Caller, Origin, SignedInUser};
-use sealport::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use sealport::model::deployments::{Binding, Bound, DeploymentSpec};
 use sealport::model::errors::{Refusal, RefusalKind};
 use sealport::model::paths::{DeploymentName, EnvName, Handle, SecretPath};
 use sealport::model::secrets::Kind;
 use sealport::model::sources::{Runtime, Source, StartPlan, Transport};
+use sealport::model::targets::Target;
 use sealport::store::releases::ReleaseTask;
 use sealport::store::secrets::{NewSecret, NewValue};
 use sealport::store::{DatabaseConfig, Db, Error, KeySource};
@@ -183,6 +184,8 @@ pub fn spec(name: &str, bindings: Vec<Binding>) -> DeploymentSpec {
             wants: Vec::new(),
         },
         target: Target::Local,
+        options: Default::default(),
+        provider_key: None,
         fetch_key: None,
         bindings,
     }

@@ -115,7 +115,8 @@ async fn header(conn: &mut PgConnection, tables: &[Table]) -> Result<Header> {
     let keys = sqlx::query!(
         r#"select fingerprint, canary, (state = 'active') as "active!",
                   (state = 'active' or exists (select 1 from data_keys where master_key = fingerprint)
-                                      or exists (select 1 from chain_keys where master_key = fingerprint)) as "needed!"
+                                      or exists (select 1 from chain_keys where master_key = fingerprint)
+                                      or exists (select 1 from gateway_keys where master_key = fingerprint)) as "needed!"
            from master_keys order by created_at"#
     )
     .fetch_all(&mut *conn)

@@ -1,0 +1,101 @@
+//! What a provider has of a deployment, and the keys that it takes: the provider's own, and the one that the gateway shows the server.
+
+use secrecy::SecretString;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::audit::{self, Entry};
+use super::deployments::{Held, about};
+use super::drafts::storable;
+use super::holds::held_elsewhere;
+use super::keyring::{KEY_LEN_BYTES, KeyFor, random_key};
+use super::keys::seal_failed;
+use super::releases::ReleaseTask;
+use super::{Db, Error, Result};
+use crate::model::actors::{Caller, Job};
+use crate::model::audit::Action;
+use crate::model::targets::Placed;
+
+impl Db {
+    /// Notes what the provider has, before anything is built on it. Errors: `Conflict` when the release is no longer this server's.
+    pub async fn release_placed(&self, task: &ReleaseTask, placed: &Placed) -> Result<()> {
+        let mut tx = self.own(task).await?;
+        sqlx::query!(
+            "update deployments set placed = $2 where id = $1",
+            task.deployment_id,
+            storable(placed)?,
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The provider has nothing of it any more: it goes here too, on record. Errors: `Conflict` when another server took it.
+    pub async fn deployment_destroyed(&self, held: &Held) -> Result<()> {
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let gone = sqlx::query!(
+            "delete from deployments where id = $1 and fence = $2 and destroying",
+            held.id,
+            held.fence,
+        )
+        .execute(&mut *tx)
+        .await?;
+        if gone.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Err(held_elsewhere());
+        }
+        let entry = Entry {
+            reason: Some("nothing of it is left at the provider"),
+            ..about(Action::DeploymentDestroy, held.owner_id, &held.name)
+        };
+        audit::record(&mut tx, &Caller::job(Job::Supervisor), entry).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What the gateway shows this deployment's server at its provider: made on first need, and the same from then on.
+    pub async fn gateway_key_open(&self, deployment_id: Uuid) -> Result<SecretString> {
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let made = Zeroizing::new(*random_key().map_err(seal_failed)?);
+        let fingerprint = sqlx::query_scalar!("select active_master_key()")
+            .fetch_one(&mut *tx)
+            .await?
+            .ok_or_else(|| Error::broken("the database names no active master key"))?;
+        let wrapped = self
+            .keys()
+            .master(&fingerprint)?
+            .wrap_key(KeyFor::Gateway, deployment_id, &made)
+            .map_err(seal_failed)?;
+        // With one that is wrapped by a key which was changed meanwhile the retiring of that key would wait for ever.
+        sqlx::query!(
+            "insert into gateway_keys (deployment_id, owner_id, master_key, wrapped)
+             select d.id, d.owner_id, $2, $3 from deployments d where d.id = $1 and active_master_key() = $2
+             on conflict (deployment_id) do nothing",
+            deployment_id,
+            fingerprint,
+            wrapped,
+        )
+        .execute(&mut *tx)
+        .await?;
+        let row = sqlx::query!(
+            "select master_key, wrapped from gateway_keys where deployment_id = $1",
+            deployment_id
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Error::broken("the master key was changed meanwhile"))?;
+        let key = self
+            .keys()
+            .master(&row.master_key)?
+            .unwrap_key(KeyFor::Gateway, deployment_id, &row.wrapped)
+            .map_err(seal_failed)?;
+        tx.commit().await?;
+        Ok(shown(&key))
+    }
+}
+
+/// As text that goes into a header and an environment.
+fn shown(key: &[u8; KEY_LEN_BYTES]) -> SecretString {
+    SecretString::from(hex::encode(key))
+}
