@@ -23,6 +23,15 @@ pub(super) struct AllowedHost {
     pub address: IpAddr,
 }
 
+/// Why a host may not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::deploy) enum Unfit {
+    /// It has no address.
+    Unknown,
+    /// It has one that is not public, and is not listed.
+    Private,
+}
+
 impl SourceHosts {
     pub fn new(listed: impl IntoIterator<Item = String>) -> Self {
         let mut hosts = SourceHosts::default();
@@ -63,11 +72,43 @@ impl SourceHosts {
         networks
     }
 
-    fn lists(&self, host: &str, port: u16) -> bool {
+    /// The addresses of a host that may be asked. `host` is in lower case, an IPv6 address without brackets.
+    pub(in crate::deploy) async fn addresses(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<IpAddr>, Unfit> {
+        let addresses = resolve(host, port).await;
+        if addresses.is_empty() {
+            return Err(Unfit::Unknown);
+        }
+        let listed = self.lists(host, port) || self.lists(&format!("[{host}]"), port);
+        if listed || addresses.iter().all(|address| self.allows(*address)) {
+            Ok(addresses)
+        } else {
+            Err(Unfit::Private)
+        }
+    }
+
+    /// Whether the administrator lists the host by its name.
+    pub(in crate::deploy) fn lists(&self, host: &str, port: u16) -> bool {
         let with_port = format!("{host}:{port}");
         self.names
             .iter()
             .any(|listed| *listed == with_port || *listed == host)
+    }
+
+    /// Whether a host that is an address may be asked without being listed as such.
+    pub(in crate::deploy) fn fits(&self, host: &str) -> bool {
+        host.parse().is_ok_and(|address| self.allows(address))
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        is_public(address)
+            || self
+                .networks
+                .iter()
+                .any(|network| network.contains(&address))
     }
 
     /// Resolves the host of a URL. Errors: a sentence, when it is no https URL, does not resolve, or is not public.
@@ -82,28 +123,21 @@ impl SourceHosts {
         let name = url.host_str().unwrap_or_default().to_ascii_lowercase();
         let port = url.port().unwrap_or(443);
         let bare = name.trim_start_matches('[').trim_end_matches(']');
-        let addresses = resolve(bare, port).await;
+        let addresses = self
+            .addresses(bare, port)
+            .await
+            .map_err(|unfit| match unfit {
+                Unfit::Unknown => format!("The host {name} cannot be found. Look at the URL."),
+                Unfit::Private => format!(
+                    "The host {name} is on a private network. An administrator can allow it by listing it in SEALPORT_SOURCE_HOSTS."
+                ),
+            })?;
         // Guests reach out over IPv4 only.
-        let Some(address) = addresses
+        let address = addresses
             .iter()
             .find(|address| address.is_ipv4())
             .or(addresses.first())
-        else {
-            return Err(format!("The host {name} cannot be found. Look at the URL."));
-        };
-        let listed = self.lists(&name, port) || self.lists(bare, port);
-        let allowed = |address: &IpAddr| {
-            is_public(*address)
-                || self
-                    .networks
-                    .iter()
-                    .any(|network| network.contains(address))
-        };
-        if !listed && !addresses.iter().all(allowed) {
-            return Err(format!(
-                "The host {name} is on a private network. An administrator can allow it by listing it in SEALPORT_SOURCE_HOSTS."
-            ));
-        }
+            .ok_or("The host has no address.")?;
         Ok(AllowedHost {
             name: bare.to_owned(),
             port,

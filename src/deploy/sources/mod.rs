@@ -19,6 +19,7 @@ use super::sandbox::Sandbox;
 pub use command::typed as typed_command;
 pub use failure::SourceFailure;
 pub use hosts::SourceHosts;
+pub(super) use hosts::Unfit;
 pub use install::Installed;
 pub use settings::InstallSettings;
 
