@@ -24,7 +24,7 @@ pub enum Exit {
     Unavailable = 6,
     /// A limit; later it may be done.
     TooMany = 7,
-    /// `run` did not come to starting its command (as of `env` and `timeout`).
+    /// `run` did not come to starting its command (as of `env` and `timeout`); `bridge` neither.
     NotStarted = 125,
     NotRunnable = 126,
     NoSuchCommand = 127,
@@ -41,7 +41,7 @@ Exit statuses of the commands over the API:
   5    stored already, changed meanwhile, switched off or expired
   6    the server is not reached, or failed
   7    too many requests: try later
-  `run` ends as its command does (128 and the signal's number for a signal); 125: it did not come to starting it;
+  `run` and `bridge` end as their command does (128 and the signal's number for a signal); 125: it did not come to starting it;
   126: the command cannot be run; 127: there is no such command
 
 SEALPORT_URL and SEALPORT_TOKEN say which server and as whom; `sealport login` keeps both.";

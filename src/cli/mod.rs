@@ -24,6 +24,7 @@ mod typed;
 mod values;
 
 mod audit_list;
+pub mod bridge;
 pub mod completions;
 pub mod deploy;
 pub mod deployments;
@@ -105,6 +106,8 @@ enum Command {
     Redeploy(deployments::ReleaseArgs),
     /// Destroys a deployment. Its secrets stay. Asks at a terminal; elsewhere it needs --yes.
     Destroy(deployments::DestroyArgs),
+    /// Serves a program that speaks MCP over its standard input and output as Streamable HTTP, at /mcp. Needs no database and no key.
+    Bridge(bridge::BridgeArgs),
     /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
     Mcp(mcp::McpArgs),
     /// Prints what a shell needs to complete the commands.
@@ -194,6 +197,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         // These have more to say than that it was done.
         Command::Doctor(args) => return doctor::run(*args).await,
         Command::Run(args) => return run::run(*args).await,
+        Command::Bridge(args) => return bridge::run(args).await,
         Command::Secret(command) => return Ok(secret::run(*command).await?.into()),
         Command::Import(args) => return Ok(import::run(*args).await?.into()),
         Command::Deploy(args) => return Ok(deploy::run(*args).await?.into()),

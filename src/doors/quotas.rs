@@ -325,7 +325,7 @@ impl Left {
 }
 
 /// The token in `Authorization: Bearer …`, at every door.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<SecretString> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;
     scheme

@@ -150,6 +150,9 @@ impl Child {
             shared: Arc::clone(&shared),
             replies,
             log: options.log,
+            log_masks: options
+                .log_masks
+                .unwrap_or_else(|| Arc::clone(&shared.masks)),
             notify,
         };
         tokio::spawn(reader.run(BufReader::new(stdout)));
@@ -471,6 +474,7 @@ struct Reader {
     shared: Arc<Shared>,
     replies: mpsc::Sender<Vec<u8>>,
     log: Option<mpsc::Sender<String>>,
+    log_masks: Arc<Masks>,
     notify: Notify,
 }
 
@@ -616,7 +620,7 @@ impl Reader {
 
     fn log(&self, line: &[u8]) {
         if let Some(log) = &self.log {
-            let mut mask = self.shared.masks.terminal();
+            let mut mask = self.log_masks.terminal();
             let mut masked = mask.feed(line);
             masked.extend(mask.finish());
             // Cut after masking: a value cut in two would not be found.

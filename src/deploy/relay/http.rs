@@ -1,4 +1,4 @@
-//! A server that speaks Streamable HTTP itself, behind a unix socket. Only what the protocol needs
+//! A server that speaks Streamable HTTP itself, behind a unix socket or at an address of its own. Only what the protocol needs
 //! passes in either direction; sessions get an id of ours, bound to their client.
 
 use std::collections::HashMap;
@@ -11,10 +11,13 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use url::Url;
+use zeroize::Zeroizing;
 
 use super::events::{Event, Events};
 use super::guesses::Guesses;
@@ -30,14 +33,19 @@ use crate::deploy::masks::Masks;
 
 /// Between two tries to reach a server that is starting.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long the look whether a server is open to all may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks whether the server still listens.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A server behind a unix socket that has answered the handshake.
+/// A server that has answered the handshake.
 pub struct HttpRelay {
     http: reqwest::Client,
-    socket: PathBuf,
+    /// Where it listens on this machine.
+    socket: Option<PathBuf>,
     url: String,
+    /// What one elsewhere is shown with each request.
+    bearer: Option<HeaderValue>,
     masks: Arc<Masks>,
     limits: Limits,
     room: Room,
@@ -74,12 +82,52 @@ impl HttpRelay {
             .no_proxy()
             .build()
             .map_err(|error| HandshakeError::Ended(error.to_string()))?;
+        // The name is what servers that check their Host header expect; nothing is resolved.
+        let url = format!("http://localhost/{}", path.trim_start_matches('/'));
+        Self::shake_hands(http, Some(socket), url, None, masks, timeout, options).await
+    }
+
+    /// One at an address of its own, which is shown `secret` with each request. `http` follows no redirect and connects to nothing
+    /// that it should not. Waits as for a server that is starting, for at most `timeout`.
+    pub async fn start_remote(
+        http: reqwest::Client,
+        url: &Url,
+        secret: &SecretString,
+        masks: Arc<Masks>,
+        timeout: Duration,
+        options: Options,
+    ) -> Result<Self, HandshakeError> {
+        let text = Zeroizing::new(format!("Bearer {}", secret.expose_secret()));
+        let mut bearer = HeaderValue::from_str(&text)
+            .map_err(|_| HandshakeError::Ended("The gateway's secret is no header.".into()))?;
+        bearer.set_sensitive(true);
+        Self::shake_hands(
+            http,
+            None,
+            url.to_string(),
+            Some(bearer),
+            masks,
+            timeout,
+            options,
+        )
+        .await
+    }
+
+    async fn shake_hands(
+        http: reqwest::Client,
+        socket: Option<PathBuf>,
+        url: String,
+        bearer: Option<HeaderValue>,
+        masks: Arc<Masks>,
+        timeout: Duration,
+        options: Options,
+    ) -> Result<Self, HandshakeError> {
         let limits = options.limits;
         let mut relay = Self {
             http,
             socket,
-            // The name is what servers that check their Host header expect; nothing is resolved.
-            url: format!("http://localhost/{}", path.trim_start_matches('/')),
+            url,
+            bearer,
             masks,
             limits,
             sessions: Sessions::new(limits, options.room.clone()),
@@ -100,10 +148,29 @@ impl HttpRelay {
         self.info.clone()
     }
 
-    /// Returns when the server no longer listens. Whoever runs its process knows earlier.
+    /// Returns when the server no longer listens. Whoever runs its process knows earlier. Of one elsewhere nobody knows: a call tells.
     pub async fn closed(&self) {
-        while tokio::net::UnixStream::connect(&self.socket).await.is_ok() {
+        let Some(socket) = &self.socket else {
+            return std::future::pending().await;
+        };
+        while tokio::net::UnixStream::connect(socket).await.is_ok() {
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether it answers to whoever comes without the secret; none when it cannot be told.
+    pub async fn is_open(&self) -> Option<bool> {
+        let mut request = initialize();
+        request["id"] = json!(1);
+        let asked = self
+            .asked(Method::POST, None, None)
+            .body(request.to_string())
+            .send();
+        let answer = tokio::time::timeout(OPEN_TIMEOUT, asked).await.ok()?.ok()?;
+        match answer.status() {
+            status if status.is_success() => Some(true),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(false),
+            _ => None,
         }
     }
 
@@ -149,7 +216,7 @@ impl HttpRelay {
         let request = self
             .http
             .request(method.clone(), &self.url)
-            .headers(passed_in(headers, session.as_ref()))
+            .headers(self.passed_in(headers, session.as_ref()))
             .body(body);
         let answer = match tokio::time::timeout(self.limits.request_timeout, request.send()).await {
             Ok(answer) => answer.map_err(|_| RpcError::gone())?,
@@ -278,6 +345,15 @@ impl HttpRelay {
         ))
     }
 
+    /// With our own credential where the server takes one.
+    fn passed_in(&self, headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
+        let mut passed = protocol_headers(headers, session);
+        if let Some(bearer) = &self.bearer {
+            passed.insert(AUTHORIZATION, bearer.clone());
+        }
+        passed
+    }
+
     async fn handshake(&self) -> Result<Value, HandshakeError> {
         let mut request = initialize();
         request["id"] = json!(1);
@@ -333,11 +409,23 @@ impl HttpRelay {
         method: Method,
         session: Option<&HeaderValue>,
     ) -> reqwest::RequestBuilder {
+        self.asked(method, session, self.bearer.as_ref())
+    }
+
+    fn asked(
+        &self,
+        method: Method,
+        session: Option<&HeaderValue>,
+        bearer: Option<&HeaderValue>,
+    ) -> reqwest::RequestBuilder {
         let mut request = self
             .http
             .request(method, &self.url)
             .header(ACCEPT, "application/json, text/event-stream");
         request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, bearer);
+        }
         match session {
             Some(session) => request
                 .header(SESSION_HEADER, session)
@@ -395,7 +483,7 @@ impl HttpRelay {
 }
 
 /// The protocol's own headers; never a credential, a cookie or who asks.
-fn passed_in(headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
+fn protocol_headers(headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
     let mut passed: HeaderMap = headers
         .iter()
         .filter(|(name, _)| {

@@ -14,6 +14,7 @@ mod sessions;
 mod stdio;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::masks::Masks;
 pub use events::{Event, Events};
 pub use guesses::Guesses;
 pub use http::HttpRelay;
@@ -143,6 +145,8 @@ pub struct Options {
     /// Takes what a stdio server prints that is no message, line by line and masked. Lines that find
     /// no room are dropped.
     pub log: Option<mpsc::Sender<String>>,
+    /// What is masked in these lines; by default what is masked in answers.
+    pub log_masks: Option<Arc<Masks>>,
     /// Where messages are held; by default the room of all relays.
     pub room: Room,
     /// How many masked answers callers got; by default counted over all relays.

@@ -82,7 +82,7 @@ fn unauthorised() -> Response {
 }
 
 /// An error that an MCP client can show: JSON-RPC without an id, for the call was not read.
-fn trouble(status: StatusCode, message: &str) -> Response {
+pub(crate) fn trouble(status: StatusCode, message: &str) -> Response {
     let body = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": message}});
     (
         status,
