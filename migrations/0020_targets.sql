@@ -29,6 +29,9 @@ alter policy deployments_made on deployments with check (
         where s.id = provider_key and usable_in(current_actor(), s.owner_id, s.id, s.path, deployments.name)
     ))
 );
+alter policy deployments_deleted on deployments using (
+    reach(owner_id, 'deployment', id, coalesce(folder, '')) >= 4 and placed = '{}'
+);
 -- Gone here when it is gone there.
 create policy deployments_supervisor_deletes on deployments for delete using (current_job() = 'supervisor' and destroying);
 

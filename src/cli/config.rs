@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::deploy::providers::render;
 use crate::store::data_dir::DataDir;
 use crate::store::db::{DatabaseConfig, KeySource};
 use crate::store::embedded::Embedded;
@@ -170,6 +171,27 @@ pub struct GuestArgs {
     pub allow_unsandboxed: bool,
 }
 
+/// Where providers are asked.
+#[derive(Args)]
+pub struct ProviderArgs {
+    /// Render's API. Another than Render's own is for trying things out.
+    #[arg(long, env = "SEALPORT_RENDER_API", default_value = render::API)]
+    pub render_api: Url,
+
+    /// Railway's API. Another than Railway's own is for trying things out.
+    #[arg(
+        long,
+        env = "SEALPORT_RAILWAY_API",
+        default_value = "https://backboard.railway.com/graphql/v2"
+    )]
+    pub railway_api: Url,
+
+    /// The image in which npm and PyPI packages go to a provider, as in registry.example.org/sealport-bridge:1; -node and -python
+    /// are put after its name.
+    #[arg(long, env = "SEALPORT_BRIDGE_IMAGE")]
+    pub bridge_image: Option<String>,
+}
+
 /// How the server runs.
 #[derive(Args)]
 pub struct ServeArgs {
@@ -206,6 +228,9 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub guests: GuestArgs,
+
+    #[command(flatten)]
+    pub providers: ProviderArgs,
 
     /// What is logged, as in `info` or `sealport=debug`.
     // Wrong passwords are on record, where there is an end to them; axum-login calls each an error.

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::config::ServeArgs;
 use crate::deploy::sandbox::{Sandbox, SandboxConfig};
 use crate::deploy::sources::SourceHosts;
-use crate::deploy::{Deployer, DeployerConfig};
+use crate::deploy::{Deployer, DeployerConfig, Providers};
 use crate::doors;
 use crate::doors::web::{AppState, WebConfig};
 use crate::store::Db;
@@ -24,6 +24,8 @@ use crate::store::db::Opening;
 
 /// How long requests under way may take to end at a stop.
 const DRAIN_SECS: u64 = 10;
+/// Between two looks at what is under way at a provider: its limits let us look so often at many.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// The first wait before a server that crashed is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How often what is past its age is removed.
@@ -95,6 +97,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             guests_dir: data.guests_dir(),
             dir_roots: args.dir_roots.clone(),
             source_hosts,
+            providers: Providers {
+                render_api: args.providers.render_api.clone(),
+                railway_api: args.providers.railway_api.clone(),
+                bridge_image: args.providers.bridge_image.clone(),
+                look_every: LOOK_EVERY,
+            },
             restart_after: RESTART_AFTER,
         },
     );
@@ -124,7 +132,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             api_requests_per_minute: args.api_requests_per_minute,
         }),
     });
-    let stop = StopSignal::listen().context("Signals cannot be listened for")?;
+    let mut stop = StopSignal::listen().context("Signals cannot be listened for")?;
     announce(&db, &public_url).await?;
 
     let serving = tokio::spawn(doors::listening::serve(listener, router, cancel.clone()));
@@ -281,21 +289,21 @@ async fn forgetting(db: Db, cancel: CancellationToken) {
 }
 
 /// The signals that end it. Heard from when this is made: before anybody is told that the server is there.
-struct StopSignal {
+pub(super) struct StopSignal {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl StopSignal {
-    fn listen() -> std::io::Result<StopSignal> {
+    pub(super) fn listen() -> std::io::Result<StopSignal> {
         Ok(StopSignal {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    /// Ends with the first of them.
-    async fn wait(mut self) {
+    /// Ends with the next of them.
+    pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 use super::Deployer;
+use super::plans::of_image;
 use super::sandbox::FIRST_GUEST_ID;
 use super::sources::{SourceAsk, typed_command};
 use crate::model::drafts::DraftForm;
 use crate::model::errors::Refusal;
-use crate::model::sources::{Inspection, Transport};
+use crate::model::sources::{Inspection, Source, Transport};
 use crate::store::drafts::InspectTask;
 
 /// Ids of inspecting guests, apart from those of deployments.
@@ -79,6 +80,13 @@ impl Deployer {
         ask: &SourceAsk,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Inspection, Refusal> {
+        if let Source::Image { reference } = &ask.source {
+            return Ok(of_image(
+                reference,
+                ask.command.clone(),
+                ask.transport.clone(),
+            ));
+        }
         let room = self
             .0
             .guests_dir

@@ -61,6 +61,8 @@ pub(super) struct StartFailure {
 pub(super) struct Instance {
     pub release: i32,
     relay: Arc<Relay>,
+    /// Of one that runs elsewhere: another release there may give it other values.
+    masks: Option<Arc<Masks>>,
     stop: CancellationToken,
     ended: Arc<Ended>,
 }
@@ -171,6 +173,7 @@ impl Instance {
         let instance = Instance {
             release: ask.release,
             relay: Arc::new(relay),
+            masks: None,
             stop: CancellationToken::new(),
             ended: Arc::default(),
         };
@@ -230,6 +233,47 @@ impl Instance {
                 })
             }
         }
+    }
+
+    /// A server that runs elsewhere and has answered there: of it there is the relay here, and what goes on beside it, such as its log.
+    pub(super) fn elsewhere(
+        deployer: &Deployer,
+        release: i32,
+        relay: Relay,
+        masks: Arc<Masks>,
+        beside: impl Future<Output = ()> + Send + 'static,
+    ) -> Instance {
+        let instance = Instance {
+            release,
+            relay: Arc::new(relay),
+            masks: Some(masks),
+            stop: CancellationToken::new(),
+            ended: Arc::default(),
+        };
+        let (stop, ended) = (instance.stop.clone(), Arc::clone(&instance.ended));
+        deployer.0.tasks.spawn(async move {
+            stop.run_until_cancelled(async {
+                beside.await;
+                std::future::pending::<()>().await;
+            })
+            .await;
+            ended.flag.store(true, Ordering::Release);
+            ended.notify.notify_waiters();
+        });
+        instance
+    }
+
+    /// From now on it masks what these do, which is more than before.
+    pub(super) fn mask_more(&self, masks: &Masks) {
+        if let Some(own) = &self.masks {
+            own.become_like(masks);
+        }
+    }
+
+    /// Who answered the handshake, in a sentence.
+    pub(super) fn answered(&self) -> String {
+        let name = self.relay.server_info()["serverInfo"]["name"].to_string();
+        format!("{name} answered.")
     }
 
     /// Watches over the guest until it ends or is to stop; then nothing of it is left.

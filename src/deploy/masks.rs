@@ -12,7 +12,7 @@ mod terminal;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
@@ -31,7 +31,7 @@ pub const MASKS_LEN_BYTES: usize = 192 << 20;
 
 /// The values of one deployment, ready to be found in what its server says.
 pub struct Masks {
-    automaton: Arc<Automaton>,
+    automaton: RwLock<Arc<Automaton>>,
 }
 
 impl Masks {
@@ -55,7 +55,7 @@ impl Masks {
             pattern.zeroize();
         }
         Self {
-            automaton: Arc::new(automaton),
+            automaton: RwLock::new(Arc::new(automaton)),
         }
     }
 
@@ -67,8 +67,26 @@ impl Masks {
     /// Masks nothing.
     pub fn none() -> Self {
         Self {
-            automaton: Arc::new(Automaton::new(&HashSet::new())),
+            automaton: RwLock::new(Arc::new(Automaton::new(&HashSet::new()))),
         }
+    }
+
+    /// Masks what another does, from now on, wherever these are in use: what they masked must be among it.
+    pub fn become_like(&self, other: &Masks) {
+        // A poisoned lock holds a whole automaton all the same.
+        *self
+            .automaton
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = other.automaton();
+    }
+
+    fn automaton(&self) -> Arc<Automaton> {
+        Arc::clone(
+            &self
+                .automaton
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The text with each run of masked characters as one [`MASK`].
@@ -85,7 +103,7 @@ impl Masks {
 
     /// The same for bytes that may not be UTF-8.
     pub fn bytes<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
-        let spans = self.automaton.spans(bytes);
+        let spans = self.automaton().spans(bytes);
         if spans.is_empty() {
             return Cow::Borrowed(bytes);
         }
@@ -103,7 +121,7 @@ impl Masks {
     /// Masks every string and object key of `value`, as decoded, and numbers that are a value.
     /// Answers how many strings, keys and numbers were changed.
     pub fn json(&self, value: &mut Value) -> usize {
-        if self.automaton.is_empty() {
+        if self.automaton().is_empty() {
             return 0;
         }
         match value {
@@ -131,7 +149,7 @@ impl Masks {
     /// Masks what comes in pieces.
     pub fn stream(&self) -> StreamMask {
         StreamMask {
-            automaton: Arc::clone(&self.automaton),
+            automaton: self.automaton(),
             state: ROOT,
             held: Vec::new(),
             covered: Vec::new(),
@@ -158,7 +176,7 @@ impl Masks {
     /// Whether a number's token is a masked value, but for its sign.
     fn is_value(&self, token: &str) -> bool {
         let digits = token.strip_prefix('-').unwrap_or(token);
-        matches!(self.automaton.spans(digits.as_bytes()).as_slice(),
+        matches!(self.automaton().spans(digits.as_bytes()).as_slice(),
             [span] if span.start == 0 && span.end == digits.len())
     }
 }

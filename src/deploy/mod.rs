@@ -7,6 +7,8 @@ pub mod sandbox;
 pub mod masks;
 pub mod relay;
 
+pub mod providers;
+
 mod inspections;
 mod instance;
 mod log;
@@ -14,6 +16,7 @@ mod looks;
 pub mod plans;
 mod releases;
 mod supervisor;
+mod targets;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -31,7 +34,8 @@ use looks::Looks;
 use relay::Relay;
 use sandbox::{Isolation, Outside, Sandbox};
 use sources::{InstallSettings, SourceHosts, Workshop};
-use supervisor::{Backoff, Waiting};
+use supervisor::{Backoff, Ending, Waiting};
+pub use targets::Providers;
 
 /// Releases and inspections that run at once on this machine, each.
 const WORK_AT_ONCE: usize = 2;
@@ -43,6 +47,7 @@ pub struct DeployerConfig {
     pub dir_roots: Vec<PathBuf>,
     /// Hosts that sources may be fetched from although they are private.
     pub source_hosts: SourceHosts,
+    pub providers: Providers,
     /// A server that crashed waits so long before it is started again, and twice as long each time after.
     pub restart_after: Duration,
 }
@@ -56,6 +61,12 @@ struct Inner {
     sandbox: Sandbox,
     workshop: Workshop,
     guests_dir: PathBuf,
+    source_hosts: SourceHosts,
+    providers: Providers,
+    /// Deployments that are ended at their provider.
+    ending: Mutex<HashMap<Uuid, Ending>>,
+    /// One thing at a time is done at a provider for a deployment.
+    turns: Mutex<HashMap<Uuid, Arc<Mutex<()>>>>,
     restart_after: Duration,
     /// New with each start of the server: holds of an earlier process are another's.
     holder: Uuid,
@@ -94,13 +105,17 @@ impl Deployer {
             sandbox.clone(),
             InstallSettings::read(),
             config.dir_roots,
-            config.source_hosts,
+            config.source_hosts.clone(),
         );
         Deployer(Arc::new(Inner {
             db,
             sandbox,
             workshop,
             guests_dir: config.guests_dir,
+            source_hosts: config.source_hosts,
+            providers: config.providers,
+            ending: Mutex::new(HashMap::new()),
+            turns: Mutex::new(HashMap::new()),
             restart_after: config.restart_after,
             holder: Uuid::now_v7(),
             wake: Notify::new(),
@@ -134,6 +149,16 @@ impl Deployer {
     /// Ends when something that pages show may have changed. Only hastens: whoever waits also polls.
     pub async fn changed(&self) {
         self.0.changed.notified().await;
+    }
+
+    /// Waits for whatever is being done for this deployment at its provider. Held by whoever does something there.
+    async fn turn(&self, deployment_id: Uuid) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.turns.lock().await;
+            turns.retain(|id, turn| *id == deployment_id || Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(deployment_id).or_default())
+        };
+        turn.lock_owned().await
     }
 
     /// The relay of a running deployment. Errors: a sentence for the caller when nothing runs.

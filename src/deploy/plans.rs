@@ -1,17 +1,19 @@
 //! Deployments as programs ask for them, without the wizard: the same checks, the same looking at the source, and the same record.
 //! Every door calls these with its caller; a dry run ends with the plan.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+
+use uuid::Uuid;
 
 use crate::model::actors::{Actor, Caller};
-use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, EnvName};
+use crate::model::paths::{DeploymentName, EnvName, KeyPath};
 use crate::model::plans::{
     Begun, ChangeRequest, DeployRequest, Found, Lack, Lacking, NotBegun, Plan,
 };
-use crate::model::sources::Inspection;
+use crate::model::sources::{Inspection, Runtime, Source, StartPlan, Transport};
 use crate::store::deployment_changes::DeploymentChange;
 use crate::store::deployment_checks::{
     Answered, Asked, Keeps, Wrong, bindings_wrong, source_wrong,
@@ -21,17 +23,47 @@ use crate::store::{Error, Result as StoreResult};
 use super::Deployer;
 use super::looks::LookAt;
 use super::sources::variables::{is_secret_name, looks_like_secret};
+use super::targets::{Order, Run};
+use crate::model::targets::{Placed, Target};
 use parts::{Parts, To};
 
 mod parts;
+
+/// Where Sealport deploys to, as it is offered.
+pub const TARGETS: &[Target] = &[Target::Local, Target::Render, Target::Railway];
+
+/// What a target is told, as far as it can be read, and what is wrong with it, each at its field.
+pub struct Told {
+    pub key: Option<KeyPath>,
+    /// Nothing among them looks like a secret.
+    pub options: BTreeMap<String, String>,
+    pub wrong: Vec<Refusal>,
+}
+
+/// Reads what somebody says for a target; without a key's path its usual one is meant.
+pub fn read_told(target: Target, key: &str, options: &BTreeMap<String, String>) -> Told {
+    let mut plan = Plan::default();
+    let parts = Parts::of_target(target, key, options, &mut plan);
+    Told {
+        key: parts.provider_key,
+        options: parts.options,
+        wrong: plan
+            .refused
+            .into_iter()
+            .map(|lack| Refusal::new(lack.kind, lack.says).at(&lack.field))
+            .collect(),
+    }
+}
 
 impl Deployer {
     /// What the request would come to, with all that is in its way. Makes nothing.
     /// Errors: `Unavailable` while the source is still being looked at; `TooMany`.
     pub async fn plan(&self, caller: &Caller, request: &DeployRequest) -> Result<Plan, Refusal> {
         let mut weighed = self.weigh_new(caller, request, false).await?;
-        if weighed.can_look() {
-            self.look_into(caller, &mut weighed).await?;
+        if weighed.can_look()
+            && let Some(found) = self.look_into(caller, &mut weighed).await?
+        {
+            self.look_there(caller, &mut weighed, &found).await?;
         }
         Ok(weighed.plan)
     }
@@ -44,6 +76,10 @@ impl Deployer {
     ) -> Result<Begun, NotBegun> {
         let mut weighed = self.weigh_new(caller, request, true).await?;
         let found = self.found_in_order(caller, &mut weighed).await?;
+        if let Some(found) = &found {
+            self.look_there(caller, &mut weighed, found).await?;
+            weighed.in_order()?;
+        }
         let (Some(name), Some(found)) = (weighed.name.clone(), found) else {
             return Err(Refusal::internal().into());
         };
@@ -52,13 +88,41 @@ impl Deployer {
             name,
             source: found.resolved.clone(),
             start: found.start_plan(),
-            target: Target::Local,
+            target: weighed.parts.target,
+            options: weighed.parts.options.clone(),
+            provider_key: weighed.provider_key(),
             fetch_key: weighed.fetch_key(),
             bindings: weighed.bindings(),
         };
         let name = told(self.0.db.deployment_create(caller, None, &spec).await)?;
         self.wake();
         Ok(Begun { name, release: 1 })
+    }
+
+    /// What this would make or change where it runs, line by line, asked with the caller's right to the provider's key. Makes nothing.
+    /// Errors: what is in the way, at its field.
+    pub async fn changes_of(
+        &self,
+        caller: &Caller,
+        spec: &DeploymentSpec,
+    ) -> Result<Vec<String>, Refusal> {
+        if let Some(refusal) = source_wrong(caller, &spec.source, spec.target) {
+            return Err(refusal);
+        }
+        let order = Order {
+            name: spec.name.to_string(),
+            source: spec.source.clone(),
+            start: spec.start.clone(),
+            options: spec.options.clone(),
+            env_names: spec
+                .bindings
+                .iter()
+                .map(|binding| binding.env.to_string())
+                .collect(),
+            placed: Placed::default(),
+        };
+        self.planned(caller, spec.target, spec.provider_key, &order)
+            .await
     }
 
     /// What the change would come to. Errors: `NotFound`, `Denied`; as [`Deployer::plan`].
@@ -69,9 +133,11 @@ impl Deployer {
         request: &ChangeRequest,
     ) -> Result<Plan, Refusal> {
         let mut weighed = self.weigh_change(caller, name, request, false).await?;
+        let mut found = None;
         if request.looks() && weighed.can_look() {
-            self.look_into(caller, &mut weighed).await?;
+            found = self.look_into(caller, &mut weighed).await?;
         }
+        self.look_there_again(&mut weighed, found).await;
         Ok(weighed.plan)
     }
 
@@ -101,6 +167,11 @@ impl Deployer {
             bindings: request.bindings.is_some().then(|| weighed.bindings()),
             fetch_key: request.fetch_key.is_some().then(|| weighed.fetch_key()),
             follows_changes: request.follows_changes,
+            options: request
+                .options
+                .is_some()
+                .then(|| weighed.parts.options.clone()),
+            provider_key: weighed.provider_key(),
         };
         let release = told(db.deployment_change(caller, name, &change).await)?;
         self.wake();
@@ -175,10 +246,16 @@ impl Deployer {
             name: name.to_string(),
             ..Plan::default()
         };
-        let mut parts = Parts::of_change(caller, request, &detail.summary.source, &mut plan);
+        let mut parts = Parts::of_change(
+            caller,
+            request,
+            &detail.summary.source,
+            detail.target,
+            &mut plan,
+        );
         parts.keeps = Keeps {
-            bindings: request.looks() && request.bindings.is_none(),
-            fetch_key: request.looks() && request.fetch_key.is_none(),
+            bindings: (request.looks() || request.key.is_some()) && request.bindings.is_none(),
+            fetch_key: (request.looks() || request.key.is_some()) && request.fetch_key.is_none(),
         };
         if request.bindings.is_none() && detail.summary.level >= Level::Read {
             parts.kept = detail
@@ -187,8 +264,26 @@ impl Deployer {
                 .map(|binding| binding.env)
                 .collect();
         }
-        self.weigh(caller, Some(name.clone()), true, parts, plan, in_earnest)
-            .await
+        if request.options.is_none() {
+            parts.options.clone_from(&detail.options);
+        }
+        let mut weighed = self
+            .weigh(caller, Some(name.clone()), true, parts, plan, in_earnest)
+            .await?;
+        let summary = detail.summary;
+        weighed.stands = weighed.answered.as_ref().map(|answered| Run {
+            id: summary.id,
+            // Of guests of this machine, which are not asked about here.
+            ordinal: 0,
+            name: summary.name.to_string(),
+            owner_id: answered.owner_id,
+            release: summary.release,
+            source: summary.source,
+            start: detail.start,
+            target: detail.target,
+            placed: detail.placed,
+        });
+        Ok(weighed)
     }
 
     /// Asks the store about what could be read.
@@ -209,6 +304,7 @@ impl Deployer {
                 exists,
                 secrets: &secrets,
                 fetch_key: parts.fetch_key.as_ref(),
+                provider_key: parts.provider_key.as_ref(),
                 keeps: parts.keeps,
                 in_earnest,
             };
@@ -224,6 +320,7 @@ impl Deployer {
             parts,
             name,
             answered,
+            stands: None,
         };
         weighed.settle();
         Ok(weighed)
@@ -241,6 +338,91 @@ impl Deployer {
         Ok(found)
     }
 
+    /// Asks the target what would come of it, when nothing is in the way so far.
+    async fn look_there(
+        &self,
+        caller: &Caller,
+        weighed: &mut Weighed,
+        found: &Inspection,
+    ) -> Result<(), Refusal> {
+        let (true, Some(answered)) = (weighed.plan.is_ready(), &weighed.answered) else {
+            return Ok(());
+        };
+        let order = Order {
+            name: weighed.plan.name.clone(),
+            source: found.resolved.clone(),
+            start: found.start_plan(),
+            options: weighed.parts.options.clone(),
+            env_names: weighed.parts.names().map(ToString::to_string).collect(),
+            placed: Placed::default(),
+        };
+        let (target, key) = (weighed.parts.target, answered.provider_key);
+        match self.planned(caller, target, key, &order).await {
+            Ok(lines) => weighed.plan.changes = lines,
+            Err(refusal) => weighed.plan.refuse(refusal),
+        }
+        Ok(())
+    }
+
+    /// With the provider's key, which is opened with the caller's right to it, on record.
+    async fn planned(
+        &self,
+        caller: &Caller,
+        target: Target,
+        provider_key: Option<Uuid>,
+        order: &Order,
+    ) -> Result<Vec<String>, Refusal> {
+        let key = match provider_key {
+            Some(id) => {
+                let opened = self
+                    .0
+                    .db
+                    .provider_key_open_to_look(caller, id, target, &order.name);
+                Some(told(opened.await)?)
+            }
+            None => None,
+        };
+        let driver = self
+            .driver_with(target, key)
+            .map_err(|says| Refusal::invalid("target", says))?;
+        let can = driver.check().await;
+        let mut lines = vec![can.map_err(|says| Refusal::invalid("key", says))?];
+        lines.extend(driver.plan(order).await?);
+        Ok(lines)
+    }
+
+    /// What is other at the provider than it was left, and what the change would come to there.
+    async fn look_there_again(&self, weighed: &mut Weighed, found: Option<Inspection>) {
+        let (true, Some(run)) = (weighed.plan.is_ready(), weighed.stands.clone()) else {
+            return;
+        };
+        if !run.target.is_remote() {
+            return;
+        }
+        let order = Order {
+            name: run.name.clone(),
+            source: found
+                .as_ref()
+                .map_or(&run.source, |found| &found.resolved)
+                .clone(),
+            start: found.map_or_else(|| run.start.clone(), |found| found.start_plan()),
+            options: weighed.parts.options.clone(),
+            env_names: weighed.parts.names().map(ToString::to_string).collect(),
+            placed: run.placed.clone(),
+        };
+        let asked = async {
+            let driver = self.driver(&run).await.map_err(|failure| failure.reason)?;
+            let mut lines = driver.drift(&run).await?;
+            let plan = driver.plan(&order).await;
+            lines.extend(plan.map_err(|refusal| refusal.detail)?);
+            Ok::<_, String>(lines)
+        };
+        match asked.await {
+            Ok(lines) => weighed.plan.changes = lines,
+            Err(says) => weighed.plan.refuse(Refusal::invalid("target", says)),
+        }
+    }
+
     /// Looks at the source and adds what it wants to the plan. A source that is wrong is a part of the plan.
     async fn look_into(
         &self,
@@ -252,6 +434,12 @@ impl Deployer {
         else {
             return Ok(None);
         };
+        if let Source::Image { reference } = source {
+            let (command, transport) = (&weighed.parts.command, &weighed.parts.transport);
+            let found = of_image(reference, command.clone(), transport.clone());
+            weighed.take(&found);
+            return Ok(Some(found));
+        }
         let at = LookAt {
             user_id: user.id,
             token_id: match &caller.actor {
@@ -279,12 +467,42 @@ impl Deployer {
     }
 }
 
+/// What is known of an image without fetching it.
+pub(super) fn of_image(
+    reference: &str,
+    command: Option<Vec<String>>,
+    transport: Option<Transport>,
+) -> Inspection {
+    Inspection {
+        resolved: Source::Image {
+            reference: reference.to_owned(),
+        },
+        title: reference.to_owned(),
+        description: String::new(),
+        start: StartPlan {
+            runtime: Runtime::Node,
+            command: command.unwrap_or_default(),
+            transport: transport.unwrap_or(Transport::Http {
+                path: "/mcp".into(),
+            }),
+            said_by: "the image".into(),
+            wants: Vec::new(),
+        },
+        variables: Vec::new(),
+        notes: vec![
+            "An image is not looked at: it must listen on PORT and speak MCP at /mcp.".into(),
+        ],
+    }
+}
+
 /// A request, as far as it could be read, with what the store said to it.
 struct Weighed {
     plan: Plan,
     parts: Parts,
     name: Option<DeploymentName>,
     answered: Option<Answered>,
+    /// What is there already, of a change.
+    stands: Option<Run>,
 }
 
 impl Weighed {
@@ -300,7 +518,7 @@ impl Weighed {
     /// deploy, and a fetch key is opened for those who may use it.
     fn can_look(&self) -> bool {
         let hinders = |lack: &Lack| {
-            ["source", "token", "fetch_key", "target", "mode"].contains(&lack.field.as_str())
+            ["source", "token", "fetch_key", "key", "target", "mode"].contains(&lack.field.as_str())
                 || lack.field.starts_with("options")
         };
         self.answered.is_some() && !self.plan.lacks().any(hinders)
@@ -356,7 +574,11 @@ impl Weighed {
         self.plan.bound = bound.cloned().collect();
     }
 
-    fn fetch_key(&self) -> Option<uuid::Uuid> {
+    fn provider_key(&self) -> Option<Uuid> {
+        self.answered.as_ref().and_then(|found| found.provider_key)
+    }
+
+    fn fetch_key(&self) -> Option<Uuid> {
         self.answered.as_ref().and_then(|found| found.fetch_key)
     }
 
@@ -423,6 +645,7 @@ mod tests {
             parts,
             name: None,
             answered: None,
+            stands: None,
         }
     }
 
@@ -506,6 +729,34 @@ mod tests {
         ]);
         asked.take(&found(&[]));
         assert_eq!(asked.plan.bound, [EnvName::parse("MODE").unwrap()]);
+    }
+
+    #[test]
+    fn what_a_target_is_told_is_read_without_what_looks_like_a_secret() {
+        let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, said)| ((*name).to_owned(), (*said).to_owned()))
+                .collect()
+        };
+        let typed = options(&[
+            ("region", " frankfurt "),
+            ("owner", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB"),
+            ("plan", ""),
+        ]);
+        let told = read_told(Target::Render, "", &typed);
+        assert_eq!(told.options, options(&[("region", "frankfurt")]));
+        assert_eq!(
+            told.key.map(|key| key.to_string()).as_deref(),
+            Target::Render.key_path()
+        );
+        let fields: Vec<_> = told.wrong.iter().map(|wrong| wrong.field.clone()).collect();
+        assert_eq!(fields, [Some("options.owner".to_owned())]);
+        let told = read_told(Target::Render, "not a path!", &options(&[]));
+        assert_eq!(told.wrong[0].field.as_deref(), Some("key"));
+        assert!(told.key.is_none());
+        let told = read_told(Target::Local, "", &options(&[]));
+        assert!(told.key.is_none() && told.wrong.is_empty());
     }
 
     #[test]

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::instance::{Instance, StartAsk};
+use super::instance::Instance;
 use super::log::Log;
-use super::releases::{names_in, remove_dir};
+use super::targets::{Run, Steps, names_in, remove_dir};
 use super::{Deployer, Running};
 use crate::model::deployments::DeploymentState;
 use crate::store::deployments::Held;
@@ -30,6 +30,10 @@ const POLL: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How soon a changed value is noticed by a deployment that follows changes.
 const FOLLOW_EVERY: Duration = Duration::from_secs(3);
+/// Before what failed at a provider is tried once more, when it failed often: each try has its key opened, on record.
+const PROVIDER_AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// The first wait before something is stopped or destroyed there again; each is twice the one before.
+const END_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Starts in a row that may fail before someone must act.
 const STARTS_MAX: u32 = 6;
 /// Each wait is twice the one before, up to this many times.
@@ -73,6 +77,18 @@ impl Backoff {
 pub(super) struct Waiting {
     backoff: Backoff,
     starting: Option<DropGuard>,
+}
+
+/// How far the end of a deployment at its provider is.
+#[derive(Clone, Copy)]
+pub(super) enum Ending {
+    UnderWay,
+    /// It failed, and is tried again.
+    Waits {
+        until: Instant,
+        /// The wait after that.
+        next: Duration,
+    },
 }
 
 impl Deployer {
@@ -155,6 +171,7 @@ impl Deployer {
     async fn stop_unheld(&self, held: &[Held]) {
         let ids: HashSet<Uuid> = held.iter().map(|held| held.id).collect();
         self.0.waiting.lock().await.retain(|id, _| ids.contains(id));
+        self.0.ending.lock().await.retain(|id, _| ids.contains(id));
         let running: Vec<Uuid> = self.0.running.lock().await.keys().copied().collect();
         for id in running.into_iter().filter(|id| !ids.contains(id)) {
             self.begin_stop(id).await;
@@ -167,6 +184,11 @@ impl Deployer {
                 return Ok(());
             }
             self.0.waiting.lock().await.remove(&held.id);
+            let has_more = held.destroying || held.state != DeploymentState::Stopped;
+            if held.target.is_remote() && has_more {
+                self.end_elsewhere(held).await;
+                return Ok(());
+            }
             return self
                 .0
                 .db
@@ -215,6 +237,93 @@ impl Deployer {
         true
     }
 
+    /// Stops or destroys what the provider has of a deployment, beside the rounds, until it is done.
+    async fn end_elsewhere(&self, held: &Held) {
+        let wait = {
+            let mut ending = self.0.ending.lock().await;
+            let entry = ending.entry(held.id).or_insert(Ending::Waits {
+                until: Instant::now(),
+                next: END_AGAIN_AFTER,
+            });
+            match *entry {
+                Ending::Waits { until, next } if until <= Instant::now() => {
+                    *entry = Ending::UnderWay;
+                    next
+                }
+                _ => return,
+            }
+        };
+        let (deployer, held) = (self.clone(), held.clone());
+        self.0.tasks.spawn(async move {
+            let ended = deployer.ended_elsewhere(&held).await;
+            let mut ending = deployer.0.ending.lock().await;
+            match ended {
+                Ok(()) => ending.remove(&held.id),
+                Err(()) => ending.insert(
+                    held.id,
+                    Ending::Waits {
+                        until: Instant::now() + wait,
+                        next: (wait * 2).min(PROVIDER_AGAIN_AFTER),
+                    },
+                ),
+            };
+            drop(ending);
+            deployer.0.changed.notify_waiters();
+            deployer.wake();
+        });
+    }
+
+    async fn ended_elsewhere(&self, held: &Held) -> Result<(), ()> {
+        let _turn = self.turn(held.id).await;
+        // What was made until now may be more, and it may be wanted again.
+        let now = self.0.db.deployments_hold(self.0.holder, HOLD_SECS).await;
+        let now = now.map_err(|error| {
+            error.into_refusal();
+        })?;
+        let held = match now.into_iter().find(|now| now.id == held.id) {
+            Some(now) if !now.wanted => now,
+            _ => return Ok(()),
+        };
+        let held = &held;
+        let run = Run::of_held(held, held.release);
+        let ended = async {
+            let driver = self.driver(&run).await.map_err(|failure| failure.reason)?;
+            match held.destroying {
+                true => driver.destroy(&run).await,
+                false => driver.stop(&run).await,
+            }
+        };
+        let db = &self.0.db;
+        let said = match ended.await {
+            Ok(()) if held.destroying => db.deployment_destroyed(held).await.map(|()| true),
+            Ok(()) => db
+                .deployment_state(held.id, held.fence, None, DeploymentState::Stopped, None)
+                .await
+                .map(|()| true),
+            Err(why) => {
+                let what = match held.destroying {
+                    true => "destroyed",
+                    false => "stopped",
+                };
+                let reason = format!(
+                    "It could not be {what} at {}, which is tried again. {why}",
+                    held.target.title()
+                );
+                db.deployment_state(held.id, held.fence, None, held.state, Some(&reason))
+                    .await
+                    .map(|()| false)
+            }
+        };
+        match said {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(()),
+            Err(error) => {
+                error.into_refusal();
+                Err(())
+            }
+        }
+    }
+
     /// An instance that ended by itself, taken out: why, and how often that happened.
     async fn take_ended(&self, id: Uuid) -> Option<(String, Backoff)> {
         let mut running = self.0.running.lock().await;
@@ -230,7 +339,12 @@ impl Deployer {
     /// Says that it will be started again, or that it will not.
     async fn after_failure(&self, held: &Held, release: i32, mut backoff: Backoff, why: &str) {
         let mut waiting = self.0.waiting.lock().await;
-        if backoff.failed(self.0.restart_after) {
+        let is_forgiven = backoff.failed(self.0.restart_after);
+        if !is_forgiven && held.target.is_remote() {
+            // It runs there all the while: a provider that is out of reach is waited for.
+            backoff.next = Instant::now() + PROVIDER_AGAIN_AFTER;
+        }
+        if is_forgiven || held.target.is_remote() {
             waiting.insert(
                 held.id,
                 Waiting {
@@ -286,25 +400,15 @@ impl Deployer {
         given_up: &CancellationToken,
     ) {
         let log = Log::open(self, held.id, release);
-        let Some(standing) = self.standing(held.id, release).await else {
-            let why = "What was installed is not on this machine any more. Redeploy it.";
-            self.set_state(held, release, DeploymentState::Failed, Some(why))
-                .await;
-            return;
-        };
         log.say("The server is being started again.");
-        let ask = StartAsk {
-            deployment_id: held.id,
-            ordinal: held.ordinal,
-            owner_id: held.owner_id,
-            release,
-            home: self.deployment_dir(held.id).join(&standing.dir),
-            data: self.data_dir(held.id),
-            installed: standing.installed,
-            start: standing.start,
+        let run = Run::of_held(held, release);
+        let steps = Steps::none();
+        let starting = async {
+            let driver = self.driver(&run).await?;
+            driver.join(&run, &steps, &log).await
         };
         let started = tokio::select! {
-            started = Instance::start(self, ask, log.clone(), async || {}) => started,
+            started = starting => started,
             () = given_up.cancelled() => {
                 log.say("The start was given up: the server is to stop.");
                 return;

@@ -196,6 +196,28 @@ pub struct DeploymentSummary {
     pub level: Level,
 }
 
+/// A row of the list of deployments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentRow {
+    pub summary: DeploymentSummary,
+    pub target: Target,
+    /// It goes as soon as the provider has nothing of it any more.
+    pub destroying: bool,
+    /// It runs an older value of a bound secret than the newest. Never with `use` alone.
+    pub is_older: bool,
+    /// The newest; none with `use` alone.
+    pub last: Option<LastRelease>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRelease {
+    pub number: i32,
+    pub state: ReleaseState,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    pub created_by: String,
+}
+
 impl DeploymentDetail {
     /// Another text whenever state, reason or steps are other ones: a page tells by it whether it is fresh.
     pub fn gist(&self) -> String {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::errors::Refusal;
 use super::sources::{Inspection, Source};
+use super::targets::Target;
 
 /// A draft lives this many days after its last change.
 pub const DRAFT_MAX_AGE_DAYS: i64 = 7;
@@ -18,9 +19,11 @@ pub const STEPS: [&str; 4] = ["source", "secrets", "target", "review"];
 pub fn step_of(field: &str) -> Option<&'static str> {
     let (first, _) = field.split_once('.').unwrap_or((field, ""));
     match first {
-        "source" | "source_kind" | "command" | "fetch_key" | "inspection" => Some("source"),
+        "source" | "source_kind" | "command" | "transport" | "fetch_key" | "inspection" => {
+            Some("source")
+        }
         "env" | "plain" | "bindings" | "missing" => Some("secrets"),
-        "name" | "owner" | "target" => Some("target"),
+        "name" | "owner" | "target" | "key" | "options" => Some("target"),
         _ => None,
     }
 }
@@ -59,9 +62,9 @@ impl Draft {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DraftForm {
-    /// `npm`, `pypi`, `git` or `dir`.
+    /// `npm`, `pypi`, `git`, `image` or `dir`.
     pub source_kind: String,
-    /// A package name, a URL or a path, as typed.
+    /// A package name, a URL, a reference or a path, as typed.
     pub source: String,
     /// A version for packages; empty for the newest.
     pub version: String,
@@ -77,7 +80,12 @@ pub struct DraftForm {
     /// The handle of a team that shall own it; empty for oneself.
     pub owner: String,
     pub name: String,
+    /// Empty until it was chosen.
     pub target: String,
+    /// The path of the provider's key; empty for the target's usual one.
+    pub key: String,
+    /// What the target is told, by name.
+    pub options: BTreeMap<String, String>,
     pub secrets: Vec<DraftSecret>,
     pub plain: Vec<DraftPlain>,
     /// Env name → the path typed for a secret that is to be added under it.
@@ -87,6 +95,15 @@ pub struct DraftForm {
 }
 
 impl DraftForm {
+    /// Where it shall run: this machine until something else is chosen, but for an image, which runs at a provider.
+    pub fn chosen_target(&self) -> Option<Target> {
+        match (self.target.as_str(), self.source_kind.as_str()) {
+            ("", "image") => None,
+            ("", _) => Some(Target::Local),
+            (name, _) => Target::from_name(name),
+        }
+    }
+
     /// The source that was typed. Errors: `Invalid` at the field that is wrong.
     pub fn source(&self) -> Result<Source, Refusal> {
         let typed = self.source.trim();
@@ -107,6 +124,7 @@ impl DraftForm {
                 }
             }
             "dir" => format!("dir:{typed}"),
+            "image" => format!("image:{typed}"),
             _ => {
                 return Err(Refusal::invalid(
                     "source_kind",
@@ -163,13 +181,42 @@ mod tests {
                 .collect()
         };
         let mut draft = Draft {
-            errors: errors(&["", "source", "env.1", "missing.KEY", "name"]),
+            errors: errors(&[
+                "",
+                "source",
+                "env.1",
+                "missing.KEY",
+                "name",
+                "options.region",
+            ]),
             ..Draft::default()
         };
         draft.set_errors("secrets", errors(&["plain.0.text"]));
-        assert_eq!(draft.errors, errors(&["source", "plain.0.text", "name"]));
+        let kept = errors(&["source", "plain.0.text", "name", "options.region"]);
+        assert_eq!(draft.errors, kept);
         let of_secrets: Vec<_> = draft.errors_of("secrets").collect();
         assert_eq!(of_secrets, [("plain.0.text", "plain.0.text is wrong")]);
         assert_eq!(draft.errors_of("review").count(), 0);
+        draft.set_errors("target", errors(&["key"]));
+        assert_eq!(draft.errors, errors(&["source", "plain.0.text", "key"]));
+    }
+
+    #[test]
+    fn an_image_runs_nowhere_until_a_provider_is_chosen() {
+        let form = |kind: &str, target: &str| DraftForm {
+            source_kind: kind.into(),
+            source: "ghcr.io/owner/server:1".into(),
+            target: target.into(),
+            ..DraftForm::default()
+        };
+        assert_eq!(form("npm", "").chosen_target(), Some(Target::Local));
+        assert_eq!(form("image", "").chosen_target(), None);
+        let image = form("image", "render");
+        assert_eq!(image.chosen_target(), Some(Target::Render));
+        assert_eq!(form("npm", "kubernetes").chosen_target(), None);
+        assert_eq!(
+            image.source().map(|source| source.to_string()),
+            Ok("image:ghcr.io/owner/server:1".to_owned())
+        );
     }
 }

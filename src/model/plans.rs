@@ -23,13 +23,13 @@ pub struct DeployRequest {
     pub mode: Option<String>,
     #[serde(default)]
     pub bindings: Vec<BindingRequest>,
-    /// The path of the provider's key, for remote targets.
+    /// The path of the provider's key, for remote targets; none for the target's usual one.
     #[serde(default)]
     pub key: Option<String>,
     /// The path of the secret with the credential to fetch.
     #[serde(default)]
     pub fetch_key: Option<String>,
-    /// For this machine `command` and `transport`, instead of what looking at the source finds.
+    /// What the target wants to know: `model::targets` lists it.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -61,6 +61,9 @@ pub struct ChangeRequest {
     /// With it the source is looked at anew.
     #[serde(default)]
     pub options: Option<BTreeMap<String, String>>,
+    /// The path of another key of the provider's.
+    #[serde(default)]
+    pub key: Option<String>,
     /// All of them, in the place of those that are there.
     #[serde(default)]
     pub bindings: Option<Vec<BindingRequest>>,
@@ -79,7 +82,7 @@ impl ChangeRequest {
 
     /// Whether what runs is another afterwards, so that it takes a release.
     pub fn releases(&self) -> bool {
-        self.looks() || self.bindings.is_some() || self.fetch_key.is_some()
+        self.looks() || self.bindings.is_some() || self.fetch_key.is_some() || self.key.is_some()
     }
 }
 
@@ -91,6 +94,8 @@ pub struct Plan {
     pub found: Option<Found>,
     /// The variables that it would have.
     pub bound: Vec<EnvName>,
+    /// What would be made or changed where it runs, in sentences; empty while something is in the way.
+    pub changes: Vec<String>,
     /// Secrets that are not there or not in sight, and variables that the source requires and nothing is bound to.
     pub missing: Vec<Lack>,
     pub expired: Vec<Lack>,

@@ -13,6 +13,9 @@ pub struct Placed {
     pub account: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// Sealport made the project, and so removes it with the last that is in it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub project_made: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +155,27 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Those that only a target has: command and transport belong to the source.
+    pub fn own_options(self) -> impl Iterator<Item = &'static TargetOption> {
+        let of_source = [COMMAND.name, TRANSPORT.name];
+        self.options()
+            .iter()
+            .filter(move |option| !of_source.contains(&option.name))
+    }
+}
+
+impl TargetOption {
+    /// As a field is headed, as in "Health check".
+    pub fn title(&self) -> String {
+        let mut title = self.name.replace('_', " ");
+        if let Some(first) = title.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        title
+    }
+}
+
 const COMMAND: TargetOption = TargetOption {
     name: "command",
     says: "The command that starts it, instead of what looking at the source finds.",
@@ -184,7 +208,9 @@ mod tests {
             assert_eq!(names.len(), target.options().len(), "{target:?}");
             assert_eq!(target.steps().last(), Some(&StepName::Handshake));
             assert!(target.steps().is_sorted());
+            assert_eq!(target.own_options().count() + 2, target.options().len());
         }
         assert_eq!(Target::from_name("kubernetes"), None);
+        assert_eq!(HEALTH_CHECK.title(), "Health check");
     }
 }

@@ -14,12 +14,17 @@ use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::{EnvName, SecretPath};
 
+/// Values of other releases that are masked, at most.
+const OTHERS_MASKED: i64 = 400;
+
 /// The environment of a start: names and values, opened with the owner's rights at this moment.
 pub struct OpenedBindings {
     /// Bound secrets and plain text, by env name.
     pub environment: Vec<(EnvName, SecretString)>,
     /// The values among them that are secrets: what is masked.
     pub secrets: Vec<SecretString>,
+    /// Their names.
+    pub secret_names: Vec<EnvName>,
 }
 
 impl Db {
@@ -78,6 +83,7 @@ impl Db {
         let mut opened = OpenedBindings {
             environment: Vec::with_capacity(rows.len()),
             secrets: Vec::new(),
+            secret_names: Vec::new(),
         };
         for row in rows {
             let env = EnvName::parse(&row.env)?;
@@ -98,6 +104,7 @@ impl Db {
                         value => value?,
                     };
                     opened.secrets.push(value.clone());
+                    opened.secret_names.push(env.clone());
                     value
                 }
             };
@@ -106,6 +113,71 @@ impl Db {
         // No record, no value: what is opened leaves only after this.
         tx.commit().await?;
         Ok(opened)
+    }
+
+    /// The values that a server at a provider may still have of other releases: of the one that is live, and of those after it, which
+    /// failed, perhaps after they were set there. To be masked beside its own; each is on record. What the owner may not use any more is
+    /// left out.
+    pub async fn bindings_open_to_mask(
+        &self,
+        deployment_id: Uuid,
+        owner_id: Uuid,
+        number: i32,
+    ) -> Result<Vec<SecretString>> {
+        let caller = Caller {
+            actor: Actor::Deployment {
+                id: deployment_id,
+                owner_id,
+            },
+            origin: Origin::default(),
+        };
+        let mut tx = self.begin_as(&caller).await?;
+        let rows = sqlx::query!(
+            r#"select distinct on (rb.secret_id, rb.version) rb.number, rb.version, d.name, s.id, s.owner_id, s.path, v.sealed
+               from release_bindings rb
+               join deployments d on d.id = rb.deployment_id
+               join secrets s on s.id = rb.secret_id and usable_in(current_actor(), s.owner_id, s.id, s.path, d.name)
+               join secret_versions v on v.secret_id = s.id and v.version = rb.version and octet_length(v.sealed) > 0
+               where rb.deployment_id = $1 and rb.number <> $2
+                 and rb.number >= coalesce((select max(r.number) from releases r where r.deployment_id = $1 and r.state = 'live'), 0)
+                 and not exists (
+                   select 1 from release_bindings own
+                   where own.deployment_id = $1 and own.number = $2 and own.secret_id = rb.secret_id and own.version = rb.version)
+               order by rb.secret_id, rb.version, rb.number limit $3"#,
+            deployment_id,
+            number,
+            OTHERS_MASKED,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut values = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place = Place {
+                owner_id: row.owner_id,
+                secret_id: row.id,
+                version: row.version,
+            };
+            let path = damage::path_of(row.id, &row.path);
+            let value = match self.unseal(&mut tx, place, &Sealed(row.sealed)).await {
+                Ok(value) => value,
+                // It did not open then either.
+                Err(error) if error.is_damage() => continue,
+                Err(error) => return Err(error),
+            };
+            let entry = Entry {
+                owner_id: Some(row.owner_id),
+                secret: Some((row.id, &path)),
+                version: Some(row.version),
+                deployment: Some(&row.name),
+                release: Some(row.number),
+                reason: Some("to mask it"),
+                ..Entry::of(Action::SecretBind)
+            };
+            audit::record(&mut tx, &caller, entry).await?;
+            values.push(value);
+        }
+        tx.commit().await?;
+        Ok(values)
     }
 
     /// Opens one bound secret, notes its version for the release and puts the access on record.

@@ -9,12 +9,13 @@ use super::audit::{self, Entry};
 use super::deployment_checks::{
     Wrong, bindings_wrong, check_spec, lens_wrong, look_at, secrets_of,
 };
-use super::deployments::{Reached, about, person, put_binding, queue_release};
+use super::deployments::{Reached, about, newest_release, person, put_binding, queue_release};
 use super::drafts::storable;
 use super::{Db, Error, Result};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::deployments::{Binding, Bound, DeploymentSpec};
+use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName, SecretPath};
 use crate::model::sources::{Source, StartPlan};
@@ -48,6 +49,18 @@ impl Db {
         let user = person(caller)?;
         let (mut tx, found) = self.reached(caller, name, Level::Admin, action).await?;
         let before = stored(&mut tx, found.id, name).await?;
+        let is_key_alone = change.source.is_none()
+            && change.bindings.is_none()
+            && change.fetch_key.is_none()
+            && change.options.is_none();
+        if found.destroying && !is_key_alone {
+            tx.rollback().await?;
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{name} is being destroyed: only the provider’s key can be another."),
+            )
+            .into());
+        }
         let mut spec = before.clone();
         if let Some((source, start)) = &change.source {
             (spec.source, spec.start) = (source.clone(), start.clone());
@@ -93,8 +106,13 @@ impl Db {
         if change.bindings.is_some() {
             put_bindings(&mut tx, &found, &before, &spec, &paths).await?;
         }
-        let number =
-            queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
+        let number = match found.destroying {
+            // With the new key it goes on being destroyed.
+            true => newest_release(&mut tx, found.id).await?,
+            false => {
+                queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?
+            }
+        };
         let entry = Entry {
             release: Some(number),
             reason: Some(match (&change.source, &change.bindings) {
@@ -102,7 +120,8 @@ impl Db {
                 (Some(_), None) => "another source",
                 (None, Some(_)) => "other bindings",
                 (None, None) if change.fetch_key.is_some() => "another fetch key",
-                (None, None) => "other options",
+                (None, None) if change.options.is_some() => "other options",
+                (None, None) => "another key of the provider",
             }),
             ..about(action, found.owner_id, name)
         };
@@ -162,7 +181,13 @@ async fn check(
     before: &DeploymentSpec,
     spec: &DeploymentSpec,
 ) -> Result<Result<BTreeMap<Uuid, SecretPath>, Wrong>> {
-    let same_code = (&before.source, &before.start) == (&spec.source, &spec.start);
+    // Whoever chooses the code or the account where it runs can make it give its values away.
+    let same_code = (
+        &before.source,
+        &before.start,
+        &before.options,
+        before.provider_key,
+    ) == (&spec.source, &spec.start, &spec.options, spec.provider_key);
     let known: BTreeSet<(String, Uuid)> = secrets_of(before).into_iter().collect();
     let all = secrets_of(spec);
     let seen = look_at(tx, found.owner_id, &spec.name, &all).await?;

@@ -11,15 +11,15 @@ use super::grants::as_owner;
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Caller, Job};
 use crate::model::deployments::{
-    BindingSummary, DeploymentDetail, DeploymentState, DeploymentSummary, ReleaseState,
-    ReleaseSummary, Step, StepName,
+    BindingSummary, DeploymentDetail, DeploymentRow, DeploymentState, DeploymentSummary,
+    LastRelease, ReleaseState, ReleaseSummary, Step, StepName,
 };
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName};
 use crate::model::secrets::BoundWithoutUse;
 use crate::model::sources::{Source, StartPlan};
-use crate::model::targets::Target;
+use crate::model::targets::{Placed, Target};
 
 /// Rows of one list.
 const DEPLOYMENTS_LISTED: i64 = 1_000;
@@ -61,6 +61,39 @@ impl Db {
             .into_iter()
             .filter_map(SummaryRow::into_summary)
             .collect())
+    }
+
+    /// What the caller may see, with what its list tells of each; by target and name, at most 1,000.
+    pub async fn deployment_rows(&self, caller: &Caller) -> Result<Vec<DeploymentRow>> {
+        person(caller)?;
+        let mut tx = self.begin_as(caller).await?;
+        let rows = sqlx::query_as!(
+            ListRow,
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
+                      reach(d.owner_id, 'deployment', d.id, null) as "level!", d.target, d.destroying,
+                      r.state as "last_state?", r.created_at as "last_at?", r.created_by as "last_by?",
+                      (d.wanted and d.state in ('running', 'restarting', 'deploying') and exists (
+                         select 1 from release_bindings rb
+                         join bindings b on b.deployment_id = rb.deployment_id and b.env = rb.env and b.secret_id = rb.secret_id
+                         join secrets s on s.id = rb.secret_id
+                         join secret_versions ran on ran.secret_id = s.id and ran.version = rb.version
+                         join secret_versions newest on newest.secret_id = s.id and newest.version = s.version
+                         where rb.deployment_id = d.id and ran.value_id <> newest.value_id
+                           and rb.number = (select max(l.number) from releases l where l.deployment_id = d.id and l.state = 'live')
+                      )) as "is_older!"
+               from deployments d
+               left join owners o on o.id = d.owner_id
+               left join releases r on r.deployment_id = d.id and r.number = d.release
+               where d.id in (select deployments_in_sight())
+               order by d.name collate "C" limit $1"#,
+            DEPLOYMENTS_LISTED,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let mut rows: Vec<DeploymentRow> = rows.into_iter().filter_map(ListRow::into_row).collect();
+        rows.sort_by_key(|row| row.target);
+        Ok(rows)
     }
 
     /// Errors: `NotFound`.
@@ -108,12 +141,19 @@ impl Db {
             start.command.clear();
             start.wants.clear();
         }
+        let is_read = row.level >= Level::Read.number();
         Ok(DeploymentDetail {
             summary: row.into_summary().ok_or_else(unreadable)?,
             start,
             target: Target::from_name(&found.target).ok_or_else(unreadable)?,
-            options: serde_json::from_value(found.options).map_err(|_| unreadable())?,
-            placed: serde_json::from_value(found.placed).map_err(|_| unreadable())?,
+            options: match is_read {
+                true => serde_json::from_value(found.options).map_err(|_| unreadable())?,
+                false => BTreeMap::new(),
+            },
+            placed: match is_read {
+                true => serde_json::from_value(found.placed).map_err(|_| unreadable())?,
+                false => Placed::default(),
+            },
             destroying: found.destroying,
             bindings,
             follows_changes: found.follows_changes,
@@ -268,6 +308,62 @@ impl SummaryRow {
             tracing::error!(deployment = %self.id, "a deployment's row does not read");
         }
         summary
+    }
+}
+
+struct ListRow {
+    id: Uuid,
+    name: String,
+    owner: String,
+    source: String,
+    state: String,
+    reason: Option<String>,
+    state_since: OffsetDateTime,
+    release: i32,
+    level: i32,
+    target: String,
+    destroying: bool,
+    last_state: Option<String>,
+    last_at: Option<OffsetDateTime>,
+    last_by: Option<String>,
+    is_older: bool,
+}
+
+impl ListRow {
+    fn into_row(self) -> Option<DeploymentRow> {
+        let number = self.release;
+        let last = (self.last_state.zip(self.last_at).zip(self.last_by)).and_then(
+            |((state, created_at), created_by)| {
+                Some(LastRelease {
+                    number,
+                    state: ReleaseState::from_name(&state)?,
+                    created_at,
+                    created_by,
+                })
+            },
+        );
+        let summary = SummaryRow {
+            id: self.id,
+            name: self.name,
+            owner: self.owner,
+            source: self.source,
+            state: self.state,
+            reason: self.reason,
+            state_since: self.state_since,
+            release: self.release,
+            level: self.level,
+        };
+        let target = Target::from_name(&self.target);
+        if target.is_none() {
+            tracing::error!(deployment = %self.id, "a deployment's target does not read");
+        }
+        Some(DeploymentRow {
+            summary: summary.into_summary()?,
+            target: target?,
+            destroying: self.destroying,
+            is_older: self.is_older,
+            last,
+        })
     }
 }
 

@@ -139,12 +139,12 @@ impl Db {
             return Ok(());
         }
         supersede(&mut tx, found.id, "It was stopped.").await?;
-        // What failed has no guest left to stop.
+        // What failed has no guest left to stop; at a provider it may run on.
         sqlx::query!(
             "update deployments set wanted = false, \
-             state_since = case when state = 'failed' then now() else state_since end, \
-             reason = case when state = 'failed' then null else 'Stopping.' end, \
-             state = case when state = 'failed' then 'stopped' else state end \
+             state_since = case when state = 'failed' and placed = '{}' then now() else state_since end, \
+             reason = case when state = 'failed' and placed = '{}' then null else 'Stopping.' end, \
+             state = case when state = 'failed' and placed = '{}' then 'stopped' else state end \
              where id = $1",
             found.id,
         )
@@ -156,13 +156,13 @@ impl Db {
     }
 
     /// Deletes it with releases, log and tokens; its name stays its owner's. What a provider has of it goes first: until then it stands
-    /// here and says how far that is. `typed` must equal the name. Errors: `Invalid` at `typed`.
+    /// here and says how far that is. `typed` must equal the name. Returns whether it is gone. Errors: `Invalid` at `typed`.
     pub async fn deployment_destroy(
         &self,
         caller: &Caller,
         name: &DeploymentName,
         typed: &str,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let action = Action::DeploymentDestroy;
         let (mut tx, found) = self.reached(caller, name, Level::Admin, action).await?;
         if typed.trim() != name.as_str() {
@@ -193,7 +193,7 @@ impl Db {
         }
         audit::record(&mut tx, caller, about(action, found.owner_id, name)).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(!found.is_placed)
     }
 
     /// The deployment of that name, locked, if the caller reaches it at `level`; otherwise the refusal goes on record.
@@ -225,7 +225,8 @@ impl Db {
             .fetch_optional(&mut *tx)
             .await?
             .ok_or_else(|| Refusal::not_found("deployment"))?;
-            if found.destroying && action != Action::DeploymentDestroy {
+            let may_go_on = matches!(action, Action::DeploymentDestroy | Action::DeploymentChange);
+            if found.destroying && !may_go_on {
                 tx.rollback().await?;
                 return Err(Refusal::new(
                     RefusalKind::Conflict,
@@ -445,7 +446,7 @@ pub(super) async fn put_binding(
     Ok(())
 }
 
-async fn newest_release(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<i32> {
+pub(super) async fn newest_release(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<i32> {
     let release = sqlx::query_scalar!("select release from deployments where id = $1", id);
     Ok(release.fetch_one(&mut **tx).await?)
 }

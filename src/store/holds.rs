@@ -116,7 +116,8 @@ impl Db {
         .await?;
         let holds = locked.is_some_and(|row| match release {
             Some(release) => row.wanted && live == Some(release),
-            None => true,
+            // Of what is to stop.
+            None => !row.wanted,
         });
         if !holds {
             tx.rollback().await?;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::bindings::{BoundRow, GONE};
+use super::deployments::person;
 use super::{Db, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin};
 use crate::model::audit::Action;
@@ -144,6 +145,26 @@ impl Db {
             to_reach,
         )
         .await
+    }
+
+    /// The same for somebody who asks what would be made there: with their own right to the key, on record.
+    /// Errors: `NotFound` or `Denied` as for a binding.
+    pub async fn provider_key_open_to_look(
+        &self,
+        caller: &Caller,
+        secret_id: Uuid,
+        target: Target,
+        // The deployment that is meant, which need not be there yet.
+        name: &str,
+    ) -> Result<SecretString> {
+        let tx = self.begin_as(caller).await?;
+        let owner_id = person(caller)?.id;
+        let to_look = Use {
+            on_record: "asked what would be made at the provider",
+            ..Use::to_reach(target)
+        };
+        self.open_key(tx, caller, owner_id, secret_id, Some(name), to_look)
+            .await
     }
 
     async fn open_key(

@@ -17,18 +17,43 @@ use crate::model::audit::Action;
 use crate::model::targets::Placed;
 
 impl Db {
-    /// Notes what the provider has, before anything is built on it. Errors: `Conflict` when the release is no longer this server's.
+    /// Notes what the provider has, before anything is built on it; also for a release that was given up meanwhile, for it is there all
+    /// the same. Errors: `Conflict` when another server took the deployment.
     pub async fn release_placed(&self, task: &ReleaseTask, placed: &Placed) -> Result<()> {
-        let mut tx = self.own(task).await?;
-        sqlx::query!(
-            "update deployments set placed = $2 where id = $1",
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let noted = sqlx::query!(
+            "update deployments set placed = $2 where id = $1 and fence = $3",
             task.deployment_id,
             storable(placed)?,
+            task.fence,
         )
         .execute(&mut *tx)
         .await?;
+        if noted.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Err(held_elsewhere());
+        }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// What the provider has by now; none when the release is wanted no more.
+    pub async fn placed_now(&self, task: &ReleaseTask) -> Result<Option<Placed>> {
+        if !self.release_wanted(task).await? {
+            return Ok(None);
+        }
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let placed = sqlx::query_scalar!(
+            "select placed from deployments where id = $1",
+            task.deployment_id
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let unreadable = |_| Error::broken("a deployment's row does not read");
+        placed
+            .map(|placed| serde_json::from_value(placed).map_err(unreadable))
+            .transpose()
     }
 
     /// The provider has nothing of it any more: it goes here too, on record. Errors: `Conflict` when another server took it.

@@ -229,7 +229,7 @@ impl Db {
     }
 
     /// A transaction in which the deployment is locked and the release is this server's and under way.
-    pub(super) async fn own(&self, task: &ReleaseTask) -> Result<Transaction<'static, Postgres>> {
+    async fn own(&self, task: &ReleaseTask) -> Result<Transaction<'static, Postgres>> {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         // The deployment first, as everyone locks it first: the release's row is then ours as well.
         let held = sqlx::query!(

@@ -20,12 +20,12 @@ const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 /// this type; forgetting one shows, for its foreign key keeps the former master key from being retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrapped {
-    DataKeys,
-    ChainKeys,
-    GatewayKeys,
+    Data,
+    Chain,
+    Gateway,
 }
 
-const ALL_WRAPPED: [Wrapped; 3] = [Wrapped::DataKeys, Wrapped::ChainKeys, Wrapped::GatewayKeys];
+const ALL_WRAPPED: [Wrapped; 3] = [Wrapped::Data, Wrapped::Chain, Wrapped::Gateway];
 
 /// A key as it stands wrapped.
 struct WrappedRow {
@@ -46,7 +46,7 @@ impl Wrapped {
     ) -> Result<Vec<WrappedRow>> {
         let rows = match self {
             // Not `for update`: new versions that refer to the key go on being written.
-            Wrapped::DataKeys => {
+            Wrapped::Data => {
                 sqlx::query_as!(
                     WrappedRow,
                     "select id, owner_id, master_key, wrapped from data_keys
@@ -58,7 +58,7 @@ impl Wrapped {
                 .fetch_all(&mut **tx)
                 .await?
             }
-            Wrapped::ChainKeys => {
+            Wrapped::Chain => {
                 sqlx::query_as!(
                     WrappedRow,
                     r#"select id, '00000000-0000-0000-0000-000000000000'::uuid as "owner_id!", master_key, wrapped from chain_keys
@@ -70,7 +70,7 @@ impl Wrapped {
                 .fetch_all(&mut **tx)
                 .await?
             }
-            Wrapped::GatewayKeys => {
+            Wrapped::Gateway => {
                 sqlx::query_as!(
                     WrappedRow,
                     "select deployment_id as id, owner_id, master_key, wrapped from gateway_keys
@@ -88,12 +88,12 @@ impl Wrapped {
 
     fn wrap_anew(self, row: &WrappedRow, from: &MasterKey, to: &MasterKey) -> Result<Vec<u8>> {
         match self {
-            Wrapped::DataKeys => from
+            Wrapped::Data => from
                 .unwrap(row.id, row.owner_id, &row.wrapped)
                 .and_then(|key| to.wrap(&key, row.owner_id))
                 .map_err(seal_failed),
-            Wrapped::ChainKeys => wrap_key_anew(KeyFor::Chain, row, from, to),
-            Wrapped::GatewayKeys => wrap_key_anew(KeyFor::Gateway, row, from, to),
+            Wrapped::Chain => wrap_key_anew(KeyFor::Chain, row, from, to),
+            Wrapped::Gateway => wrap_key_anew(KeyFor::Gateway, row, from, to),
         }
     }
 
@@ -105,7 +105,7 @@ impl Wrapped {
         wrapped: &[Vec<u8>],
     ) -> Result<u64> {
         let done = match self {
-            Wrapped::DataKeys => {
+            Wrapped::Data => {
                 sqlx::query!(
                     "update data_keys d set master_key = $1, wrapped = n.wrapped
                      from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where d.id = n.id",
@@ -116,7 +116,7 @@ impl Wrapped {
                 .execute(&mut **tx)
                 .await?
             }
-            Wrapped::ChainKeys => {
+            Wrapped::Chain => {
                 sqlx::query!(
                     "update chain_keys c set master_key = $1, wrapped = n.wrapped
                      from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where c.id = n.id",
@@ -127,7 +127,7 @@ impl Wrapped {
                 .execute(&mut **tx)
                 .await?
             }
-            Wrapped::GatewayKeys => {
+            Wrapped::Gateway => {
                 sqlx::query!(
                     "update gateway_keys g set master_key = $1, wrapped = n.wrapped
                      from unnest($2::uuid[], $3::bytea[]) n(id, wrapped) where g.deployment_id = n.id",

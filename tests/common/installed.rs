@@ -9,7 +9,7 @@ use axum::Router;
 use leptos::prelude::LeptosOptions;
 use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
 use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig};
+use sealport::deploy::{Deployer, DeployerConfig, Providers};
 use sealport::doors::web::{AppState, WebConfig};
 use sealport::store::Db;
 
@@ -35,6 +35,12 @@ pub async fn deployer(
         guests_dir,
         dir_roots: Vec::new(),
         source_hosts: SourceHosts::new([]),
+        providers: Providers {
+            render_api: "https://render.invalid/v1".parse().unwrap(),
+            railway_api: "https://railway.invalid/graphql/v2".parse().unwrap(),
+            bridge_image: None,
+            look_every: Duration::from_millis(20),
+        },
         restart_after: Duration::from_millis(20),
     };
     change(&mut sandbox, &mut config);

@@ -63,7 +63,7 @@ impl Following {
         db.deployment_show(&self.ada, &self.name).await.unwrap()
     }
 
-    /// Whether the deployment's page and the secret's say that an older value runs.
+    /// Whether the deployment's page, its row in the list and the secret's page say that an older value runs.
     async fn is_older(&self) -> bool {
         let on_deployment = self.shown().await.bindings[0].is_older;
         let path = SecretPath::parse("KEY").unwrap();
@@ -72,6 +72,8 @@ impl Following {
         let secret = shown.unwrap();
         assert_eq!(secret.runs.len(), 1);
         assert_eq!(secret.runs[0].is_current, !on_deployment);
+        let rows = db.deployment_rows(&self.ada).await.unwrap();
+        assert_eq!(rows[0].is_older, on_deployment);
         on_deployment
     }
 

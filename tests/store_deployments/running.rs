@@ -236,7 +236,7 @@ async fn a_release_goes_live_step_by_step() {
     db.deployment_state(
         task.deployment_id,
         task.fence,
-        None,
+        Some(1),
         DeploymentState::Restarting,
         crashed,
     )
@@ -339,15 +339,14 @@ async fn a_stop_comes_before_a_release_under_way() {
     let task = world.claim(holder).await;
     assert_eq!(task.number, 2);
     // The word of a guest's end that comes late does not hide the release under way.
-    db.deployment_state(
+    let late = db.deployment_state(
         task.deployment_id,
         task.fence,
         None,
         DeploymentState::Stopped,
         None,
-    )
-    .await
-    .unwrap();
+    );
+    assert_refused(late.await, RefusalKind::Conflict, None);
     let shown = db.deployment_show(&ada, &name).await.unwrap();
     assert_eq!(shown.summary.state, DeploymentState::Deploying);
 }

@@ -3,8 +3,11 @@
 use sealport::model::actors::Caller;
 use sealport::model::deployments::{Binding, DeploymentSpec, DeploymentState, ReleaseState};
 use sealport::model::errors::RefusalKind;
+use sealport::model::grants::Shareable;
+use sealport::model::levels::Level;
 use sealport::model::paths::DeploymentName;
 use sealport::model::targets::{Placed, PlacedDeploy, Target};
+use sealport::store::deployment_changes::DeploymentChange;
 use sealport::store::releases::ReleaseTask;
 use sealport::store::{DatabaseConfig, Db, KeySource};
 use secrecy::{ExposeSecret, SecretString};
@@ -186,9 +189,10 @@ async fn what_a_provider_has_goes_before_the_deployment_does() {
     db.release_end(&task, ReleaseState::Live, None)
         .await
         .unwrap();
-    db.deployment_destroy(&ada, &name, name.as_str())
-        .await
-        .unwrap();
+    let gone = db.deployment_destroy(&ada, &name, name.as_str()).await;
+    assert!(!gone.unwrap());
+    let rows = db.deployment_rows(&ada).await.unwrap();
+    assert!(rows[0].destroying && rows[0].target == Target::Render);
     let shown = db.deployment_show(&ada, &name).await.unwrap();
     assert!(shown.destroying);
     for refused in [
@@ -231,12 +235,57 @@ async fn what_a_provider_has_goes_before_the_deployment_does() {
 async fn what_has_nothing_at_a_provider_goes_at_once() {
     let world = World::new().await;
     let (ada, name, _) = claimed(&world, Uuid::now_v7()).await;
-    world
+    let gone = world
         .db
         .deployment_destroy(&ada, &name, name.as_str())
+        .await;
+    assert!(gone.unwrap());
+    assert_eq!(world.count("deployments").await, 0);
+}
+
+#[tokio::test]
+async fn a_list_tells_where_each_runs_and_what_ran_last() {
+    let world = World::new().await;
+    let (ada, _, task) = claimed(&world, Uuid::now_v7()).await;
+    let db = &world.db;
+    db.release_end(&task, ReleaseState::Failed, Some("It did not build."))
         .await
         .unwrap();
-    assert_eq!(world.count("deployments").await, 0);
+    let key = world.secret(&ada, "KEY", "a bound value").await;
+    for name in ["zebra", "ant"] {
+        world.deployment(&ada, name, vec![secret("KEY", key)]).await;
+    }
+    let told = async |caller: &Caller| -> Vec<_> {
+        let rows = db.deployment_rows(caller).await.unwrap();
+        rows.into_iter()
+            .map(|row| {
+                let last = row
+                    .last
+                    .map(|last| (last.number, last.state, last.created_by));
+                (row.target, row.summary.name.to_string(), last)
+            })
+            .collect()
+    };
+    let of = |state: ReleaseState| Some((1, state, "ada".to_owned()));
+    assert_eq!(
+        told(&ada).await,
+        [
+            (Target::Local, "ant".to_owned(), of(ReleaseState::Queued)),
+            (Target::Local, "zebra".to_owned(), of(ReleaseState::Queued)),
+            (Target::Render, "crawl".to_owned(), of(ReleaseState::Failed)),
+        ]
+    );
+    // Others see none of them, and with `use` alone no release.
+    let bob = world.user("bob").await;
+    assert!(told(&bob).await.is_empty());
+    world
+        .sql(&format!(
+            "insert into grants (id, owner_id, grantee_id, deployment_id, level, granted_by, granted_by_name)
+             select gen_random_uuid(), d.owner_id, '{}', d.id, 1, d.owner_id, 'ada' from deployments d where d.name = 'ant'",
+            id(&bob)
+        ))
+        .await;
+    assert_eq!(told(&bob).await, [(Target::Local, "ant".to_owned(), None)]);
 }
 
 #[tokio::test]
@@ -271,4 +320,64 @@ async fn the_gateway_s_key_is_one_s_own_and_outlives_the_master_key() {
     let db = Db::open(config, KeySource::Variable(new)).await.unwrap();
     let again = db.gateway_key_open(task.deployment_id).await.unwrap();
     assert_eq!(first.expose_secret(), again.expose_secret());
+}
+
+#[tokio::test]
+async fn another_key_of_the_provider_asks_about_everything_bound() {
+    let world = World::new().await;
+    let (ada, bob) = (world.user("ada").await, world.user("bob").await);
+    let key = world.secret(&ada, "meta/render/api_key", "rnd_adas").await;
+    let bound = world.secret(&ada, "KEY", "a bound value").await;
+    let spec = at_render("crawl", Some(key), vec![secret("KEY", bound)]);
+    let db = &world.db;
+    let name = db.deployment_create(&ada, None, &spec).await.unwrap();
+    let bobs = world.secret(&bob, "meta/render/api_key", "rnd_bobs").await;
+    let on = Shareable::Deployment { name: name.clone() };
+    db.share(&ada, &on, "bob", Level::Admin, &[]).await.unwrap();
+    let theirs = Shareable::Secret { id: bobs };
+    db.share(&bob, &theirs, "ada", Level::Use, &[])
+        .await
+        .unwrap();
+    let change = DeploymentChange {
+        provider_key: Some(bobs),
+        ..DeploymentChange::default()
+    };
+    // It would be sent to an account of bob's.
+    let refused = db.deployment_change(&bob, &name, &change).await;
+    assert_refused(refused, RefusalKind::Denied, Some("bindings.KEY"));
+    db.deployment_change(&ada, &name, &change).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_it_is_destroyed_its_key_alone_can_be_another_and_its_row_stays() {
+    let world = World::new().await;
+    let (ada, name, task) = claimed(&world, Uuid::now_v7()).await;
+    let db = &world.db;
+    db.release_placed(&task, &placed(1)).await.unwrap();
+    // The second lock: what a provider has is not forgotten by a mistake of ours.
+    world
+        .sql(&format!(
+            "set role sealport_server; set sealport.actor = '{}'; delete from deployments",
+            id(&ada)
+        ))
+        .await;
+    assert_eq!(world.count("deployments").await, 1);
+    db.deployment_destroy(&ada, &name, name.as_str())
+        .await
+        .unwrap();
+    let other = world.secret(&ada, "meta/render/other", "rnd_other").await;
+    let change = DeploymentChange {
+        provider_key: Some(other),
+        ..DeploymentChange::default()
+    };
+    db.deployment_change(&ada, &name, &change).await.unwrap();
+    let opened = db.provider_key_open(task.deployment_id, task.owner_id);
+    assert_eq!(opened.await.unwrap().expose_secret(), "rnd_other");
+    assert_eq!(world.count("releases").await, 1);
+    let more = DeploymentChange {
+        options: Some(Default::default()),
+        ..change
+    };
+    let refused = db.deployment_change(&ada, &name, &more).await;
+    assert_refused(refused, RefusalKind::Conflict, None);
 }

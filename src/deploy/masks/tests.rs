@@ -264,11 +264,12 @@ fn the_most_that_a_deployment_can_bind_takes_bounded_memory() {
             .map(|seed| SecretString::from(costly(len_bytes, characters, 1 + seed as u64)))
             .collect();
         let masks = Masks::new(&values);
-        let taken = masks.automaton.nodes.capacity() * size_of::<Node>()
-            + masks.automaton.matches.capacity() * 2 * size_of::<u32>();
+        let taken = masks.automaton().nodes.capacity() * size_of::<Node>()
+            + masks.automaton().matches.capacity() * 2 * size_of::<u32>();
         println!("{count} values of {len_bytes} bytes: {} MiB", taken >> 20);
         assert!(taken <= MASKS_LEN_BYTES, "{taken}");
-        let nodes = &masks.automaton.nodes;
+        let automaton = masks.automaton();
+        let nodes = &automaton.nodes;
         assert_eq!(nodes.len(), nodes.capacity(), "none was moved");
         let said = format!("<{}>", hex::encode(values[count - 1].expose_secret()));
         assert_eq!(masks.text(&said), "<[sealed]>");

@@ -5,30 +5,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{bindings_wrong, is_secret_name, looks_like_secret, source_wrong};
 use crate::deploy::inspections::chosen_transport;
 use crate::deploy::sources::{check_command, typed_command};
+use crate::deploy::targets::text_refused;
 use crate::model::actors::Caller;
 use crate::model::deployments::{Binding, Bound};
-use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::errors::Refusal;
 use crate::model::paths::{EnvName, KeyPath};
 use crate::model::plans::{BindingRequest, ChangeRequest, DeployRequest, Plan};
 use crate::model::sources::{Source, Transport};
-use crate::store::deployment_checks::{BINDINGS_MAX, Keeps, bound_twice, too_many_bindings};
+use crate::model::targets::Target;
+use crate::store::deployment_checks::{
+    BINDINGS_MAX, Keeps, bound_twice, no_provider_key, too_many_bindings,
+};
 
 /// From how many bytes on the text of a variable that is named like a secret is taken for one.
 const SECRET_LEN_BYTES: usize = 8;
 
-/// What this machine lets one choose.
-const OPTIONS: [&str; 2] = ["command", "transport"];
+/// An option's text.
+const OPTION_LEN_CHARS: usize = 500;
 /// From how many bytes on a name is not said again.
 const WORD_LEN_BYTES: usize = 64;
 
 /// What could be read of a request.
-#[derive(Default)]
 pub struct Parts {
     pub source: Option<Source>,
     pub command: Option<Vec<String>>,
     pub transport: Option<Transport>,
     pub bound: Vec<(EnvName, To)>,
     pub fetch_key: Option<KeyPath>,
+    pub target: Target,
+    /// What the target is told, all of it.
+    pub options: BTreeMap<String, String>,
+    pub provider_key: Option<KeyPath>,
     /// Variables that stay bound as they are.
     pub kept: Vec<EnvName>,
     /// What is asked about again.
@@ -49,16 +56,25 @@ pub struct Text {
 }
 
 impl Parts {
-    pub fn of_new(caller: &Caller, request: &DeployRequest, plan: &mut Plan) -> Self {
-        let mut parts = Parts::default();
-        check_target(request.target.as_deref().unwrap_or("local"), plan);
-        check_mode(request.mode.as_deref().unwrap_or("shared"), plan);
-        if request.key.is_some() {
-            plan.refuse(Refusal::invalid(
-                "key",
-                "This machine needs no provider's key: leave it out.",
-            ));
+    fn at(target: Target) -> Self {
+        Parts {
+            source: None,
+            command: None,
+            transport: None,
+            bound: Vec::new(),
+            fetch_key: None,
+            target,
+            options: BTreeMap::new(),
+            provider_key: None,
+            kept: Vec::new(),
+            keeps: Keeps::default(),
         }
+    }
+
+    pub fn of_new(caller: &Caller, request: &DeployRequest, plan: &mut Plan) -> Self {
+        let mut parts = Parts::at(read_target(request.target.as_deref(), plan));
+        check_mode(request.mode.as_deref().unwrap_or("shared"), plan);
+        parts.read_provider_key(request.key.as_deref(), true, plan);
         parts.read_source(caller, &request.source, plan);
         parts.read_options(&request.options, plan);
         parts.read_bindings(&request.bindings, plan);
@@ -66,13 +82,28 @@ impl Parts {
         parts
     }
 
+    /// What is said for the target alone.
+    pub fn of_target(
+        target: Target,
+        key: &str,
+        options: &BTreeMap<String, String>,
+        plan: &mut Plan,
+    ) -> Self {
+        let mut parts = Parts::at(target);
+        parts.read_provider_key(Some(key), true, plan);
+        parts.read_options(options, plan);
+        parts
+    }
+
     pub fn of_change(
         caller: &Caller,
         request: &ChangeRequest,
         source: &Source,
+        target: Target,
         plan: &mut Plan,
     ) -> Self {
-        let mut parts = Parts::default();
+        let mut parts = Parts::at(target);
+        parts.read_provider_key(request.key.as_deref(), false, plan);
         if request.looks() {
             let source = request.source.clone().unwrap_or(source.to_string());
             parts.read_source(caller, &source, plan);
@@ -108,8 +139,10 @@ impl Parts {
 
     /// By which path a part of the request names its secret.
     pub fn path_at(&self, field: &str) -> Option<&KeyPath> {
-        if field == "fetch_key" {
-            return self.fetch_key.as_ref();
+        match field {
+            "fetch_key" => return self.fetch_key.as_ref(),
+            "key" => return self.provider_key.as_ref(),
+            _ => {}
         }
         let env = field.strip_prefix("bindings.")?;
         self.bound.iter().find_map(|(name, to)| match to {
@@ -120,7 +153,7 @@ impl Parts {
 
     fn read_source(&mut self, caller: &Caller, raw: &str, plan: &mut Plan) {
         match Source::parse(raw) {
-            Ok(source) => match source_wrong(caller, &source) {
+            Ok(source) => match source_wrong(caller, &source, self.target) {
                 Some(refusal) => plan.refuse(refusal),
                 None => self.source = Some(source),
             },
@@ -129,11 +162,14 @@ impl Parts {
     }
 
     fn read_options(&mut self, options: &BTreeMap<String, String>, plan: &mut Plan) {
+        let known: Vec<&str> = self
+            .target
+            .options()
+            .iter()
+            .map(|option| option.name)
+            .collect();
         // Told once, however many there are.
-        if let Some(name) = options
-            .keys()
-            .find(|name| !OPTIONS.contains(&name.as_str()))
-        {
+        if let Some(name) = options.keys().find(|name| !known.contains(&name.as_str())) {
             let of = if is_word(name) {
                 format!("There is no option {name} here. ")
             } else {
@@ -142,14 +178,33 @@ impl Parts {
             plan.refuse(Refusal::invalid(
                 "options",
                 format!(
-                    "{of}This machine knows two options: command and transport. Leave others out."
+                    "{of}{} knows these: {}.",
+                    self.target.title(),
+                    known.join(", ")
                 ),
             ));
         }
-        for name in OPTIONS {
+        for name in known {
             let Some(said) = options.get(name) else {
                 continue;
             };
+            if said.chars().count() > OPTION_LEN_CHARS || said.chars().any(char::is_control) {
+                plan.refuse(Refusal::invalid(
+                    &format!("options.{name}"),
+                    format!("An option has at most {OPTION_LEN_CHARS} characters, in one line."),
+                ));
+                continue;
+            }
+            if looks_like_secret("", said) {
+                plan.refuse(Refusal::invalid(
+                    &format!("options.{name}"),
+                    "That looks like a secret, and options can be read by whoever sees the deployment.",
+                ));
+                continue;
+            }
+            if !said.trim().is_empty() {
+                self.options.insert(name.to_owned(), said.trim().to_owned());
+            }
             let at = |refusal: Refusal| refusal.at(&format!("options.{name}"));
             match name {
                 "command" => {
@@ -158,14 +213,42 @@ impl Parts {
                         Err(refusal) => plan.refuse(at(refusal)),
                     }
                 }
-                _ => match chosen_transport(said) {
+                "transport" => match chosen_transport(said) {
                     Some(transport) => self.transport = Some(transport),
                     None => plan.refuse(at(Refusal::invalid(
                         "",
                         "A transport is stdio or http. Leave it out to take what looking at the source finds.",
                     ))),
                 },
+                // The target's own.
+                _ => {}
             }
+        }
+    }
+
+    /// Of a new deployment the target's usual path, unless another is named.
+    fn read_provider_key(&mut self, raw: Option<&str>, is_new: bool, plan: &mut Plan) {
+        let named = raw.map(str::trim).filter(|raw| !raw.is_empty());
+        let raw = match (named, self.target.key_path()) {
+            (Some(_), None) => {
+                plan.refuse(no_provider_key(self.target));
+                return;
+            }
+            (Some(raw), Some(_)) => raw,
+            (None, Some(usual)) if is_new => usual,
+            (None, _) => return,
+        };
+        // Railway's keys are UUIDs, and would pass for a name.
+        if looks_like_secret("", raw) || uuid::Uuid::parse_str(raw).is_ok() {
+            plan.refuse(Refusal::invalid(
+                "key",
+                "That looks like a value. Store the key as a secret first, and give its path here, as in meta/render/api_key.",
+            ));
+            return;
+        }
+        match KeyPath::parse(raw) {
+            Ok(at) => self.provider_key = Some(at),
+            Err(refusal) => plan.refuse(refusal.at("key")),
         }
     }
 
@@ -194,6 +277,11 @@ impl Parts {
                     }) = &to
                     {
                         plan.refuse(looks_secret(&env));
+                    }
+                    if let To::Text(Text { text, .. }) = &to
+                        && let Some(refusal) = text_refused(self.target, &env, text)
+                    {
+                        plan.refuse(refusal);
                     }
                     self.bound.push((env, to));
                 }
@@ -280,18 +368,20 @@ pub fn looks_secret(env: &EnvName) -> Refusal {
     )
 }
 
-fn check_target(target: &str, plan: &mut Plan) {
-    match target {
-        "local" => {}
-        "render" | "railway" => plan.refuse(Refusal::new(
-            RefusalKind::Invalid,
-            format!("Sealport does not deploy to {target} yet. Leave the target out: the server then runs on this machine."),
-        )
-        .at("target")),
-        _ => plan.refuse(Refusal::invalid(
-            "target",
-            "There is no such target. Leave it out, or say local: the server then runs on this machine.",
-        )),
+/// This machine where none is said, and where it cannot be read.
+fn read_target(said: Option<&str>, plan: &mut Plan) -> Target {
+    let Some(said) = said.map(str::trim).filter(|said| !said.is_empty()) else {
+        return Target::Local;
+    };
+    match Target::from_name(said) {
+        Some(target) => target,
+        None => {
+            plan.refuse(Refusal::invalid(
+                "target",
+                "There is no such target. Say local (this machine, as when it is left out), render or railway.",
+            ));
+            Target::Local
+        }
     }
 }
 
