@@ -100,7 +100,7 @@ export function neverShown(begin: (shared: Shared) => void): (made?: string) => 
 
 export type Wanted = {
   /** As the select says it. */
-  kind: "npm package" | "PyPI package" | "Git repository over https" | "Directory of this machine";
+  kind: "npm package" | "PyPI package" | "Git repository over https" | "Container image, for a provider" | "Directory of this machine";
   source: string;
   version?: string;
   reference?: string;
@@ -122,7 +122,7 @@ export async function inspect(page: Page, sealport: Sealport, wanted: Wanted): P
   await page.getByRole("button", { name: "New deployment" }).click();
   await page.waitForURL(/\/deploy\/[0-9a-f-]+\/source$/);
   await page.getByLabel("It is a").selectOption({ label: wanted.kind });
-  await page.getByLabel("Package, repository or directory").fill(wanted.source);
+  await page.getByLabel("Package, repository, image or directory").fill(wanted.source);
   if (wanted.version) await page.getByLabel("Version of a package").fill(wanted.version);
   if (wanted.reference) await page.getByLabel("Branch, tag or commit").fill(wanted.reference);
   if (wanted.folder) await page.getByLabel("Folder in the repository").fill(wanted.folder);

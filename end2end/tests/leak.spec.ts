@@ -284,7 +284,7 @@ async function deployAndFail(page: Page, sealport: Sealport, answers: Answers, v
     await page.getByRole("button", { name: "New deployment" }).click();
     await page.waitForURL(/\/source$/);
     await page.getByLabel("It is a").selectOption({ label: "Git repository over https" });
-    await page.getByLabel("Package, repository or directory").fill(`https://127.0.0.1:${await freePort()}/owner/private.git`);
+    await page.getByLabel("Package, repository, image or directory").fill(`https://127.0.0.1:${await freePort()}/owner/private.git`);
     await page.getByText("Private source, other command").click();
     await page.getByLabel("Fetch key").selectOption({ label: "FETCH_KEY" });
     await page.getByRole("button", { name: "Look at it" }).click();

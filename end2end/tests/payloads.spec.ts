@@ -53,7 +53,7 @@ test("typed into the wizard's fields", async () => {
   for (const payload of PAYLOADS) {
     await page.goto(`${sealport.url}/deploy/${draft}/source`);
     await page.getByLabel("It is a").selectOption({ label: "Git repository over https" });
-    for (const field of ["Package, repository or directory", "Branch, tag or commit", "Folder in the repository"]) {
+    for (const field of ["Package, repository, image or directory", "Branch, tag or commit", "Folder in the repository"]) {
       await page.getByLabel(field).fill(payload);
     }
     // Open already where a command was kept.
@@ -61,7 +61,7 @@ test("typed into the wizard's fields", async () => {
     await page.getByLabel("Command").fill(payload);
     await page.getByRole("button", { name: "Look at it" }).click();
     await expect(page.getByRole("alert").first()).toBeVisible();
-    await expect(page.getByLabel("Package, repository or directory")).toHaveValue(payload);
+    await expect(page.getByLabel("Package, repository, image or directory")).toHaveValue(payload);
     await page.goto(`${sealport.url}/deploy/${draft}/target`);
     await page.getByLabel("Name", { exact: true }).fill(payload);
     await page.getByRole("button", { name: "Go on to the review" }).click();

@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { AxeBuilder } from "@axe-core/playwright";
 import { expect, type Page, test } from "@playwright/test";
 
 import { Sealport } from "../support/sealport.ts";
@@ -77,6 +78,7 @@ test("only fields of the chosen kind show", async () => {
     ["npm package", true, false],
     ["PyPI package", true, false],
     ["Git repository over https", false, true],
+    ["Container image, for a provider", false, false],
     ["Directory of this machine", false, false],
   ] as const) {
     await page.getByLabel("It is a").selectOption({ label: kind });
@@ -107,7 +109,7 @@ test("what was typed stays, whichever step one goes to", async () => {
   // What is wrong on another step is marked there, and said nowhere else.
   await expect(alerts()).toHaveCount(0);
   await expect(step("2 Secrets")).toContainText("not in order yet");
-  await expect(page.getByLabel("Package, repository or directory")).toHaveValue(source);
+  await expect(page.getByLabel("Package, repository, image or directory")).toHaveValue(source);
   await go("3 Target", "target");
   await page.getByLabel("Name", { exact: true }).fill("half-typed");
   await go("2 Secrets", "secrets");
@@ -198,6 +200,72 @@ test("a name that is taken is said at its field, and only there", async () => {
   await go("3 Target", "target");
   await expect(page.getByText("The name mine is taken. Choose another.")).toBeVisible();
   await expect(page.getByLabel("Name", { exact: true })).toHaveAttribute("aria-invalid", "true");
+});
+
+test("an image is not looked at, and runs at a provider alone", async () => {
+  await inspect(page, sealport, { kind: "Container image, for a provider", source: "ghcr.io/owner/server:1.2", name: "imaged" });
+  await expect(page.getByRole("region", { name: "What it is" })).toContainText("image:ghcr.io/owner/server:1.2");
+  await expect(page.getByText("An image is not looked at: it must listen on PORT")).toBeVisible();
+  await page.getByRole("button", { name: "Go on to secrets" }).click();
+  await page.waitForURL(/\/secrets$/);
+  await page.getByLabel("AWS_SECRET_ACCESS_KEY", { exact: true }).check();
+  await page.getByRole("button", { name: "Go on to the target" }).click();
+  await page.waitForURL(/\/target$/);
+  await expect(page.getByLabel("Name", { exact: true })).toHaveValue("server");
+  await expect(page.getByRole("complementary", { name: "Summary" })).toContainText("not chosen yet");
+  await page.getByRole("radio", { name: /^This machine/ }).check();
+  await page.getByRole("button", { name: "Go on to the review" }).click();
+  await expect(page.getByText("An image runs at a provider.")).toBeVisible();
+  expect((await new AxeBuilder({ page: page as never }).analyze()).violations).toEqual([]);
+});
+
+test("only fields of the chosen target show, and what is wrong stands at them", async () => {
+  const [key, region] = [page.getByLabel("Path of your key for Render"), page.getByLabel(/^Region/)];
+  await expect(key).toBeHidden();
+  await page.getByRole("radio", { name: /^Render/ }).check();
+  await expect(key).toHaveValue("meta/render/api_key");
+  await region.fill("frankfurt");
+  await page.getByLabel(/^Health check/).fill("ghp_0123456789abcdefghijklmnopqrstuvwxyzAB");
+  await page.getByRole("button", { name: "Go on to the review" }).click();
+  await expect(page.getByText("There is no secret meta/render/api_key here")).toBeVisible();
+  await expect(key).toHaveAttribute("aria-invalid", "true");
+  await expect(region).toHaveValue("frankfurt");
+  await expect(page.getByText("That looks like a secret, and options can be read")).toBeVisible();
+  expect(await page.content()).not.toContain("ghp_0123456789");
+  expect((await new AxeBuilder({ page: page as never }).analyze()).violations).toEqual([]);
+  // What may be the key itself is not kept.
+  await key.fill("3f0c2a1e-58f1-4c6e-9f0e-1d2c3b4a5968");
+  await page.getByLabel(/^Health check/).fill("/healthz");
+  await page.getByRole("button", { name: "Go on to the review" }).click();
+  await expect(page.getByText("There is no such secret.")).toBeVisible();
+  expect(await page.content()).not.toContain("3f0c2a1e");
+});
+
+test("the review says what a provider gets, and is not asked before the key is there", async () => {
+  await go("4 Review", "review");
+  await expect(page.getByRole("region", { name: "What happens at Render" })).toContainText("Render is asked once the steps before are in order.");
+  const review = page.getByRole("region", { name: "What the server gets" });
+  for (const name of ["AWS_SECRET_ACCESS_KEY", "NODE_ENV", "PORT", "SEALPORT_GATEWAY_SECRET"]) await expect(review).toContainText(name);
+  await expect(review).toContainText("Render shows these variables with their values");
+  await page.getByRole("button", { name: "Deploy", exact: true }).click();
+  await expect(alerts()).toContainText("There is no secret meta/render/api_key here");
+  await alerts().getByRole("link", { name: "Go to Target" }).first().click();
+  await expect(page.getByRole("radio", { name: /^Render/ })).toBeChecked();
+  await expect(page.getByLabel(/^Region/)).toHaveValue("frankfurt");
+});
+
+test("the list of deployments says where each runs and what ran last", async () => {
+  await page.goto(`${sealport.url}/deployments`);
+  const table = page.getByRole("table", { name: "Deployments" });
+  await expect(table.getByRole("rowheader", { name: "This machine" })).toBeVisible();
+  await expect(table.getByRole("row").filter({ hasText: "mine" })).toContainText(/1 (waiting|under way|live|failed).* by ada/);
+  for (const width of [360, 1280]) {
+    await page.setViewportSize({ width, height: 800 });
+    expect(await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")).toBe(0);
+    expect((await new AxeBuilder({ page: page as never }).analyze()).violations).toEqual([]);
+  }
+  await page.goto(`${sealport.url}/deployments/mine`);
+  await expect(page.getByRole("region", { name: "State", exact: true })).toContainText("Runs at");
 });
 
 test("a value too short to be masked is warned of", async () => {

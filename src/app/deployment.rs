@@ -8,21 +8,23 @@ use super::activity_parts::ActivityOf;
 use super::clients::{Clients, NO_TOKEN};
 use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
-    StateBadge, deployment, token_shown_once,
+    StateBadge, deployment, release_word, token_shown_once,
 };
 use super::fields::{SelectField, TextField};
 use super::frame::{Folding, Here, Page, Section, page};
 use super::icons::Icon;
 use super::islands::copy::Copy;
 use super::islands::follow::Follow;
+use super::placements::{destroying, options, placed};
 use super::times::{When, span};
 use super::wire::{Flash, page_open};
 use crate::model::deployments::{
-    BindingSummary, DeploymentState, LogLine, ReleaseState, ReleaseSummary, Step, StepName,
+    BindingSummary, DeploymentState, LogLine, ReleaseSummary, Step, StepName,
 };
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
+use crate::model::targets::Target;
 
 #[component]
 pub fn DeploymentPage() -> impl IntoView {
@@ -54,10 +56,12 @@ pub fn DeploymentPage() -> impl IntoView {
                     let name = found.detail.summary.name.clone();
                     let crumbs = vec![("Deployments".to_owned(), "/deployments".to_owned())];
                     // Not while a token is shown: it is shown once.
-                    let moving = token.is_none() && matches!(
+                    let is_ending = found.detail.destroying;
+                    let target = found.detail.target;
+                    let moving = token.is_none() && (is_ending || matches!(
                         found.detail.summary.state,
                         DeploymentState::Deploying | DeploymentState::Restarting
-                    );
+                    ));
                     let level = found.detail.summary.level;
                     // With `use` alone there is nothing to follow.
                     let events = (level >= Level::Read).then(|| format!("/deployments/{name}/events"));
@@ -85,7 +89,7 @@ pub fn DeploymentPage() -> impl IntoView {
                                             view! { {bindings(&found)} {older(&found.detail.releases)} }
                                         })}
                                     <ActivityOf deployment=name.to_string() />
-                                    {(level == Level::Admin).then(|| danger(&name, &destroy_flash))}
+                                    {(level == Level::Admin && !is_ending).then(|| danger(&name, target, &destroy_flash))}
                                 </div>
                             </Page>
                         },
@@ -118,7 +122,7 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
     let summary = found.detail.summary.clone();
     let name = summary.name.to_string();
     let buttons: Vec<(&str, &str, &str)> = match summary.state {
-        _ if summary.level < Level::Write => Vec::new(),
+        _ if summary.level < Level::Write || found.detail.destroying => Vec::new(),
         DeploymentState::Running | DeploymentState::Restarting => vec![
             ("Redeploy", "replace", "redeploy"),
             ("Stop", "stop", "stop"),
@@ -145,7 +149,7 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
     let weak: Vec<String> = found
         .confinement
         .iter()
-        .filter(|(sound, _)| !sound)
+        .filter(|(sound, _)| !sound && !found.detail.target.is_remote())
         .map(|(_, sentence)| sentence.clone())
         .collect();
     view! {
@@ -173,6 +177,8 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
                         .collect_view()}
                 </div>
             </div>
+            {options(found.detail.target, &found.detail.options)}
+            {destroying(&found.detail)}
             {(!is_mine)
                 .then(|| {
                     view! {
@@ -286,6 +292,8 @@ fn step_row(step: &Step) -> impl IntoView + use<> {
     let title = match step.name {
         StepName::Fetch => "Fetch",
         StepName::Install => "Install",
+        StepName::Provision => "Provision",
+        StepName::Build => "Build",
         StepName::Start => "Start",
         StepName::Handshake => "Handshake",
     };
@@ -309,16 +317,6 @@ fn step_row(step: &Step) -> impl IntoView + use<> {
             <span class="font-mono text-sm text-dim">{took}</span>
             <span class="min-w-0 break-words text-sm text-dim">{step.detail.clone()}</span>
         </li>
-    }
-}
-
-fn release_word(state: ReleaseState) -> &'static str {
-    match state {
-        ReleaseState::Queued => "Waiting",
-        ReleaseState::Running => "Under way",
-        ReleaseState::Live => "Live",
-        ReleaseState::Failed => "Failed",
-        ReleaseState::Superseded => "Overtaken by a newer one",
     }
 }
 
@@ -358,6 +356,8 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
     let action = ServerAction::<GatewayTokenNew>::new();
     let name = found.detail.summary.name.to_string();
     let url = found.gateway_url.clone();
+    let there = placed(found.detail.target, &found.detail.placed);
+    let is_ending = found.detail.destroying;
     let label_error = flash.error("name").or_else(|| flash.error(""));
     let typed = flash.typed("label");
     let lives = [("30", "30 days"), ("90", "90 days"), ("365", "a year")]
@@ -368,6 +368,7 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
     view! {
         <Section title="Connect" id="connect">
             <p>"Its address: " <code class="break-all font-mono select-all">{url.clone()}</code></p>
+            <div id="placed" data-live="">{there}</div>
             {token
                 .map(|token| {
                     view! {
@@ -383,19 +384,24 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
                         </div>
                     }
                 })}
-            <ActionForm action attr:class="flex flex-wrap items-end gap-3">
-                <input type="hidden" name="name" value=name.clone() />
-                <div class="min-w-48 flex-1">
-                    <TextField name="label" label="What the token is for" value=typed error=label_error placeholder="Claude Code on my laptop" maxlength=100 />
-                </div>
-                <div class="w-40">
-                    <SelectField name="days" label="It lives" options=lives value="90" />
-                </div>
-                <button class="btn">
-                    <Icon name="token" />
-                    "Make a token"
-                </button>
-            </ActionForm>
+            {(!is_ending)
+                .then(|| {
+                    view! {
+                        <ActionForm action attr:class="flex flex-wrap items-end gap-3">
+                            <input type="hidden" name="name" value=name.clone() />
+                            <div class="min-w-48 flex-1">
+                                <TextField name="label" label="What the token is for" value=typed error=label_error placeholder="Claude Code on my laptop" maxlength=100 />
+                            </div>
+                            <div class="w-40">
+                                <SelectField name="days" label="It lives" options=lives value="90" />
+                            </div>
+                            <button class="btn">
+                                <Icon name="token" />
+                                "Make a token"
+                            </button>
+                        </ActionForm>
+                    }
+                })}
             <Clients name=called url token=word open=true />
         </Section>
     }
@@ -404,9 +410,8 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
 /// Names, what they are bound to, and which version runs.
 fn bindings(found: &DeploymentView) -> impl IntoView + use<> {
     let rows = found.detail.bindings.clone();
-    let follow = rows
-        .iter()
-        .any(|binding| binding.text.is_none())
+    let has_secrets = rows.iter().any(|binding| binding.text.is_none());
+    let follow = (has_secrets && !found.detail.destroying)
         .then(|| follow(&found.detail.summary.name, found.detail.follows_changes));
     view! {
         <Section title="Bindings" id="bindings">
@@ -522,15 +527,20 @@ fn older(releases: &[ReleaseSummary]) -> Option<impl IntoView + use<>> {
     })
 }
 
-fn danger(name: &DeploymentName, flash: &Flash) -> impl IntoView + use<> {
+fn danger(name: &DeploymentName, target: Target, flash: &Flash) -> impl IntoView + use<> {
     let action = ServerAction::<DeploymentDestroy>::new();
     let name = name.to_string();
     let error = flash.error("typed").or_else(|| flash.error(""));
+    let there = target.is_remote().then(|| {
+        let title = target.title();
+        view! { <p>{format!("What Sealport made at {title} goes first, and is tried again until it is gone.")}</p> }
+    });
     view! {
         <Folding title="Destroy" id="destroy" icon="trash" open=error.is_some() danger=true>
             <p>
                 "Stops the server and deletes its releases, its log and its tokens; clients that use it stop working. Its secrets stay. The name stays its owner’s."
             </p>
+            {there}
             <ActionForm action attr:class="flex flex-wrap items-end gap-3">
                 <input type="hidden" name="name" value=name.clone() />
                 <TextField name="typed" label=format!("Type {name} to go on") error=error required=true code=true id="destroy-typed" />

@@ -9,7 +9,9 @@ use super::times::When;
 use super::wire::page_open;
 #[cfg(feature = "ssr")]
 use super::wire::{back, caller, done};
-use crate::model::deployments::{DeploymentDetail, DeploymentState, DeploymentSummary, LogLine};
+use crate::model::deployments::{
+    DeploymentDetail, DeploymentRow, DeploymentState, LastRelease, LogLine, ReleaseState,
+};
 use crate::model::errors::Refusal;
 #[cfg(feature = "ssr")]
 use crate::model::levels::Level;
@@ -23,9 +25,9 @@ const LOG_LINES_SHOWN: i64 = 300;
 pub const TOKEN_MAX_DAYS: i64 = 365;
 
 #[server(prefix = "/_fn", endpoint = "deployments")]
-pub async fn deployments() -> Result<Vec<DeploymentSummary>, Refusal> {
+pub async fn deployments() -> Result<Vec<DeploymentRow>, Refusal> {
     let db = expect_context::<crate::store::Db>();
-    db.deployments_list(&caller().await?)
+    db.deployment_rows(&caller().await?)
         .await
         .map_err(crate::store::Error::into_refusal)
 }
@@ -126,12 +128,16 @@ pub async fn deployment_destroy(
     let destroyed = db.deployment_destroy(&caller, &name, typed.trim()).await;
     expect_context::<crate::deploy::Deployer>().wake();
     match destroyed {
-        Ok(()) => {
+        Ok(true) => {
             done(
                 "/deployments",
                 format!("{name} is destroyed. Its name stays yours."),
             )
             .await
+        }
+        Ok(false) => {
+            let notice = format!("{name} is being destroyed: what the provider has goes first.");
+            done(&format!("/deployments/{name}"), notice).await
         }
         Err(error) => {
             let here = format!("/deployments/{name}");
@@ -198,6 +204,16 @@ pub fn StateBadge(state: DeploymentState) -> impl IntoView {
     view! { <span class=class>{label}</span> }
 }
 
+pub fn release_word(state: ReleaseState) -> &'static str {
+    match state {
+        ReleaseState::Queued => "Waiting",
+        ReleaseState::Running => "Under way",
+        ReleaseState::Live => "Live",
+        ReleaseState::Failed => "Failed",
+        ReleaseState::Superseded => "Overtaken by a newer one",
+    }
+}
+
 #[component]
 pub fn DeploymentsPage() -> impl IntoView {
     let loaded = Resource::new(
@@ -223,11 +239,7 @@ pub fn DeploymentsPage() -> impl IntoView {
                                     }
                                         .into_any()
                                 } else {
-                                    view! {
-                                        <ul class="flex flex-col divide-y divide-base-300 rounded-box border border-base-300">
-                                            {all.into_iter().map(|summary| row(summary, &me)).collect_view()}
-                                        </ul>
-                                    }
+                                    view! { <Table rows=all me /> }
                                         .into_any()
                                 }}
                             </Page>
@@ -239,25 +251,78 @@ pub fn DeploymentsPage() -> impl IntoView {
     }
 }
 
-fn row(summary: DeploymentSummary, me: &str) -> impl IntoView + use<> {
+/// By where they run. On a phone each row is a card.
+#[component]
+fn Table(rows: Vec<DeploymentRow>, me: String) -> impl IntoView {
+    let groups = rows
+        .chunk_by(|one, next| one.target == next.target)
+        .map(|group| {
+            let title = group.first().map_or("", |row| row.target.title());
+            view! {
+                <tbody>
+                    <tr class="bg-base-200">
+                        <th scope="rowgroup" colspan="3">{title}</th>
+                    </tr>
+                    {group.iter().map(|of| row(of, &me)).collect_view()}
+                </tbody>
+            }
+        })
+        .collect_view();
     view! {
-        <li class="flex flex-wrap items-center gap-x-4 gap-y-1 px-4 py-3">
-            <a class="link link-hover font-mono font-semibold" href=format!("/deployments/{}", summary.name)>
-                {summary.name.to_string()}
-            </a>
-            <StateBadge state=summary.state />
-            {(summary.owner != me)
-                .then(|| {
-                    view! {
-                        <span class="text-sm text-dim">
-                            {format!("of {}, you have {}", summary.owner, summary.level.as_str())}
-                        </span>
-                    }
-                })}
-            <span class="min-w-0 flex-1 break-all font-mono text-sm text-dim">{summary.source.to_string()}</span>
-            <span class="text-sm text-dim">
-                {format!("release {}, ", summary.release)} <When at=summary.state_since />
-            </span>
-        </li>
+        <div class="overflow-hidden rounded-box border border-base-300">
+            <table class="table max-sm:block max-sm:[&_:is(tbody,tr,td,th)]:block">
+                <caption class="sr-only">"Deployments"</caption>
+                <thead class="max-sm:sr-only">
+                    <tr>
+                        <th scope="col">"Name"</th>
+                        <th scope="col">"State"</th>
+                        <th scope="col">"Last release"</th>
+                    </tr>
+                </thead>
+                {groups}
+            </table>
+        </div>
+    }
+}
+
+fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
+    let summary = of.summary.clone();
+    let others = (summary.owner != me).then(|| {
+        let level = summary.level.as_str();
+        format!("of {}, you have {level}", summary.owner)
+    });
+    let (destroying, is_older) = (of.destroying, of.is_older);
+    let last = of.last.clone();
+    view! {
+        <tr>
+            <td>
+                <a class="link link-hover font-mono font-semibold" href=format!("/deployments/{}", summary.name)>
+                    {summary.name.to_string()}
+                </a>
+                {others.map(|others| view! { <span class="ms-2 text-dim">{others}</span> })}
+                <div class="break-all font-mono text-dim">{summary.source.to_string()}</div>
+            </td>
+            <td>
+                <StateBadge state=summary.state />
+                " "
+                <span class="text-dim">
+                    <When at=summary.state_since />
+                </span>
+                {destroying.then(|| view! { <div class="text-amber">"Being destroyed"</div> })}
+                {is_older.then(|| view! { <div class="text-amber">"Runs an older value"</div> })}
+            </td>
+            <td>{last.map(last_release)}</td>
+        </tr>
+    }
+}
+
+fn last_release(last: LastRelease) -> impl IntoView {
+    view! {
+        {format!("{} {}", last.number, release_word(last.state).to_lowercase())}
+        <div class="text-dim">
+            <When at=last.created_at />
+            " by "
+            {last.created_by}
+        </div>
     }
 }

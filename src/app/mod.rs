@@ -41,6 +41,7 @@ pub mod tokens;
 pub mod deploy;
 pub mod deployment;
 pub mod deployments;
+pub mod placements;
 
 #[cfg(feature = "ssr")]
 pub mod once;

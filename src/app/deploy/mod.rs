@@ -16,6 +16,7 @@ use super::icons::Icon;
 use super::wire::{Opened, page_open};
 use crate::model::drafts::InspectState;
 use crate::model::errors::Refusal;
+use crate::model::targets::Target;
 use steps::{DraftDelete, DraftNew, DraftView, draft_load, drafts};
 
 /// The steps, with their addresses.
@@ -58,7 +59,7 @@ pub fn DraftsPage() -> impl IntoView {
                                     {if drafts.is_empty() {
                                         view! {
                                             <Empty icon="ship" title="Put an MCP server to work">
-                                                "Name a package, a repository or a directory. Sealport looks at what it needs, you tick the secrets, and it runs here with just those."
+                                                "Name a package, a repository or a directory. Sealport looks at what it needs, you tick the secrets, and it runs with just those, here or at a provider."
                                             </Empty>
                                         }
                                             .into_any()
@@ -118,7 +119,8 @@ fn step_page<V: IntoView + 'static>(
             let id = id.clone();
             async move {
                 let id = Uuid::parse_str(&id).map_err(|_| Refusal::not_found("draft"))?;
-                Ok::<_, Refusal>((page_open().await?, draft_load(id).await?))
+                let review = step == "review";
+                Ok::<_, Refusal>((page_open().await?, draft_load(id, review).await?))
             }
         },
     );
@@ -242,6 +244,11 @@ fn Summary(draft: DraftView) -> impl IntoView {
     if names.is_empty() {
         names.push("none yet".to_owned());
     }
+    let place = match form.chosen_target() {
+        Some(Target::Local) => "this machine",
+        Some(target) => target.title(),
+        None => "not chosen yet",
+    };
     let name = if form.name.is_empty() {
         "not chosen yet".to_owned()
     } else {
@@ -256,8 +263,7 @@ fn Summary(draft: DraftView) -> impl IntoView {
                 </div>
                 <div>
                     <dt class="text-dim">"Where"</dt>
-                    // The one place there is so far.
-                    <dd>"this machine"</dd>
+                    <dd>{place}</dd>
                 </div>
                 <div>
                     <dt class="text-dim">"Name"</dt>
@@ -301,7 +307,7 @@ fn alert(draft: &DraftView, step: &str) -> Option<impl IntoView + use<>> {
 }
 
 fn has_no_field(field: &str) -> bool {
-    ["inspection", "target", "bindings"].contains(&field) || field.starts_with("bindings.")
+    ["inspection", "options", "bindings"].contains(&field) || field.starts_with("bindings.")
 }
 
 /// Sentences in a box.

@@ -3,11 +3,12 @@
 use leptos::prelude::*;
 
 use super::secrets::asked_word;
-use super::steps::{DraftDeploy, DraftView};
+use super::steps::{Changes, DraftDeploy, DraftView};
 use super::{STEPS, step_page};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
 use crate::model::drafts::step_of;
+use crate::model::targets::Target;
 
 #[component]
 pub fn ReviewPage() -> impl IntoView {
@@ -20,10 +21,12 @@ pub fn ReviewPage() -> impl IntoView {
             .draft
             .errors
             .iter()
+            .map(|(field, error)| (field.as_str(), error.as_str()))
+            .chain(in_the_way(draft))
             .map(|(field, error)| {
                 let error = match named(draft, field) {
                     Some(name) => format!("{name}: {error}"),
-                    None => error.clone(),
+                    None => error.to_owned(),
                 };
                 let step = step_of(field).and_then(|at| STEPS.iter().find(|(step, _)| *step == at));
                 (error, step.copied())
@@ -60,7 +63,18 @@ pub fn ReviewPage() -> impl IntoView {
                 .iter()
                 .map(|plain| (plain.env.clone(), "plain text".to_owned())),
         );
+        let provider = form.chosen_target().filter(|target| target.is_remote());
+        if provider.is_some() {
+            let own = ["NODE_ENV", "PORT", "SEALPORT_GATEWAY_SECRET"];
+            rows.extend(own.map(|env| (env.to_owned(), "set by Sealport".to_owned())));
+        }
         let nothing = rows.is_empty();
+        let shown_there = provider.map(|target| {
+            let title = target.title();
+            format!("{title} shows these variables with their values to whoever may see the service there.")
+        });
+        let changes = provider.filter(|_| draft.draft.deployed_as.is_none());
+        let changes = changes.map(|target| changes_there(target, draft));
         let deployed = draft.draft.deployed_as.clone();
         view! {
             {(!errors.is_empty())
@@ -110,6 +124,7 @@ pub fn ReviewPage() -> impl IntoView {
                         </p>
                     }
                 })}
+            {changes}
             <Section title="What the server gets" id="review">
                 {nothing.then(|| view! { <p>"No variables but PATH, HOME, LANG, PORT and NODE_ENV."</p> })}
                 <dl class="grid gap-x-4 gap-y-1 sm:grid-cols-[auto_minmax(0,1fr)]">
@@ -123,6 +138,7 @@ pub fn ReviewPage() -> impl IntoView {
                         })
                         .collect_view()}
                 </dl>
+                {shown_there.map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })}
                 {match deployed {
                     Some(name) => {
                         view! {
@@ -151,6 +167,45 @@ pub fn ReviewPage() -> impl IntoView {
             </Section>
         }
     })
+}
+
+/// What the provider said against it, unless that is noted already.
+fn in_the_way(draft: &DraftView) -> Option<(&str, &str)> {
+    match &draft.changes {
+        Some(Changes::Wrong { field, says }) if draft.draft.errors.get(field) != Some(says) => {
+            Some((field, says))
+        }
+        _ => None,
+    }
+}
+
+/// What would be made at the provider, which was asked for this page.
+fn changes_there(target: Target, draft: &DraftView) -> impl IntoView + use<> {
+    let title = target.title();
+    let inner = match &draft.changes {
+        Some(Changes::Lines(lines)) => view! {
+            <ul class="list-disc ps-5">
+                {lines
+                    .iter()
+                    .map(|line| view! { <li class="wrap-anywhere">{line.clone()}</li> })
+                    .collect_view()}
+            </ul>
+        }
+        .into_any(),
+        Some(Changes::Wrong { .. }) => view! {
+            <p class="text-dim">"Nothing until what is in the way is mended."</p>
+        }
+        .into_any(),
+        None => view! {
+            <p class="text-dim">{format!("{title} is asked once the steps before are in order.")}</p>
+        }
+        .into_any(),
+    };
+    view! {
+        <Section title=format!("What happens at {title}") id="changes">
+            {inner}
+        </Section>
+    }
 }
 
 /// Which row of the secrets step a field is in.

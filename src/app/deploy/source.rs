@@ -8,7 +8,7 @@ use crate::app::fields::{SelectField, TextField};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
 use crate::model::drafts::InspectState;
-use crate::model::sources::{Inspection, Transport};
+use crate::model::sources::{Inspection, Source, Transport};
 
 #[component]
 pub fn SourcePage() -> impl IntoView {
@@ -64,7 +64,18 @@ fn shown(found: Inspection) -> impl IntoView {
         Transport::Stdio => "over standard input and output".to_owned(),
         Transport::Http { path } => format!("over HTTP at {path}"),
     };
-    let command = if found.start.command.is_empty() {
+    let reference = match &found.resolved {
+        Source::Image { reference } => Some(reference.as_str()),
+        _ => None,
+    };
+    // A tag may mean another image tomorrow; a digest does not.
+    let pinned = match reference {
+        Some(reference) if !reference.contains('@') => "Image",
+        _ => "Pinned to",
+    };
+    let command = if reference.is_some() && found.start.command.is_empty() {
+        "as the image says".to_owned()
+    } else if found.start.command.is_empty() {
         "known once it is installed".to_owned()
     } else {
         found.start.command.join(" ")
@@ -82,7 +93,7 @@ fn shown(found: Inspection) -> impl IntoView {
                 </button>
             </div>
             <dl class="grid grid-cols-[auto_minmax(0,1fr)] gap-x-4 gap-y-1 text-sm">
-                <dt class="text-dim">"Pinned to"</dt>
+                <dt class="text-dim">{pinned}</dt>
                 <dd class="break-all font-mono">{found.resolved.to_string()}</dd>
                 <dt class="text-dim">"Starts with"</dt>
                 <dd class="break-all font-mono">{command}</dd>
@@ -147,6 +158,10 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
         ("npm".to_owned(), "npm package".to_owned()),
         ("pypi".to_owned(), "PyPI package".to_owned()),
         ("git".to_owned(), "Git repository over https".to_owned()),
+        (
+            "image".to_owned(),
+            "Container image, for a provider".to_owned(),
+        ),
     ];
     if draft.is_admin {
         kinds.push(("dir".to_owned(), "Directory of this machine".to_owned()));
@@ -167,9 +182,12 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
     let has_more = !typed.command.is_empty()
         || !typed.transport.is_empty()
         || typed.fetch_key.is_some()
-        || errors("command").or_else(|| errors("fetch_key")).is_some();
+        || ["command", "transport", "fetch_key"]
+            .iter()
+            .any(|field| errors(field).is_some());
     let (source_error, kind_error) = (errors("source"), errors("source_kind"));
     let (command_error, key_error) = (errors("command"), errors("fetch_key"));
+    let transport_error = errors("transport");
     let id = draft.draft.id.to_string();
     view! {
         <Section title=if again { "Look at something else" } else { "Where is the code?" } id="source-form">
@@ -178,10 +196,10 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                 <SelectField name="source_kind" label="It is a" options=kinds value=typed.source_kind error=kind_error />
                 <TextField
                     name="source"
-                    label="Package, repository or directory"
+                    label="Package, repository, image or directory"
                     value=typed.source
                     error=source_error
-                    hint="As in @modelcontextprotocol/server-everything, mcp-server-time, https://host/owner/repository or /srv/servers/mine."
+                    hint="As in @modelcontextprotocol/server-everything, mcp-server-time, https://host/owner/repository, ghcr.io/owner/server:1.2 or /srv/servers/mine."
                     required=true
                     code=true
                 />
@@ -195,14 +213,16 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                 <details class="rounded-box border border-base-300 p-3" open=has_more>
                     <summary class="cursor-pointer font-medium">"Private source, other command"</summary>
                     <div class="flex flex-col gap-4 pt-3">
-                        <SelectField
-                            name="fetch_key"
-                            label="Fetch key"
-                            options=keys
-                            value=typed.fetch_key.map(|id| id.to_string()).unwrap_or_default()
-                            error=key_error
-                            hint="A secret with the credential of a private repository or registry: used for fetching only, never given to the server."
-                        />
+                        <div class="for-fetching">
+                            <SelectField
+                                name="fetch_key"
+                                label="Fetch key"
+                                options=keys
+                                value=typed.fetch_key.map(|id| id.to_string()).unwrap_or_default()
+                                error=key_error
+                                hint="A secret with the credential of a private repository or registry: used for fetching only, never given to the server."
+                            />
+                        </div>
                         <TextField
                             name="command"
                             label="Command"
@@ -211,7 +231,7 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                             hint="A program and its arguments, when the source says none or the wrong one. There is no shell."
                             code=true
                         />
-                        <SelectField name="transport" label="It speaks over" options=transports value=typed.transport />
+                        <SelectField name="transport" label="It speaks over" options=transports value=typed.transport error=transport_error />
                     </div>
                 </details>
                 <div>

@@ -11,6 +11,7 @@ use crate::app::wire::Typed;
 use crate::model::drafts::{Draft, InspectState};
 use crate::model::errors::Refusal;
 use crate::model::sources::WantedVariable;
+use crate::model::targets::Target;
 
 /// What a step's page shows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +26,21 @@ pub struct DraftView {
     pub owners: Vec<(String, String)>,
     /// How servers are confined here, and whether that is as it should be.
     pub confinement: Vec<(bool, String)>,
+    /// Where it can run.
+    pub targets: Vec<Target>,
+    /// The secret with the key of the chosen provider, where it is there.
+    pub provider_key: Option<Uuid>,
+    /// What would be made at the provider; none where nothing was asked.
+    pub changes: Option<Changes>,
+}
+
+/// What a provider says to a draft.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Changes {
+    /// What would be made or changed there, line by line.
+    Lines(Vec<String>),
+    /// What is in the way, at its field.
+    Wrong { field: String, says: String },
 }
 
 /// Names the secrets step's form in a flash.
@@ -102,10 +118,14 @@ pub async fn drafts() -> Result<Vec<Draft>, Refusal> {
         .map_err(crate::store::Error::into_refusal)
 }
 
-/// Everything that a step's page shows.
+/// Everything that a step's page shows. For the review the provider is asked what would be made there.
 #[server(prefix = "/_fn", endpoint = "draft_load")]
-pub async fn draft_load(id: Uuid) -> Result<DraftView, Refusal> {
-    view(id).await
+pub async fn draft_load(id: Uuid, #[server(default)] review: bool) -> Result<DraftView, Refusal> {
+    let mut seen = view(id).await?;
+    if review {
+        seen.changes = changes(&seen).await?;
+    }
+    Ok(seen)
 }
 
 /// Begins a draft.
@@ -160,7 +180,11 @@ pub async fn draft_source(
         form.version = cut(version);
         form.reference = cut(reference);
         form.folder = cut(folder);
-        form.fetch_key = Uuid::parse_str(fetch_key.trim()).ok();
+        // The provider fetches an image.
+        form.fetch_key = match form.source_kind.as_str() {
+            "image" => None,
+            _ => Uuid::parse_str(fetch_key.trim()).ok(),
+        };
         form.command = cut(command);
         form.transport = cut(transport);
         let mut errors = drop_credentials(form);
@@ -178,7 +202,10 @@ pub async fn draft_source(
             );
         }
         if form.name.is_empty() {
-            form.name = suggested_name(&form.source);
+            form.name = match form.source_kind.as_str() {
+                "image" => suggested_name(without_tag(&form.source)),
+                _ => suggested_name(&form.source),
+            };
         }
         let changed = *form != before || draft.inspecting != InspectState::Done;
         // What was ticked for another source says nothing about this one.
@@ -220,6 +247,14 @@ pub fn suggested_name(source: &str) -> String {
         .chars()
         .take(crate::model::paths::HANDLE_LEN_BYTES)
         .collect()
+}
+
+/// An image's reference without its tag and its digest.
+pub fn without_tag(reference: &str) -> &str {
+    let name_at = reference.rfind('/').map_or(0, |slash| slash + 1);
+    let name = &reference[name_at..];
+    let name_len = name.find([':', '@']).unwrap_or(name.len());
+    &reference[..name_at + name_len]
 }
 
 /// The secrets step: ticks, env names, plain variables, and new secrets, which are sealed at once and ticked.
@@ -278,11 +313,13 @@ pub async fn draft_secrets(
     .await
 }
 
-/// The target step: where it runs, and its name.
+/// The target step: where it runs, what is said for that, and its name. What stands in the form for another target is not read.
 #[server(prefix = "/_fn", endpoint = "draft_target")]
 pub async fn draft_target(
     id: Uuid,
     #[server(default)] target: String,
+    #[server(default)] key: BTreeMap<String, String>,
+    #[server(default)] options: BTreeMap<String, BTreeMap<String, String>>,
     #[server(default)] owner: String,
     #[server(default)] name: String,
     #[server(default)] then: String,
@@ -292,12 +329,17 @@ pub async fn draft_target(
         draft.form.target = target.chars().take(40).collect();
         draft.form.owner = owner.trim().chars().take(40).collect();
         draft.form.name = name.trim().chars().take(200).collect();
-        let mut errors = BTreeMap::new();
+        let key = key.get(&draft.form.target).map_or("", String::as_str);
+        let options = options.get(&draft.form.target);
+        let mut errors = read_target(&mut draft.form, key, options);
         if let Err(refusal) = crate::model::paths::DeploymentName::parse(&draft.form.name) {
             note(&mut errors, "name", refusal);
         }
-        if draft.form.target != "local" {
-            errors.insert("target".into(), "Choose where it runs.".into());
+        find_key(&db, &caller, &mut draft.form, &mut errors).await?;
+        if let (Some(target), Ok(source)) = (draft.form.chosen_target(), draft.form.source())
+            && let Some(refusal) = source_wrong(&caller, &source, target)
+        {
+            note(&mut errors, "target", refusal);
         }
         let next = if errors.is_empty() {
             "review"
@@ -332,14 +374,26 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
                 return Ok(());
             }
         };
-        match db.deployment_create(&caller, Some(id), &spec).await {
+        let deployer = expect_context::<crate::deploy::Deployer>();
+        // What the provider refuses is known before anything is made.
+        let asked = match spec.target.is_remote() {
+            true => deployer.changes_of(&caller, &spec).await.map(drop),
+            false => Ok(()),
+        };
+        let created = match asked {
+            Ok(()) => db
+                .deployment_create(&caller, Some(id), &spec)
+                .await
+                .map_err(crate::store::Error::into_refusal),
+            Err(refusal) => Err(refusal),
+        };
+        match created {
             Ok(name) => {
-                expect_context::<crate::deploy::Deployer>().wake();
+                deployer.wake();
                 leptos_axum::redirect(&format!("/deployments/{name}"));
                 Ok(())
             }
-            Err(error) => {
-                let refusal = error.into_refusal();
+            Err(refusal) => {
                 let field = field_of(&seen, refusal.field.as_deref().unwrap_or_default());
                 draft.errors = BTreeMap::from([(field, refusal.detail)]);
                 save(&db, &caller, &draft, false).await?;

@@ -1,57 +1,47 @@
-//! Step 3: where it runs, and under which name.
+//! Step 3: where it runs, what is said for that, and under which name.
 
 use leptos::prelude::*;
 
-use super::steps::DraftTarget;
+use super::steps::{DraftTarget, DraftView};
 use super::{STEP_FORM, alert, step_page, wrong};
 use crate::app::fields::{SelectField, TextField};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
+use crate::model::targets::Target;
 
 #[component]
 pub fn TargetPage() -> impl IntoView {
     step_page("target", |draft, _| {
         let action = ServerAction::<DraftTarget>::new();
-        let name_error = wrong(draft, "name");
+        let (name_error, owner_error) = (wrong(draft, "name"), wrong(draft, "owner"));
+        let target_error = wrong(draft, "target");
+        let described = target_error.is_some().then_some("target-error");
         let id = draft.draft.id.to_string();
         let name = draft.draft.form.name.clone();
-        let owner_error = wrong(draft, "owner");
         let (owners, owner) = (draft.owners.clone(), draft.draft.form.owner.clone());
-        let confinement = draft
-            .confinement
+        let targets = draft
+            .targets
             .iter()
-            .map(|(sound, sentence)| {
-                let (icon, class) = if *sound {
-                    ("shield", "text-dim")
-                } else {
-                    ("alert", "text-amber")
-                };
-                view! {
-                    <p class=format!("flex items-start gap-2 text-sm {class}")>
-                        <Icon name=icon />
-                        <span>{sentence.clone()}</span>
-                    </p>
-                }
-            })
+            .map(|target| choice(draft, *target))
             .collect_view();
         view! {
             {alert(draft, "target")}
             <Section title="Where does it run?" id="target">
                 <ActionForm action attr:id=STEP_FORM attr:class="flex flex-col gap-4">
                     <input type="hidden" name="id" value=id />
-                    <fieldset class="flex flex-col gap-2">
+                    <fieldset class="flex flex-col gap-2" aria-describedby=described>
                         <legend class="sr-only">"Target"</legend>
-                        <label class="flex items-start gap-3 rounded-box border border-base-300 p-3">
-                            <input class="radio mt-0.5" type="radio" name="target" value="local" checked />
-                            <span>
-                                <span class="block font-medium">"This machine"</span>
-                                <span class="block text-sm text-dim">
-                                    "In a sandbox, watched over, started again when it crashes."
-                                </span>
-                            </span>
-                        </label>
+                        {targets}
+                        {target_error
+                            .map(|error| {
+                                view! {
+                                    <p class="flex items-start gap-1 text-sm text-error" id="target-error">
+                                        <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                                        {error}
+                                    </p>
+                                }
+                            })}
                     </fieldset>
-                    {confinement}
                     {(owners.len() > 1)
                         .then(|| {
                             view! {
@@ -85,4 +75,105 @@ pub fn TargetPage() -> impl IntoView {
             </Section>
         }
     })
+}
+
+/// A target, with what belongs to it below: shown while it is chosen.
+fn choice(draft: &DraftView, target: Target) -> impl IntoView + use<> {
+    let is_chosen = draft.draft.form.chosen_target() == Some(target);
+    let says = match target {
+        Target::Local => "In a sandbox, watched over, started again when it crashes.",
+        Target::Render => {
+            "A web service in your workspace there, made and changed with your own key. Render gets the values of what is bound."
+        }
+        Target::Railway => {
+            "A service in a project of yours there, made and changed with your own key. Railway gets the values of what is bound."
+        }
+    };
+    let below = match target {
+        Target::Local => confinement(draft).into_any(),
+        target => told(draft, target, is_chosen).into_any(),
+    };
+    view! {
+        <div class="target rounded-box border border-base-300">
+            <label class="flex items-start gap-3 p-3">
+                <input
+                    class="radio mt-0.5"
+                    type="radio"
+                    name="target"
+                    value=target.as_str()
+                    checked=is_chosen
+                    required
+                />
+                <span>
+                    <span class="block font-medium">{target.title()}</span>
+                    <span class="block text-sm text-dim">{says}</span>
+                </span>
+            </label>
+            <div class="for-target flex flex-col gap-4 border-t border-base-300 p-3">{below}</div>
+        </div>
+    }
+}
+
+/// How servers are confined on this machine.
+fn confinement(draft: &DraftView) -> impl IntoView + use<> {
+    draft
+        .confinement
+        .iter()
+        .map(|(sound, sentence)| {
+            let (icon, class) = if *sound {
+                ("shield", "text-dim")
+            } else {
+                ("alert", "text-amber")
+            };
+            view! {
+                <p class=format!("flex items-start gap-2 text-sm {class}")>
+                    <Icon name=icon />
+                    <span>{sentence.clone()}</span>
+                </p>
+            }
+        })
+        .collect_view()
+}
+
+/// The provider's key, by its path, and what the provider can be told.
+fn told(draft: &DraftView, target: Target, is_chosen: bool) -> impl IntoView + use<> {
+    let form = &draft.draft.form;
+    let error = |field: &str| is_chosen.then(|| wrong(draft, field)).flatten();
+    let at = target.as_str();
+    let usual = target.key_path().unwrap_or_default();
+    let key = if is_chosen && !form.key.is_empty() {
+        form.key.clone()
+    } else {
+        usual.to_owned()
+    };
+    let options = target
+        .own_options()
+        .map(|option| {
+            let value = form.options.get(option.name).cloned().unwrap_or_default();
+            view! {
+                <TextField
+                    name=format!("options[{at}][{}]", option.name)
+                    id=format!("{at}-{}", option.name)
+                    label=option.title()
+                    value
+                    error=error(&format!("options.{}", option.name))
+                    hint=option.says
+                    code=true
+                    maxlength=500
+                />
+            }
+        })
+        .collect_view();
+    view! {
+        <TextField
+            name=format!("key[{at}]")
+            id=format!("{at}-key")
+            label=format!("Path of your key for {}", target.title())
+            value=key
+            error=error("key")
+            hint=format!("Store the key under Secrets, as {usual} or elsewhere; to use it is right enough. Never the key itself here.")
+            code=true
+        />
+        <div class="grid items-start gap-4 sm:grid-cols-2">{options}</div>
+    }
 }

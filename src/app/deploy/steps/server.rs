@@ -6,20 +6,24 @@ use leptos::prelude::expect_context;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use super::{DraftView, SECRETS_FORM, SecretRow};
+use super::{Changes, DraftView, SECRETS_FORM, SecretRow};
 use crate::app::wire::{Flash, Typed};
 pub use crate::app::wire::{caller, done, go};
 use crate::deploy::Deployer;
+pub use crate::deploy::plans::TARGETS;
+use crate::deploy::plans::read_told;
 use crate::deploy::sources::check_command;
 use crate::deploy::sources::variables::{is_secret_name, looks_like_secret};
 use crate::model::actors::Caller;
-use crate::model::deployments::{Binding, Bound, DeploymentSpec, Target};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec};
 use crate::model::drafts::{Draft, DraftForm, DraftPlain, DraftSecret, STEPS};
-use crate::model::errors::Refusal;
+use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, EnvName, Handle, PATH_LEN_BYTES, SecretPath};
+use crate::model::paths::{DeploymentName, EnvName, Handle, KeyPath, PATH_LEN_BYTES, SecretPath};
 use crate::model::secrets::{Kind, SecretSort, SecretSummary};
 use crate::model::sources::WantedVariable;
+use crate::model::targets::Target;
+pub use crate::store::deployment_checks::source_wrong;
 use crate::store::secrets::{NewSecret, NewValue};
 use crate::store::{Db, Error};
 
@@ -76,12 +80,129 @@ pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
         is_admin: caller.user().is_some_and(|user| user.is_admin),
         owners: crate::app::teams::owners(me, Level::Admin).await?,
         confinement: expect_context::<Deployer>().confinement(),
+        targets: TARGETS.to_vec(),
+        provider_key: provider_key(&db, &caller, &draft.form).await?,
+        changes: None,
         draft,
     };
     view.missing = view.unbound();
     view.missing
         .retain(|wanted| wanted.required && wanted.default.is_none());
     Ok(view)
+}
+
+/// What the provider says to the draft, as far as that is in order; none where there is no provider to ask.
+pub async fn changes(view: &DraftView) -> Result<Option<Changes>, Refusal> {
+    let spec = match spec(view) {
+        Ok(spec) if spec.target.is_remote() && view.draft.deployed_as.is_none() => spec,
+        _ => return Ok(None),
+    };
+    let deployer = expect_context::<Deployer>();
+    Ok(Some(
+        match deployer.changes_of(&caller().await?, &spec).await {
+            Ok(lines) => Changes::Lines(lines),
+            Err(refusal) => Changes::Wrong {
+                field: field_of(view, refusal.field.as_deref().unwrap_or_default()),
+                says: refusal.detail,
+            },
+        },
+    ))
+}
+
+/// The path of the provider's key: the one that was typed, or the target's usual one. None where there is no provider.
+fn key_path(form: &DraftForm) -> Option<String> {
+    let usual = form.chosen_target()?.key_path()?;
+    Some(match form.key.is_empty() {
+        true => usual.to_owned(),
+        false => form.key.clone(),
+    })
+}
+
+/// The secret with the provider's key, with the caller's rights; none where there is none in sight.
+async fn provider_key(db: &Db, caller: &Caller, form: &DraftForm) -> Result<Option<Uuid>, Refusal> {
+    let Some(Ok(at)) = key_path(form).map(|path| KeyPath::parse(&path)) else {
+        return Ok(None);
+    };
+    match db.secret_at(caller, &at).await.map_err(Error::into_refusal) {
+        Ok(found) => Ok(Some(found.id)),
+        Err(refusal) if refusal.kind == RefusalKind::NotFound => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Says at `key` when there is no such secret. What may be the key itself instead of its path is not kept.
+pub async fn find_key(
+    db: &Db,
+    caller: &Caller,
+    form: &mut DraftForm,
+    errors: &mut FieldErrors,
+) -> Result<(), Refusal> {
+    let Some(path) = key_path(form) else {
+        return Ok(());
+    };
+    if errors.contains_key("key") || provider_key(db, caller, form).await?.is_some() {
+        return Ok(());
+    }
+    errors.insert("key".into(), no_key(&path));
+    if !path.contains('/') {
+        form.key.clear();
+    }
+    Ok(())
+}
+
+/// A path has a folder; what has none is not said again.
+fn no_key(path: &str) -> String {
+    if path.contains('/') {
+        format!(
+            "There is no secret {path} here, or it is not yours to use. Store the key under Secrets, or have it shared with you."
+        )
+    } else {
+        NO_PATH.into()
+    }
+}
+
+const NO_PATH: &str = "There is no such secret. Store the key under Secrets, and give its path here, as in meta/render/api_key. What was typed was not kept.";
+
+/// Ends what is said of a field that does not show what was typed.
+pub const NOT_KEPT: &str = "What was typed was not kept.";
+
+/// Reads what was typed for the chosen target. What looks like a secret is not kept.
+pub fn read_target(
+    form: &mut DraftForm,
+    key: &str,
+    options: Option<&BTreeMap<String, String>>,
+) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    form.key.clear();
+    form.options.clear();
+    let target = Target::from_name(&form.target).filter(|target| TARGETS.contains(target));
+    let Some(target) = target else {
+        errors.insert("target".into(), "Choose where it runs.".into());
+        return errors;
+    };
+    let mut said = BTreeMap::new();
+    for option in target.own_options() {
+        if let Some(typed) = options.and_then(|options| options.get(option.name)) {
+            said.insert(option.name.to_owned(), typed.clone());
+        }
+    }
+    let key = if target.is_remote() { key.trim() } else { "" };
+    let told = read_told(target, key, &said);
+    for refusal in told.wrong {
+        let field = refusal.field.unwrap_or("target".into());
+        let says = match field.starts_with("options.") {
+            true => format!("{} {NOT_KEPT}", refusal.detail),
+            false => refusal.detail,
+        };
+        errors.insert(field, says);
+    }
+    form.options = told.options;
+    if looks_like_secret("", key) || (errors.contains_key("key") && !key.contains('/')) {
+        errors.insert("key".into(), NO_PATH.into());
+    } else if target.key_path() != Some(key) {
+        form.key = key.chars().take(PATH_LEN_BYTES).collect();
+    }
+    errors
 }
 
 /// What the secrets step lists: what can be used now, and what was ticked and cannot any more.
@@ -346,8 +467,9 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
     let form = &view.draft.form;
     // What was not kept as it was typed does not show in the form any more.
     let mut errors = view.draft.errors.clone();
-    errors.retain(|field, _| {
+    errors.retain(|field, says| {
         ["source", "source_kind", "command"].contains(&field.as_str())
+            || says.ends_with(NOT_KEPT)
             || (field.starts_with("plain.") && field.ends_with(".text"))
     });
     let name = DeploymentName::parse(form.name.trim());
@@ -391,6 +513,16 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
             Err(refusal) => note(&mut errors, format!("plain.{i}.env"), refusal),
         }
     }
+    let target = form
+        .chosen_target()
+        .filter(|target| TARGETS.contains(target));
+    if target.is_none() {
+        errors.insert("target".into(), "Choose where it runs.".into());
+    }
+    let target = target.unwrap_or(Target::Local);
+    if let (true, None, Some(path)) = (target.is_remote(), view.provider_key, key_path(form)) {
+        errors.entry("key".into()).or_insert(no_key(&path));
+    }
     let owner = Some(form.owner.trim()).filter(|owner| !owner.is_empty());
     let owner = owner.map(Handle::parse).transpose();
     if let Err(refusal) = &owner {
@@ -402,7 +534,9 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
             name,
             source: found.resolved.clone(),
             start: found.start_plan(),
-            target: Target::Local,
+            target,
+            options: options_of(form, target),
+            provider_key: view.provider_key.filter(|_| target.is_remote()),
             fetch_key: form.fetch_key,
             bindings,
         }),
@@ -410,8 +544,24 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
     }
 }
 
+/// What a provider is told. Command and transport stand at the source step; a provider is told them as well.
+fn options_of(form: &DraftForm, target: Target) -> BTreeMap<String, String> {
+    let mut options = form.options.clone();
+    if target.is_remote() {
+        for (name, typed) in [("command", &form.command), ("transport", &form.transport)] {
+            if !typed.trim().is_empty() {
+                options.insert(name.to_owned(), typed.trim().to_owned());
+            }
+        }
+    }
+    options
+}
+
 /// The field of the wizard for one of a deployment's: a binding is the row with its env name.
 pub fn field_of(view: &DraftView, field: &str) -> String {
+    if let "options.command" | "options.transport" = field {
+        return field.replace("options.", "");
+    }
     let Some(env) = field.strip_prefix("bindings.") else {
         return field.to_owned();
     };
@@ -456,6 +606,15 @@ pub fn drop_credentials(form: &mut DraftForm) -> FieldErrors {
         errors.insert(
             "source".into(),
             "A user name, password or query in a URL is not kept. Give the plain address, and choose a fetch key for a private repository.".into(),
+        );
+    }
+    // A reference has an @ before its digest alone.
+    let is_image = form.source_kind == "image";
+    if is_image && form.source.contains('@') && !form.source.contains("@sha256:") {
+        form.source.clear();
+        errors.insert(
+            "source".into(),
+            "A user name or password before an image is not kept. Give its reference alone, as in ghcr.io/owner/server:1.2.".into(),
         );
     }
     if let Err(refusal) = check_command(&form.command) {

@@ -56,6 +56,9 @@ fn view_of(draft: Draft, secrets: Vec<SecretRow>) -> DraftView {
         is_admin: false,
         owners: Vec::new(),
         confinement: Vec::new(),
+        targets: TARGETS.to_vec(),
+        provider_key: None,
+        changes: None,
     }
 }
 
@@ -196,4 +199,110 @@ fn a_new_secrets_path_is_kept_where_it_can_be_one() {
         paths_to_keep(&paths, &[]),
         BTreeMap::from([typed("A", "project/shop/A")])
     );
+}
+
+fn typed(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, said)| ((*name).to_owned(), (*said).to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_target_s_fields_are_kept_unless_they_look_like_a_secret() {
+    let mut form = crate::model::drafts::DraftForm {
+        target: "render".into(),
+        ..Default::default()
+    };
+    let options = typed(&[
+        ("region", "frankfurt"),
+        ("owner", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB"),
+        ("command", "not asked for here"),
+    ]);
+    let errors = read_target(&mut form, "meta/team/render", Some(&options));
+    assert_eq!(form.key, "meta/team/render");
+    assert_eq!(form.options, typed(&[("region", "frankfurt")]));
+    let fields: Vec<_> = errors.keys().map(String::as_str).collect();
+    assert_eq!(fields, ["options.owner"]);
+    // The usual path is not written down; what may be the key itself is not either.
+    let usual = Target::Render.key_path().unwrap();
+    assert!(read_target(&mut form, usual, None).is_empty());
+    assert!(form.key.is_empty() && form.options.is_empty());
+    for key in ["ghp_0123456789abcdefghijklmnopqrstuvwxyzAB", "no path!"] {
+        let errors = read_target(&mut form, key, None);
+        assert!(form.key.is_empty());
+        assert!(!errors["key"].contains(key), "{errors:?}");
+        assert!(errors["key"].ends_with("What was typed was not kept."));
+    }
+    // A path that cannot be one stays to be mended.
+    let errors = read_target(&mut form, "meta/no path", None);
+    assert!(errors.contains_key("key"));
+    assert_eq!(form.key, "meta/no path");
+    // What stands there for a provider is nothing to this machine.
+    form.target = "local".into();
+    assert!(read_target(&mut form, "meta/x", Some(&options)).is_empty());
+    assert!(form.key.is_empty() && form.options.is_empty());
+    form.target = "kubernetes".into();
+    assert!(read_target(&mut form, "", None).contains_key("target"));
+}
+
+#[test]
+fn a_provider_is_told_what_stands_at_every_step_and_needs_its_key() {
+    let mut draft = inspected(Vec::new());
+    draft.form.name = "shop".into();
+    draft.form.target = "render".into();
+    draft.form.command = "node server.mjs".into();
+    draft.form.options = typed(&[("region", "ohio")]);
+    let mut view = view_of(draft, Vec::new());
+    let errors = spec(&view).unwrap_err();
+    assert!(errors["key"].contains("meta/render/api_key"), "{errors:?}");
+    view.provider_key = Some(Uuid::now_v7());
+    let made = spec(&view).unwrap();
+    assert_eq!(
+        (made.target, made.provider_key),
+        (Target::Render, view.provider_key)
+    );
+    assert_eq!(
+        made.options,
+        typed(&[("command", "node server.mjs"), ("region", "ohio")])
+    );
+    // This machine takes neither.
+    view.draft.form.target.clear();
+    view.draft.form.options.clear();
+    let made = spec(&view).unwrap();
+    assert_eq!((made.target, made.provider_key), (Target::Local, None));
+    assert!(made.options.is_empty());
+    // An image runs nowhere until a provider is chosen.
+    view.draft.form.source_kind = "image".into();
+    assert!(spec(&view).unwrap_err().contains_key("target"));
+    // What a target said stands at the field of the wizard.
+    assert_eq!(field_of(&view, "options.command"), "command");
+    assert_eq!(field_of(&view, "options.region"), "options.region");
+    // A field that was not kept keeps it from being deployed, whatever else is in order.
+    view.draft.form.source_kind.clear();
+    let errors = read_target(&mut view.draft.form.clone(), "", None);
+    assert!(errors.contains_key("target"));
+    view.draft.errors = BTreeMap::from([("options.owner".into(), format!("Wrong. {NOT_KEPT}"))]);
+    assert!(spec(&view).unwrap_err().contains_key("options.owner"));
+}
+
+#[test]
+fn an_image_is_named_without_its_tag_and_kept_without_a_password() {
+    for (reference, name) in [
+        ("ghcr.io/owner/server:1.2", "server"),
+        ("registry.example:5000/owner/server@sha256:0123", "server"),
+        ("server", "server"),
+    ] {
+        assert_eq!(suggested_name(without_tag(reference)), name);
+    }
+    let mut form = crate::model::drafts::DraftForm {
+        source_kind: "image".into(),
+        source: "me:hunter2@ghcr.io/owner/server:1".into(),
+        ..Default::default()
+    };
+    let errors = drop_credentials(&mut form);
+    assert!(form.source.is_empty() && errors.contains_key("source"));
+    form.source = "ghcr.io/owner/server@sha256:0123".into();
+    assert!(drop_credentials(&mut form).is_empty());
+    assert!(!form.source.is_empty());
 }

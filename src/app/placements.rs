@@ -1,0 +1,97 @@
+//! Where a deployment runs, on its page: what the target was told, and what a provider has of it.
+
+use std::collections::BTreeMap;
+
+use leptos::prelude::*;
+
+use super::icons::Icon;
+use crate::model::deployments::DeploymentDetail;
+use crate::model::targets::{Placed, Target};
+
+/// The target, with what it was told.
+pub fn options(target: Target, options: &BTreeMap<String, String>) -> impl IntoView + use<> {
+    let told = options
+        .iter()
+        .map(|(name, said)| {
+            let known = target.options().iter().find(|option| option.name == name);
+            let title = known.map_or_else(|| name.clone(), |option| option.title());
+            view! {
+                <div class="flex min-w-0 gap-2">
+                    <dt class="text-dim">{title}</dt>
+                    <dd class="min-w-0 break-all font-mono">{said.clone()}</dd>
+                </div>
+            }
+        })
+        .collect_view();
+    view! {
+        <dl class="flex flex-wrap gap-x-5 gap-y-1 text-sm">
+            <div class="flex gap-2">
+                <dt class="text-dim">"Runs at"</dt>
+                <dd>{target.title()}</dd>
+            </div>
+            {told}
+        </dl>
+    }
+}
+
+/// The provider's address of it, and whether that lets in whoever comes.
+pub fn placed(target: Target, placed: &Placed) -> Option<impl IntoView + use<>> {
+    let url = placed.url.clone()?;
+    let is_open = placed.open == Some(true);
+    Some(view! {
+        <p class="text-sm">
+            {format!("At {} it answers at ", target.title())} <code class="break-all font-mono">{url}</code>
+            ". Clients go by the gateway’s address above."
+        </p>
+        {is_open
+            .then(|| {
+                view! {
+                    <p class="mt-1 flex items-start gap-2 text-sm text-amber">
+                        <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                        "Whoever knows this address can call the server: it does not check SEALPORT_GATEWAY_SECRET."
+                    </p>
+                }
+            })}
+    })
+}
+
+/// That it goes, and what goes first; the reason, below, says how far that is.
+pub fn destroying(detail: &DeploymentDetail) -> Option<impl IntoView + use<>> {
+    let title = detail.target.title();
+    detail.destroying.then(|| {
+        view! {
+            <p class="flex items-start gap-2 text-amber">
+                <Icon name="alert" class="mt-0.5 size-4 shrink-0" />
+                <span>
+                    {format!(
+                        "It is being destroyed. What {title} has of it goes first; then it goes here. It is tried again until that is done.",
+                    )}
+                </span>
+            </p>
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_lets_in_everyone_is_said() {
+        let shown =
+            |placed_there: &Placed| placed(Target::Render, placed_there).map(|view| view.to_html());
+        assert_eq!(shown(&Placed::default()), None);
+        let mut there = Placed {
+            url: Some("https://crawl.onrender.com".into()),
+            ..Placed::default()
+        };
+        for (open, said) in [(None, false), (Some(false), false), (Some(true), true)] {
+            there.open = open;
+            let html = shown(&there).unwrap_or_default();
+            assert!(html.contains("https://crawl.onrender.com"), "{html}");
+            assert!(html.contains("Clients go by the gateway’s address above."));
+            let is_said = html.contains("it does not check SEALPORT_GATEWAY_SECRET");
+            assert_eq!(is_said, said, "{html}");
+        }
+    }
+}
