@@ -131,6 +131,18 @@ fn rooms_do_not_touch_what_is_not_theirs() {
                 }
             }
         }
+        // They are given what they send, and are asked what there is.
+        if source.path.starts_with("src/deploy/providers") {
+            for place in source.rooms_named() {
+                if place.name == "store" {
+                    wrong.push(line(
+                        &source,
+                        &place,
+                        "is not for the providers' adapters, which know no store",
+                    ));
+                }
+            }
+        }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -223,6 +235,7 @@ fn documents_name_targets_and_files_that_exist() {
         "docs/keys.md",
         "docs/backup.md",
         "docs/troubleshooting.md",
+        "packaging/README.md",
     ] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for target in make_targets(&text) {
@@ -274,6 +287,38 @@ fn wasm_bindgen_is_pinned() {
         wanted.starts_with('='),
         "the program of the same name must be of the same version"
     );
+}
+
+/// No machine of ours builds the images, so what can be read is held.
+#[test]
+fn the_images_are_built_of_what_is_here() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let rust = manifest["package"]["rust-version"].as_str().unwrap();
+    let dockerfile = fs::read_to_string(root().join("packaging/Dockerfile")).unwrap();
+    assert!(dockerfile.contains(&format!("ARG RUST={rust}\n")));
+    for stage in ["bridge", "bridge-node", "bridge-python", "sealport"] {
+        assert!(dockerfile.contains(&format!(" AS {stage}\n")), "{stage}");
+    }
+    let ignored = fs::read_to_string(root().join("packaging/Dockerfile.dockerignore")).unwrap();
+    let kept: BTreeSet<&str> = ignored
+        .lines()
+        .filter_map(|line| line.strip_prefix('!'))
+        .collect();
+    let copied = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|line| !line.starts_with("--from=") && !line.starts_with(". "));
+    let mut count = 0;
+    for line in copied {
+        let (files, _to) = line.rsplit_once(' ').unwrap();
+        for file in files.split(' ') {
+            count += 1;
+            assert!(kept.contains(file), "{file} does not reach the build");
+            assert!(root().join(file).exists(), "{file}");
+        }
+    }
+    assert!(count > 5, "the copies are read at all");
 }
 
 /// The reading above is worth as much as what it would catch.

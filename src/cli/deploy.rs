@@ -20,11 +20,11 @@ pub struct DeployArgs {
     #[arg(value_parser = DeploymentName::parse)]
     name: DeploymentName,
 
-    /// npm:PACKAGE[@VERSION], pypi:PACKAGE[==VERSION], git:https://…[#REF[:FOLDER]].
+    /// npm:PACKAGE[@VERSION], pypi:PACKAGE[==VERSION], git:https://…[#REF[:FOLDER]], and at a provider image:REF.
     #[arg(long)]
     source: String,
 
-    /// Where it runs: local, which is the machine of Sealport. Others are not there yet.
+    /// Where it runs: local, which is the machine of Sealport, render or railway.
     #[arg(long, default_value = "local")]
     target: String,
 
@@ -44,15 +44,17 @@ pub struct DeployArgs {
     #[arg(long, hide = true, value_enum)]
     mode: Option<Mode>,
 
-    /// (Not yet.) The secret with the provider's key.
-    #[arg(long, hide = true, value_name = "PATH", value_parser = KeyPath::parse)]
+    /// The secret with the provider's key; meta/render/api_key or meta/railway/api_key unless said.
+    #[arg(long, value_name = "PATH", value_parser = KeyPath::parse)]
     key: Option<KeyPath>,
 
     /// The secret with the credential of a private repository or registry.
     #[arg(long, value_name = "PATH", value_parser = KeyPath::parse)]
     fetch_key: Option<KeyPath>,
 
-    /// In place of what looking at the source finds: command, and transport (stdio or http). Can be given several times.
+    /// In place of what looking at the source finds: command, and transport (stdio or http); at a provider also branch and
+    /// health_check; at Render owner, region and plan, at Railway workspace, project and environment. Can be given several
+    /// times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = option)]
     option: Vec<(String, String)>,
 
@@ -184,6 +186,9 @@ fn plan(api: &ApiArgs, answer: Value) -> anyhow::Result<Exit> {
             ("wants", format!("{} ({how})", variable.name))
         });
         shown::facts(&Vec::from_iter(wanted))?;
+    }
+    for change in &plan.changes {
+        shown::facts(&[("does", change.clone())])?;
     }
     let mut rows = Vec::new();
     for (what, ways) in [

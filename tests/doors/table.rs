@@ -127,7 +127,7 @@ POST /_fn/draft_new                   | | d mmmm mmmm mm ii
 POST /_fn/draft_load                  | id={id} | s nnnn nnnn nn ii
 POST /_fn/draft_source                | id={id}&source_kind=npm&source=left-pad | d nnnn nnnn nn ii
 POST /_fn/draft_secrets               | id={id}&plain_env[k0]=A&plain_text[k0]=b&add_path[B]={path}_B&add_value[B]=v | d nnnn nnnn nn ii
-POST /_fn/draft_target                | id={id}&target=local&name={name}-t | d nnnn nnnn nn ii
+POST /_fn/draft_target                | id={id}&target=local&name={name}-t&key[render]=meta/x&options[render][region]=ohio | d nnnn nnnn nn ii
 POST /_fn/draft_deploy                | id={id} | d nnnn nnnn nn ii
 POST /_fn/draft_delete                | id={id} | d nnnn nnnn nn ii
 

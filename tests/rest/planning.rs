@@ -89,17 +89,14 @@ async fn a_dry_run_says_all_that_is_in_the_way_and_leaves_nothing() {
     );
     assert_eq!(
         fields(&plan, "missing"),
-        ["bindings.NO_KEY", "bindings.BOBS"]
+        ["bindings.NO_KEY", "bindings.BOBS", "key"]
     );
     assert_eq!(plan["missing"][0]["secret"], "project/none/KEY");
     assert_eq!(fields(&plan, "expired"), ["bindings.OLD_KEY"]);
     assert_eq!(
         fields(&plan, "refused"),
         [
-            "target",
             "mode",
-            "key",
-            "options",
             "options.transport",
             "bindings.PATH",
             "bindings.GOOD_KEY",

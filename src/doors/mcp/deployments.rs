@@ -94,6 +94,9 @@ struct Planned {
     missing: Vec<Lacks>,
     expired: Vec<Lacks>,
     refused: Vec<Lacks>,
+    /// What would be made or changed where it runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -325,6 +328,7 @@ impl Deployed {
                 missing: lacks(plan.missing),
                 expired: lacks(plan.expired),
                 refused: lacks(plan.refused),
+                changes: plan.changes,
             }),
             found: plan.found.map(FoundThere::from),
             ..Deployed::default()

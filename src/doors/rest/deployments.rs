@@ -1,5 +1,7 @@
 //! `/deployments`: made, watched, changed and ended by programs. What is looked at and checked is the wizard's own.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +27,7 @@ use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 use crate::model::plans::Begun;
 use crate::model::sources::Runtime;
+use crate::model::targets::Placed;
 
 /// A deployment, in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -55,8 +58,14 @@ pub struct Deployment {
 pub struct DeploymentShown {
     #[serde(flatten)]
     pub deployment: Deployment,
-    /// `local`: on this machine.
+    /// `local`: on this machine; or the provider.
     pub target: String,
+    /// What the target was told.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// What the provider has of it; null on this machine, and before anything is made.
+    #[serde(default)]
+    pub at_provider: Option<AtProvider>,
     /// `shared`: one server, with its owner's secrets.
     pub mode: String,
     /// `node` or `python`.
@@ -69,6 +78,17 @@ pub struct DeploymentShown {
     pub follows_changes: bool,
     /// Newest first, at most 20.
     pub releases: Vec<Release>,
+}
+
+/// What a provider has of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AtProvider {
+    /// The service's id there.
+    pub service: Option<String>,
+    /// Its own address. Clients go by the gateway's.
+    pub url: Option<String>,
+    /// Whoever knows that address can call it: the server does not check `SEALPORT_GATEWAY_SECRET`. Null: not known.
+    pub open: Option<bool>,
 }
 
 /// A variable, and what it is. Never a secret's value.
@@ -106,7 +126,7 @@ pub struct Release {
     pub ended_at: Option<OffsetDateTime>,
     /// Who asked for it.
     pub created_by: String,
-    /// `fetch`, `install`, `start`, `handshake`, in this order.
+    /// `fetch`, `install`, `start`, `handshake`, in this order; at a provider `provision`, `build`, `handshake`.
     pub steps: Vec<ReleaseStep>,
     /// The versions that it used.
     pub versions: Vec<VersionUsed>,
@@ -390,7 +410,13 @@ fn shown(state: &AppState, detail: DeploymentDetail) -> DeploymentShown {
     let name = detail.summary.name.clone();
     DeploymentShown {
         deployment: shown_short(state, detail.summary),
-        target: "local".into(),
+        target: detail.target.as_str().into(),
+        options: detail.options,
+        at_provider: (detail.placed != Placed::default()).then_some(AtProvider {
+            service: detail.placed.service,
+            url: detail.placed.url,
+            open: detail.placed.open,
+        }),
         mode: "shared".into(),
         runtime: match detail.start.runtime {
             Runtime::Node => "node",

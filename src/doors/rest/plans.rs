@@ -21,10 +21,10 @@ pub struct NewDeployment {
     /// Part of its address: unique in the installation, and its owner's for good.
     #[schema(pattern = "^[a-z][a-z0-9-]{0,38}$", example = "shop-tools")]
     pub name: String,
-    /// `npm:PACKAGE[@VERSION]`, `pypi:PACKAGE[==VERSION]` or `git:https://…[#REF[:FOLDER]]`.
+    /// `npm:PACKAGE[@VERSION]`, `pypi:PACKAGE[==VERSION]`, `git:https://…[#REF[:FOLDER]]`, or at a provider `image:REF`.
     #[schema(max_length = 2010, example = "npm:firecrawl-mcp@3.26.0")]
     pub source: String,
-    /// Where it runs: `local`, which is where it runs when this is left out.
+    /// Where it runs: `local` (the machine of Sealport, as when this is left out), `render` or `railway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 40, example = "local")]
     pub target: Option<String>,
@@ -35,7 +35,7 @@ pub struct NewDeployment {
     #[serde(default)]
     #[schema(max_items = 200)]
     pub bindings: Vec<NewBinding>,
-    /// The path of the provider's key, for remote targets; local has none.
+    /// The path of the provider's key: `meta/render/api_key` or `meta/railway/api_key` unless said; local has none. `use` on it is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 295)]
     pub key: Option<String>,
@@ -43,7 +43,8 @@ pub struct NewDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<KeyPathText>)]
     pub fetch_key: Option<String>,
-    /// `command` and `transport` (`stdio` or `http`), instead of what looking at the source finds.
+    /// `command` and `transport` (`stdio` or `http`), instead of what looking at the source finds; at a provider also `branch` and
+    /// `health_check`; at Render `owner`, `region` and `plan`, at Railway `workspace`, `project` and `environment`.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -84,6 +85,10 @@ pub struct DeploymentPatch {
     /// As in a new deployment; with them the source is looked at anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BTreeMap<String, String>>,
+    /// The path of another key of the provider's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 295)]
+    pub key: Option<String>,
     /// All of them, in the place of those that are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 200)]
@@ -130,6 +135,7 @@ impl From<DeploymentPatch> for ChangeRequest {
         ChangeRequest {
             source: patch.source,
             options: patch.options,
+            key: patch.key,
             bindings: bindings.map(|all| all.into_iter().map(Into::into).collect()),
             fetch_key: patch.fetch_key,
             follows_changes: patch.follows_changes,
@@ -147,6 +153,9 @@ pub struct DeploymentPlan {
     pub found: Option<SourceFound>,
     /// The variables that it would have.
     pub bound: Vec<String>,
+    /// What would be made or changed where it runs, in sentences; empty while something is in the way.
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// Secrets that are not there or not in sight, and variables that the source requires and nothing is bound to.
     pub missing: Vec<InTheWay>,
     /// Secrets whose end has come.
@@ -218,6 +227,7 @@ impl From<Plan> for DeploymentPlan {
             name: plan.name,
             found: plan.found.map(Into::into),
             bound: plan.bound.into_iter().map(String::from).collect(),
+            changes: plan.changes,
             missing: in_the_way(plan.missing),
             expired: in_the_way(plan.expired),
             refused: in_the_way(plan.refused),
