@@ -225,7 +225,7 @@ test("only fields of the chosen target show, and what is wrong stands at them", 
   await page.getByRole("radio", { name: /^Render/ }).check();
   await expect(key).toHaveValue("meta/render/api_key");
   await region.fill("frankfurt");
-  await page.getByLabel(/^Health check/).fill("ghp_0123456789abcdefghijklmnopqrstuvwxyzAB");
+  await page.getByRole("textbox", { name: /^Health check/ }).fill("ghp_0123456789abcdefghijklmnopqrstuvwxyzAB");
   await page.getByRole("button", { name: "Go on to the review" }).click();
   await expect(page.getByText("There is no secret meta/render/api_key here")).toBeVisible();
   await expect(key).toHaveAttribute("aria-invalid", "true");
@@ -235,7 +235,7 @@ test("only fields of the chosen target show, and what is wrong stands at them", 
   expect((await new AxeBuilder({ page: page as never }).analyze()).violations).toEqual([]);
   // What may be the key itself is not kept.
   await key.fill("3f0c2a1e-58f1-4c6e-9f0e-1d2c3b4a5968");
-  await page.getByLabel(/^Health check/).fill("/healthz");
+  await page.getByRole("textbox", { name: /^Health check/ }).fill("/healthz");
   await page.getByRole("button", { name: "Go on to the review" }).click();
   await expect(page.getByText("There is no such secret.")).toBeVisible();
   expect(await page.content()).not.toContain("3f0c2a1e");
