@@ -94,7 +94,7 @@ fn text(raw: &str) -> Result<(EnvName, String), String> {
     Ok((env, text.to_owned()))
 }
 
-fn option(text: &str) -> Result<(String, String), String> {
+pub(super) fn option(text: &str) -> Result<(String, String), String> {
     let (name, value) = pair(text)?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -189,6 +189,16 @@ fn plan(api: &ApiArgs, answer: Value) -> anyhow::Result<Exit> {
     }
     for change in &plan.changes {
         shown::facts(&[("does", change.clone())])?;
+    }
+    if let Some(dockerfile) = &plan.dockerfile {
+        shown::line(
+            "A Dockerfile for the repository, to be named with --option dockerfile=Dockerfile:",
+        )?;
+        shown::line("")?;
+        for line in dockerfile.lines() {
+            shown::line(line)?;
+        }
+        shown::line("")?;
     }
     let mut rows = Vec::new();
     for (what, ways) in [

@@ -23,11 +23,12 @@ use crate::store::{Error, Result as StoreResult};
 use super::Deployer;
 use super::looks::LookAt;
 use super::sources::variables::{is_secret_name, looks_like_secret};
-use super::targets::{Order, Run};
-use crate::model::targets::{Placed, Target};
+use super::targets::Run;
+use crate::model::targets::Target;
 use parts::{Parts, To};
 
 mod parts;
+mod there;
 
 /// Where Sealport deploys to, as it is offered.
 pub const TARGETS: &[Target] = &[Target::Local, Target::Render, Target::Railway];
@@ -99,32 +100,6 @@ impl Deployer {
         Ok(Begun { name, release: 1 })
     }
 
-    /// What this would make or change where it runs, line by line, asked with the caller's right to the provider's key. Makes nothing.
-    /// Errors: what is in the way, at its field.
-    pub async fn changes_of(
-        &self,
-        caller: &Caller,
-        spec: &DeploymentSpec,
-    ) -> Result<Vec<String>, Refusal> {
-        if let Some(refusal) = source_wrong(caller, &spec.source, spec.target) {
-            return Err(refusal);
-        }
-        let order = Order {
-            name: spec.name.to_string(),
-            source: spec.source.clone(),
-            start: spec.start.clone(),
-            options: spec.options.clone(),
-            env_names: spec
-                .bindings
-                .iter()
-                .map(|binding| binding.env.to_string())
-                .collect(),
-            placed: Placed::default(),
-        };
-        self.planned(caller, spec.target, spec.provider_key, &order)
-            .await
-    }
-
     /// What the change would come to. Errors: `NotFound`, `Denied`; as [`Deployer::plan`].
     pub async fn plan_change(
         &self,
@@ -137,7 +112,7 @@ impl Deployer {
         if request.looks() && weighed.can_look() {
             found = self.look_into(caller, &mut weighed).await?;
         }
-        self.look_there_again(&mut weighed, found).await;
+        self.look_there_again(caller, &mut weighed, found).await;
         Ok(weighed.plan)
     }
 
@@ -204,6 +179,15 @@ impl Deployer {
     pub async fn destroy(&self, caller: &Caller, name: &DeploymentName) -> Result<(), Refusal> {
         let db = &self.0.db;
         told(db.deployment_destroy(caller, name, name.as_str()).await)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Forgets what could not be destroyed at its provider; whoever calls has said its name. Errors: `Conflict` when nobody tried to
+    /// destroy it there; as [`Deployer::destroy`].
+    pub async fn forget(&self, caller: &Caller, name: &DeploymentName) -> Result<(), Refusal> {
+        let db = &self.0.db;
+        told(db.deployment_forget(caller, name, name.as_str()).await)?;
         self.wake();
         Ok(())
     }
@@ -336,91 +320,6 @@ impl Deployer {
         let found = self.look_into(caller, weighed).await?;
         weighed.in_order()?;
         Ok(found)
-    }
-
-    /// Asks the target what would come of it, when nothing is in the way so far.
-    async fn look_there(
-        &self,
-        caller: &Caller,
-        weighed: &mut Weighed,
-        found: &Inspection,
-    ) -> Result<(), Refusal> {
-        let (true, Some(answered)) = (weighed.plan.is_ready(), &weighed.answered) else {
-            return Ok(());
-        };
-        let order = Order {
-            name: weighed.plan.name.clone(),
-            source: found.resolved.clone(),
-            start: found.start_plan(),
-            options: weighed.parts.options.clone(),
-            env_names: weighed.parts.names().map(ToString::to_string).collect(),
-            placed: Placed::default(),
-        };
-        let (target, key) = (weighed.parts.target, answered.provider_key);
-        match self.planned(caller, target, key, &order).await {
-            Ok(lines) => weighed.plan.changes = lines,
-            Err(refusal) => weighed.plan.refuse(refusal),
-        }
-        Ok(())
-    }
-
-    /// With the provider's key, which is opened with the caller's right to it, on record.
-    async fn planned(
-        &self,
-        caller: &Caller,
-        target: Target,
-        provider_key: Option<Uuid>,
-        order: &Order,
-    ) -> Result<Vec<String>, Refusal> {
-        let key = match provider_key {
-            Some(id) => {
-                let opened = self
-                    .0
-                    .db
-                    .provider_key_open_to_look(caller, id, target, &order.name);
-                Some(told(opened.await)?)
-            }
-            None => None,
-        };
-        let driver = self
-            .driver_with(target, key)
-            .map_err(|says| Refusal::invalid("target", says))?;
-        let can = driver.check().await;
-        let mut lines = vec![can.map_err(|says| Refusal::invalid("key", says))?];
-        lines.extend(driver.plan(order).await?);
-        Ok(lines)
-    }
-
-    /// What is other at the provider than it was left, and what the change would come to there.
-    async fn look_there_again(&self, weighed: &mut Weighed, found: Option<Inspection>) {
-        let (true, Some(run)) = (weighed.plan.is_ready(), weighed.stands.clone()) else {
-            return;
-        };
-        if !run.target.is_remote() {
-            return;
-        }
-        let order = Order {
-            name: run.name.clone(),
-            source: found
-                .as_ref()
-                .map_or(&run.source, |found| &found.resolved)
-                .clone(),
-            start: found.map_or_else(|| run.start.clone(), |found| found.start_plan()),
-            options: weighed.parts.options.clone(),
-            env_names: weighed.parts.names().map(ToString::to_string).collect(),
-            placed: run.placed.clone(),
-        };
-        let asked = async {
-            let driver = self.driver(&run).await.map_err(|failure| failure.reason)?;
-            let mut lines = driver.drift(&run).await?;
-            let plan = driver.plan(&order).await;
-            lines.extend(plan.map_err(|refusal| refusal.detail)?);
-            Ok::<_, String>(lines)
-        };
-        match asked.await {
-            Ok(lines) => weighed.plan.changes = lines,
-            Err(says) => weighed.plan.refuse(Refusal::invalid("target", says)),
-        }
     }
 
     /// Looks at the source and adds what it wants to the plan. A source that is wrong is a part of the plan.

@@ -2,9 +2,11 @@
 //! crashed, with patience and a limit.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -255,7 +257,9 @@ impl Deployer {
         };
         let (deployer, held) = (self.clone(), held.clone());
         self.0.tasks.spawn(async move {
-            let ended = deployer.ended_elsewhere(&held).await;
+            let ended = AssertUnwindSafe(deployer.ended_elsewhere(&held));
+            // One that panics is tried again as one that fails.
+            let ended = ended.catch_unwind().await.unwrap_or(Err(()));
             let mut ending = deployer.0.ending.lock().await;
             match ended {
                 Ok(()) => ending.remove(&held.id),

@@ -96,6 +96,8 @@ pub struct Plan {
     pub bound: Vec<EnvName>,
     /// What would be made or changed where it runs, in sentences; empty while something is in the way.
     pub changes: Vec<String>,
+    /// For a git source that the target could not run as it is: a Dockerfile that makes it one, to be put into the repository.
+    pub dockerfile: Option<String>,
     /// Secrets that are not there or not in sight, and variables that the source requires and nothing is bound to.
     pub missing: Vec<Lack>,
     pub expired: Vec<Lack>,

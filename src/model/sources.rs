@@ -32,6 +32,21 @@ pub enum Source {
 }
 
 impl Source {
+    /// The same folder of the same repository, of whichever commit.
+    pub fn is_same_repository(&self, other: &Source) -> bool {
+        match (self, other) {
+            (
+                Source::Git { url, folder, .. },
+                Source::Git {
+                    url: other_url,
+                    folder: other_folder,
+                    ..
+                },
+            ) => (url, folder) == (other_url, other_folder),
+            _ => false,
+        }
+    }
+
     /// Errors: `Invalid` at the field `source`, with an example of the right form.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
         let raw = raw.trim();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::deployments::StepName;
+use super::errors::Refusal;
 
 /// What a provider has of a deployment. Written down before anything is built on it, so that nothing is made twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Placed {
     pub environment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The repository and branch that the service is connected with, where connecting builds what is newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<String>,
     /// Where the server answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -38,6 +42,52 @@ pub struct Placed {
 pub struct PlacedDeploy {
     pub release: i32,
     pub id: String,
+}
+
+/// What a provider says that a key can do there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountSays {
+    /// For a person.
+    pub sentence: String,
+    pub places: Vec<AccountPlace>,
+    /// There are more of them than are listed.
+    pub cut: bool,
+}
+
+/// A workspace, a project or an environment that a key reaches, as the provider names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountPlace {
+    pub kind: String,
+    pub name: String,
+    pub id: String,
+}
+
+/// Of names and ids that a provider gives, so much is shown.
+const PLACE_LEN_CHARS: usize = 100;
+/// Places that are listed at most.
+const PLACES_MAX: usize = 60;
+
+impl AccountPlace {
+    pub fn new(kind: &str, name: &str, id: &str) -> Self {
+        let shown = |text: &str| {
+            let plain = text.chars().filter(|c| !c.is_control());
+            plain.take(PLACE_LEN_CHARS).collect()
+        };
+        AccountPlace {
+            kind: kind.to_owned(),
+            name: shown(name),
+            id: shown(id),
+        }
+    }
+}
+
+impl AccountSays {
+    /// With no more than a page lists.
+    pub fn shortened(mut self) -> Self {
+        self.cut |= self.places.len() > PLACES_MAX;
+        self.places.truncate(PLACES_MAX);
+        self
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +124,12 @@ impl Target {
             .find(|target| target.as_str() == name)
     }
 
+    /// The provider of this name. Errors: `NotFound`.
+    pub fn provider(name: &str) -> Result<Self, Refusal> {
+        let named = Target::from_name(name).filter(|target| target.is_remote());
+        named.ok_or_else(|| Refusal::not_found("provider"))
+    }
+
     /// As a person calls it.
     pub fn title(self) -> &'static str {
         match self {
@@ -94,6 +150,21 @@ impl Target {
             Target::Render => Some("meta/render/api_key"),
             Target::Railway => Some("meta/railway/api_key"),
         }
+    }
+
+    /// Where at the provider a person makes a key.
+    pub fn key_page(self) -> Option<&'static str> {
+        match self {
+            Target::Local => None,
+            Target::Render => Some("https://dashboard.render.com/u/settings#api-keys"),
+            Target::Railway => Some("https://railway.com/account/tokens"),
+        }
+    }
+
+    /// Whether a secret at this path could be the provider's key, by its words.
+    pub fn may_be_key(self, path: &str) -> bool {
+        let (name, path) = (self.as_str(), path.to_ascii_lowercase());
+        self.is_remote() && path.split(['/', '_', '-', '.']).any(|word| word == name)
     }
 
     /// The steps of a release there, in their order.
@@ -119,6 +190,7 @@ impl Target {
                 COMMAND,
                 TRANSPORT,
                 BRANCH,
+                DOCKERFILE,
                 HEALTH_CHECK,
                 TargetOption {
                     name: "owner",
@@ -137,6 +209,7 @@ impl Target {
                 COMMAND,
                 TRANSPORT,
                 BRANCH,
+                DOCKERFILE,
                 HEALTH_CHECK,
                 TargetOption {
                     name: "workspace",
@@ -188,6 +261,10 @@ const BRANCH: TargetOption = TargetOption {
     name: "branch",
     says: "The branch of a git source that the provider builds from; its default one unless said.",
 };
+const DOCKERFILE: TargetOption = TargetOption {
+    name: "dockerfile",
+    says: "The path of a Dockerfile in a git source, below its folder, that the provider builds in place of its own runtime. What it starts listens on $PORT.",
+};
 const HEALTH_CHECK: TargetOption = TargetOption {
     name: "health_check",
     says: "A path that answers 200 when the server is up, as in /healthz.",
@@ -202,6 +279,9 @@ mod tests {
         for target in Target::ALL {
             assert_eq!(Target::from_name(target.as_str()), Some(target));
             assert_eq!(target.key_path().is_some(), target.is_remote());
+            assert_eq!(target.key_page().is_some(), target.is_remote());
+            let usual = target.key_path().unwrap_or_default();
+            assert_eq!(target.may_be_key(usual), target.is_remote());
             let mut names: Vec<_> = target.options().iter().map(|option| option.name).collect();
             names.sort_unstable();
             names.dedup();
@@ -211,6 +291,16 @@ mod tests {
             assert_eq!(target.own_options().count() + 2, target.options().len());
         }
         assert_eq!(Target::from_name("kubernetes"), None);
+        for (path, may_be) in [
+            ("meta/render/api_key", true),
+            ("RENDER_API_KEY", true),
+            ("project/shop/render-key", true),
+            ("meta/railway/api_key", false),
+            ("RENDERER", false),
+        ] {
+            assert_eq!(Target::Render.may_be_key(path), may_be, "{path}");
+            assert!(!Target::Local.may_be_key(path));
+        }
         assert_eq!(HEALTH_CHECK.title(), "Health check");
     }
 }

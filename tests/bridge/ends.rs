@@ -154,10 +154,12 @@ async fn the_servers_end_is_the_bridges() {
 
     // It goes on, but nobody can call it any more.
     let script = format!(
-        "setInterval(() => {{}}, 1000); import({:?}); setTimeout(() => require('fs').closeSync(1), 1500)",
+        "setInterval(() => {{}}, 1000); import({:?}); process.on('SIGUSR2', () => require('fs').closeSync(1))",
         fixture("bridged-server.mjs")
     );
     let bridge = Bridge::up(&[], &["node", "-e", &script]).await;
+    let server = Pid::from_raw(bridge.children()[0].cast_signed()).unwrap();
+    kill_process(server, Signal::USR2).unwrap();
     let (status, log) = bridge.ended().await;
     assert_eq!(status.code(), Some(1));
     assert!(log.last().unwrap().contains("closed its output"), "{log:?}");

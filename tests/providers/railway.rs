@@ -421,6 +421,7 @@ async fn settings_are_kept_cleared_or_set() {
         root_directory: Change::To("/server".into()),
         healthcheck_path: Change::To("/healthz".into()),
         source: Some(Source::Image("ghcr.io/ada/server:1.3.0".into())),
+        ..ServiceSettings::default()
     };
     house.railway.service_set(&place, &first).await.unwrap();
     let second = ServiceSettings {
@@ -613,7 +614,7 @@ async fn deployments_are_stopped_restarted_cancelled_and_removed() {
     let seen = house.railway.deployment(&id).await.unwrap();
     assert_eq!(seen.state, DeploymentState::Removed);
 
-    let second = house.railway.deploy(&place).await.unwrap();
+    let second = house.railway.deploy(&place, None).await.unwrap();
     assert_ne!(second, id);
     assert_eq!(house.latest(&place).await, second);
     house
@@ -661,7 +662,7 @@ async fn what_runs_is_known_beside_what_failed_and_what_is_on_its_way() {
         .deployment(first.as_str())
         .becomes("SUCCESS");
     assert_eq!(standing().await, std::slice::from_ref(&first));
-    let second = house.railway.deploy(&place).await.unwrap();
+    let second = house.railway.deploy(&place, None).await.unwrap();
     assert_eq!(standing().await, [first.clone(), second.clone()]);
     house
         .fake

@@ -389,7 +389,7 @@ async fn only_our_variables_are_set_and_removed() {
         .unwrap();
     assert_eq!(render.env_vars(&id).await.unwrap(), ["THEIRS"]);
     // And with the next deploy it is so.
-    let deploy = render.deploy(&id).await.unwrap().unwrap();
+    let deploy = render.deploy(&id, None).await.unwrap().unwrap();
     let state = fake.state();
     let deploys = &state.service(&id).deploys;
     let newest = deploys.iter().find(|one| one.id == deploy).unwrap();
@@ -446,7 +446,7 @@ async fn a_deploy_is_watched_to_its_end() {
         (FailAt::Update, vec![UpdateInProgress, UpdateFailed]),
     ] {
         fake.state().fail_at = Some(fail_at);
-        let deploy = render.deploy(&id).await.unwrap().unwrap();
+        let deploy = render.deploy(&id, None).await.unwrap().unwrap();
         let seen = ended(&render, &id, &deploy).await;
         assert_eq!(seen, [&begin[..], &end].concat());
         assert!(seen.last().unwrap().has_failed());
@@ -454,7 +454,7 @@ async fn a_deploy_is_watched_to_its_end() {
     let first_still = render.deploy_state(&id, &first).await.unwrap();
     assert_eq!(first_still, Live, "what failed took nobody's place");
     fake.state().fail_at = None;
-    let next = render.deploy(&id).await.unwrap().unwrap();
+    let next = render.deploy(&id, None).await.unwrap().unwrap();
     ended(&render, &id, &next).await;
     assert_eq!(render.deploy_state(&id, &first).await.unwrap(), Deactivated);
 
@@ -471,13 +471,13 @@ async fn a_deploy_that_is_not_told_is_found() {
     let fake = FakeRender::start().await;
     let (render, id, first) = made(&fake).await;
     fake.state().tells_no_deploy = true;
-    let second = render.deploy(&id).await.unwrap().unwrap();
+    let second = render.deploy(&id, None).await.unwrap().unwrap();
     assert_ne!(second, first);
     fake.state().tells_no_deploy = false;
     for fault in [Fault::LoseAnswer, Fault::LoseAnswerAt502] {
         fake.wire.will("POST", fault);
         let before = fake.state().service(&id).deploys.len();
-        let found = render.deploy(&id).await.unwrap().unwrap();
+        let found = render.deploy(&id, None).await.unwrap().unwrap();
         let state = fake.state();
         let deploys = &state.service(&id).deploys;
         assert_eq!(deploys.len(), before + 1, "one, not two");
@@ -487,12 +487,12 @@ async fn a_deploy_that_is_not_told_is_found() {
     for fault in [Fault::Cut, Fault::status(500)] {
         let before = fake.state().service(&id).deploys.len();
         fake.wire.will("POST", fault);
-        let trouble = render.deploy(&id).await.unwrap_err();
+        let trouble = render.deploy(&id, None).await.unwrap_err();
         assert!(trouble.may_be_done(), "{trouble:?}");
         assert_eq!(fake.state().service(&id).deploys.len(), before);
     }
     fake.wire.will("POST", Fault::limited("retry-after", 600));
-    let trouble = render.deploy(&id).await.unwrap_err();
+    let trouble = render.deploy(&id, None).await.unwrap_err();
     assert!(matches!(trouble, Trouble::Limited { .. }), "{trouble:?}");
 }
 
@@ -525,13 +525,13 @@ async fn a_deploy_is_cancelled_once() {
         render.cancel(&id, &first).await.unwrap(),
         DeployState::Canceled
     );
-    let second = render.deploy(&id).await.unwrap().unwrap();
+    let second = render.deploy(&id, None).await.unwrap().unwrap();
     fake.wire.will("POST", Fault::LoseAnswer);
     assert_eq!(
         render.cancel(&id, &second).await.unwrap(),
         DeployState::Canceled
     );
-    let third = render.deploy(&id).await.unwrap().unwrap();
+    let third = render.deploy(&id, None).await.unwrap().unwrap();
     fake.wire.will("POST", Fault::Cut);
     let trouble = render.cancel(&id, &third).await.unwrap_err();
     assert!(
@@ -710,7 +710,7 @@ pub async fn call(render: &Render, name: &str, id: &str, deploy: &str) -> Result
         "env_vars" => shown(render.env_vars(id).await),
         "set_env" => shown(render.set_env(id, &variables, &[]).await),
         "remove_env" => shown(render.set_env(id, &[], &names(&["API_KEY"])).await),
-        "deploy" => shown(render.deploy(id).await),
+        "deploy" => shown(render.deploy(id, Some("c0ffee")).await),
         "deploys" => shown(render.deploys(id, 5).await),
         "deploy_state" => shown(render.deploy_state(id, deploy).await),
         "roll_back" => shown(render.roll_back(id, deploy).await),

@@ -144,7 +144,8 @@ async fn all_requests() -> Vec<Recorded> {
     render.cancel(&id, &deploy).await.unwrap();
     render.suspend(&id).await.unwrap();
     render.resume(&id).await.unwrap();
-    for source in [native(), dockerfile(), image()] {
+    // A repository last: what follows asks for a commit of it.
+    for source in [image(), dockerfile(), native()] {
         let change = ServiceChange {
             source: Some(source),
             ..ServiceChange::default()

@@ -120,16 +120,23 @@ impl House {
         name
     }
 
+    /// As [`House::serve`], with the environment that is found.
+    pub async fn serve_when(
+        &self,
+        env: impl Fn(&House) -> Option<BTreeMap<String, String>>,
+    ) -> Served {
+        let env = self.until_there("a deployment", env).await;
+        self.serve_with(&env)
+    }
+
     /// As [`House::serve`], of Railway: with what its newest deployment began with.
     pub async fn serve_of_railway(&self) -> Served {
-        let env = self
-            .until_there("a deployment", |house| {
-                let state = house.railway.state();
-                let newest = state.deployments.last();
-                newest.map(|newest| newest.variables.clone())
-            })
-            .await;
-        self.serve_with(&env)
+        self.serve_when(|house| {
+            let state = house.railway.state();
+            let newest = state.deployments.last();
+            newest.map(|newest| newest.variables.clone())
+        })
+        .await
     }
 
     /// Runs what the provider's one service is, with its environment, as soon as there is one.
@@ -265,6 +272,8 @@ impl House {
         assert_eq!(self.render.wrong(), Vec::<String>::new());
         self.cancel.cancel();
         self.running.await.unwrap();
+        // A job whose server was killed may still wait for an answer, and would keep the connections.
+        self.world.db.close().await;
     }
 }
 

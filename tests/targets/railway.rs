@@ -6,8 +6,10 @@ use std::time::Duration;
 use sealport::model::deployments::{DeploymentState, ReleaseState};
 use sealport::model::paths::DeploymentName;
 use sealport::model::plans::{BindingRequest, DeployRequest};
+use sealport::model::sources::{Source, Transport};
 use sealport::model::targets::Target;
 
+use crate::fakes::railway::state::Key;
 use crate::fakes::railway::{PROJECT_KEY, WORKSPACE_KEY};
 use crate::fakes::wire::Fault;
 use crate::house::House;
@@ -83,6 +85,49 @@ async fn a_server_at_railway_has_its_secrets_and_is_called_through_the_gateway()
         );
     }
     drop(served);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_repository_is_built_by_its_dockerfile_and_of_the_commit_that_was_looked_at() {
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    let house = House::new().await;
+    let mut spec = house.spec("crawl", vec![]);
+    spec.target = Target::Railway;
+    spec.provider_key = Some(house.railway_key);
+    let source = format!("git:https://github.com/ada/crawl#{COMMIT}:server");
+    spec.source = Source::parse(&source).unwrap();
+    spec.start.command = vec!["index.js".into()];
+    spec.start.transport = Transport::Stdio;
+    spec.options = BTreeMap::from([("dockerfile".into(), "ops/Dockerfile".into())]);
+    let name = house.deploy_as(&spec).await;
+    let _served = house
+        .serve_when(|house| {
+            let state = house.railway.state();
+            let newest = state.deployments.iter().find(|one| one.commit.is_some())?;
+            Some(newest.variables.clone())
+        })
+        .await;
+    let detail = house.state(&name, DeploymentState::Running).await;
+    {
+        let state = house.railway.state();
+        let [service] = state
+            .services
+            .iter()
+            .filter(|one| one.name.starts_with("crawl-"))
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("one service");
+        };
+        assert_eq!(service.settings["dockerfilePath"], "ops/Dockerfile");
+        assert_eq!(service.settings["rootDirectory"], "/server");
+        // The image says how it starts, not what looking at the source found.
+        assert!(!service.settings.contains_key("startCommand"));
+        let newest = state.deployments.last().unwrap();
+        assert_eq!(newest.commit.as_deref(), Some(COMMIT));
+        let noted = detail.placed.deploy.map(|deploy| deploy.id);
+        assert_eq!(noted.as_ref(), Some(&newest.id));
+    }
     house.end().await;
 }
 
@@ -206,6 +251,56 @@ async fn a_project_that_others_use_or_made_stays() {
         assert!(!house.railway.state().projects[0].deleted);
         house.end().await;
     }
+}
+
+#[tokio::test]
+async fn what_is_not_found_with_a_key_of_elsewhere_is_not_gone() {
+    let house = House::new().await;
+    let name = house.deploy_to_railway("crawl", vec![]).await;
+    let _served = house.serve_of_railway().await;
+    house.state(&name, DeploymentState::Running).await;
+    let own = {
+        let mut state = house.railway.state();
+        let project = state
+            .projects
+            .iter_mut()
+            .find(|one| one.name.starts_with("crawl-"));
+        project.unwrap().deleted = true;
+        state
+            .workspaces
+            .push(("workspace-else".into(), "Else".into()));
+        let elsewhere = Key::Workspace("workspace-else".into());
+        state.keys.insert(WORKSPACE_KEY.into(), elsewhere).unwrap()
+    };
+    let db = &house.world.db;
+    db.deployment_destroy(&house.ada, &name, name.as_str())
+        .await
+        .unwrap();
+    house.deployer.wake();
+    house
+        .until(&name, "said why", |detail| {
+            let why = detail.summary.reason.as_deref().unwrap_or_default();
+            why.contains("does not reach the workspace or project")
+        })
+        .await;
+    // With the key that made it, it is.
+    house.railway.state().keys.insert(WORKSPACE_KEY.into(), own);
+    destroyed(&house, &name).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_its_own_any_more_is_not_called() {
+    let house = House::new().await;
+    let name = house.deploy_to_railway("crawl", vec![]).await;
+    let _served = house.serve_of_railway().await;
+    house.state(&name, DeploymentState::Running).await;
+    house.railway.state().domains.clear();
+    let house = house.another().await;
+    let detail = house.state(&name, DeploymentState::Failed).await;
+    let why = detail.summary.reason.unwrap();
+    assert!(why.contains("not its own any more"), "{why}");
+    house.end().await;
 }
 
 #[tokio::test]

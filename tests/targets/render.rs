@@ -1,7 +1,9 @@
 //! Render: made, changed, stopped, started, destroyed; and what is said when it goes wrong.
 
 use sealport::model::deployments::{DeploymentState, ReleaseState};
+use sealport::model::errors::RefusalKind;
 use sealport::model::plans::DeployRequest;
+use sealport::model::sources::{Source, Transport};
 use sealport::store::secrets::NewValue;
 use secrecy::SecretString;
 
@@ -11,6 +13,62 @@ use crate::house::{House, INITIALIZE};
 use crate::world::{secret, text};
 
 const VALUE: &str = "sk-canary-4fT9QzW1xR7mLp2";
+
+/// A server in a repository, looked at at this commit.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+#[tokio::test]
+async fn only_the_commit_that_was_looked_at_gets_the_values() {
+    for dockerfile in [false, true] {
+        let house = House::new().await;
+        let bound = house.world.secret(&house.ada, "SHOP_KEY", VALUE).await;
+        let mut spec = house.spec("crawl", vec![secret("SHOP_KEY", bound)]);
+        let source = format!("git:https://git.example/ada/crawl#{COMMIT}:server");
+        spec.source = Source::parse(&source).unwrap();
+        spec.start.command = vec!["index.js".into()];
+        if dockerfile {
+            // It says itself how it listens.
+            spec.start.transport = Transport::Stdio;
+            let named = ("dockerfile".to_owned(), "Dockerfile".to_owned());
+            spec.options.insert(named.0, named.1);
+        }
+        let name = house.deploy_as(&spec).await;
+        let _served = house
+            .serve_when(|house| {
+                let state = house.render.state();
+                let service = state.services.first()?;
+                let deploy = service.deploys.iter().find(|one| one.asked.is_some())?;
+                Some(deploy.env.clone())
+            })
+            .await;
+        house.state(&name, DeploymentState::Running).await;
+        {
+            let state = house.render.state();
+            let [service] = state.services.as_slice() else {
+                panic!("one service");
+            };
+            let [newest, wanted] = service.deploys.as_slice() else {
+                panic!("two deploys");
+            };
+            // What a service begins with is whatever is newest.
+            assert_eq!((newest.asked.as_deref(), newest.state), (None, "canceled"));
+            assert!(newest.env.is_empty(), "{:?}", newest.env);
+            assert_eq!(wanted.commit, COMMIT);
+            assert_eq!(wanted.env["SHOP_KEY"], VALUE);
+            let details = &service.body["serviceDetails"];
+            let specific = &details["envSpecificDetails"];
+            match dockerfile {
+                true => {
+                    assert_eq!(details["runtime"], "docker");
+                    assert_eq!(specific["dockerfilePath"], "Dockerfile");
+                }
+                false => assert_eq!(specific["startCommand"], "node index.js"),
+            }
+            assert_eq!(service.body["rootDir"], "server");
+        }
+        house.end().await;
+    }
+}
 
 #[tokio::test]
 async fn a_server_at_render_has_its_secrets_and_is_called_through_the_gateway() {
@@ -223,6 +281,12 @@ async fn it_is_suspended_resumed_and_deleted_there() {
     house.state(&name, DeploymentState::Running).await;
     assert!(!house.render.state().services[0].suspended);
 
+    // Nobody has tried to destroy it there.
+    let refused = db.deployment_forget(&house.ada, &name, name.as_str()).await;
+    assert_eq!(
+        refused.unwrap_err().into_refusal().kind,
+        RefusalKind::Conflict
+    );
     house
         .render
         .wire
@@ -242,7 +306,48 @@ async fn it_is_suspended_resumed_and_deleted_there() {
         .await;
     assert!(detail.destroying);
     assert_eq!(house.render.state().services.len(), 1);
+
+    let refused = db.deployment_forget(&house.ada, &name, "crawler").await;
+    let refused = refused.unwrap_err().into_refusal();
+    assert_eq!(refused.field.as_deref(), Some("typed"));
+    let grace = house.world.user("grace").await;
+    assert!(
+        db.deployment_forget(&grace, &name, name.as_str())
+            .await
+            .is_err()
+    );
+    assert_eq!(house.world.count("deployments").await, 1);
+    db.deployment_forget(&house.ada, &name, name.as_str())
+        .await
+        .unwrap();
+    assert_eq!(house.world.count("deployments").await, 0);
+    assert_eq!(house.render.state().services.len(), 1);
+    let said = "audit where action = 'deployment.destroy' and reason like 'forgotten here%'";
+    assert_eq!(house.world.count(said).await, 1);
     drop(served);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn what_is_stopped_while_it_is_built_is_cancelled_there() {
+    let house = House::new().await;
+    // It never gets anywhere.
+    house.render.state().looks_per_state = u32::MAX;
+    let name = house.deploy("crawl", vec![]).await;
+    house
+        .until(&name, "has a deploy there", |detail| {
+            detail.placed.deploy.is_some()
+        })
+        .await;
+    let db = &house.world.db;
+    db.deployment_stop(&house.ada, &name).await.unwrap();
+    house.deployer.wake();
+    house.state(&name, DeploymentState::Stopped).await;
+    {
+        let state = house.render.state();
+        assert!(state.services[0].suspended);
+        assert_eq!(state.services[0].deploys[0].state, "canceled");
+    }
     house.end().await;
 }
 
@@ -359,14 +464,19 @@ async fn a_new_value_is_masked_at_what_runs_already() {
     assert_eq!(env["SHOP_KEY"], newer);
     let _served = house.serve_with(&env);
     let answers = async |house: &House| {
-        loop {
-            if let Ok(answer) = house.call(&name).await
-                && answer.contains("serverInfo")
-            {
-                return answer;
+        let asking = async {
+            loop {
+                if let Ok(answer) = house.call(&name).await
+                    && answer.contains("serverInfo")
+                {
+                    return answer;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), asking)
+            .await
+            .unwrap()
     };
     let answer = answers(&house).await;
     assert!(

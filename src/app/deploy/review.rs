@@ -7,6 +7,7 @@ use super::steps::{Changes, DraftDeploy, DraftView};
 use super::{STEPS, step_page};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
+use crate::app::islands::copy::Copy;
 use crate::model::drafts::step_of;
 use crate::model::targets::Target;
 
@@ -65,17 +66,25 @@ pub fn ReviewPage() -> impl IntoView {
         );
         let provider = form.chosen_target().filter(|target| target.is_remote());
         if provider.is_some() {
-            let own = ["NODE_ENV", "PORT", "SEALPORT_GATEWAY_SECRET"];
+            let own = [
+                "NODE_ENV",
+                "PORT",
+                "SEALPORT_GATEWAY_SECRET",
+                "SEALPORT_BRIDGE_MASK",
+            ];
             rows.extend(own.map(|env| (env.to_owned(), "set by Sealport".to_owned())));
         }
         let nothing = rows.is_empty();
-        let shown_there = provider.map(|target| {
+        // The plan's own lines say it too.
+        let is_planned = matches!(draft.changes, Some(Changes::Lines(_)));
+        let shown_there = provider.filter(|_| !is_planned).map(|target| {
             let title = target.title();
             format!("{title} shows these variables with their values to whoever may see the service there.")
         });
         let changes = provider.filter(|_| draft.draft.deployed_as.is_none());
         let changes = changes.map(|target| changes_there(target, draft));
         let deployed = draft.draft.deployed_as.clone();
+        let dockerfile = draft.dockerfile.clone().map(dockerfile_for_it);
         view! {
             {(!errors.is_empty())
                 .then(|| {
@@ -125,6 +134,7 @@ pub fn ReviewPage() -> impl IntoView {
                     }
                 })}
             {changes}
+            {dockerfile}
             <Section title="What the server gets" id="review">
                 {nothing.then(|| view! { <p>"No variables but PATH, HOME, LANG, PORT and NODE_ENV."</p> })}
                 <dl class="grid gap-x-4 gap-y-1 sm:grid-cols-[auto_minmax(0,1fr)]">
@@ -204,6 +214,25 @@ fn changes_there(target: Target, draft: &DraftView) -> impl IntoView + use<> {
     view! {
         <Section title=format!("What happens at {title}") id="changes">
             {inner}
+        </Section>
+    }
+}
+
+/// What makes a repository one that a provider can run, to be put there.
+fn dockerfile_for_it(written: String) -> impl IntoView {
+    view! {
+        <Section title="A Dockerfile for it" id="dockerfile">
+            <p>
+                "The provider needs a server that listens. Put this into the source’s folder as "
+                <code class="font-mono">"Dockerfile"</code>
+                ", look at the source once more, and give its path with the target. It has no secret in it: the values arrive when it runs."
+            </p>
+            <div class="flex flex-col items-start gap-2" data-copy="">
+                <pre class="log w-full overflow-x-auto" tabindex="0" data-copy-from="">
+                    {written}
+                </pre>
+                <Copy />
+            </div>
         </Section>
     }
 }

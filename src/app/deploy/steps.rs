@@ -32,6 +32,8 @@ pub struct DraftView {
     pub provider_key: Option<Uuid>,
     /// What would be made at the provider; none where nothing was asked.
     pub changes: Option<Changes>,
+    /// For a git source that the chosen provider could not run as it is: what makes it one.
+    pub dockerfile: Option<String>,
 }
 
 /// What a provider says to a draft.
@@ -123,6 +125,7 @@ pub async fn drafts() -> Result<Vec<Draft>, Refusal> {
 pub async fn draft_load(id: Uuid, #[server(default)] review: bool) -> Result<DraftView, Refusal> {
     let mut seen = view(id).await?;
     if review {
+        seen.dockerfile = dockerfile(&seen);
         seen.changes = changes(&seen).await?;
     }
     Ok(seen)

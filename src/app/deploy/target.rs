@@ -7,6 +7,7 @@ use super::{STEP_FORM, alert, step_page, wrong};
 use crate::app::fields::{SelectField, TextField};
 use crate::app::frame::Section;
 use crate::app::icons::Icon;
+use crate::app::provider::address_of;
 use crate::model::targets::Target;
 
 #[component]
@@ -174,6 +175,11 @@ fn told(draft: &DraftView, target: Target, is_chosen: bool) -> impl IntoView + u
             hint=format!("Store the key under Secrets, as {usual} or elsewhere; to use it is right enough. Never the key itself here.")
             code=true
         />
+        <p class="text-sm">
+            <a class="link inline-flex min-h-6 items-center" href=address_of(target)>
+                {format!("How to make a key at {}, seal it here and check it", target.title())}
+            </a>
+        </p>
         <div class="grid items-start gap-4 sm:grid-cols-2">{options}</div>
     }
 }

@@ -257,18 +257,22 @@ impl Render {
         Ok(())
     }
 
-    /// Begins a deploy of what the service is now. None when Render took it without telling which, and it does not stand
-    /// in the list yet.
+    /// Begins a deploy of what the service is now, of a commit or of what is newest on its branch. None when Render took it
+    /// without telling which, and it does not stand in the list yet.
     ///
     /// Sends `POST /services/{id}/deploys` once, with `GET` of the same before it and, when the answer tells none or is
     /// lost, after it: the new one is ours. Errors: `NotFound`; `Lost` when there is no new one.
-    pub async fn deploy(&self, id: &str) -> Result<Option<String>, Trouble> {
-        let ask = Ask::new(Method::POST, &["services", id, "deploys"], Repeat::Once)
-            .body(json!({"clearCache": "do_not_clear"}));
+    pub async fn deploy(&self, id: &str, commit: Option<&str>) -> Result<Option<String>, Trouble> {
+        let mut body = json!({"clearCache": "do_not_clear"});
+        if let Some(commit) = commit {
+            body["commitId"] = commit.into();
+        }
+        let ask = Ask::new(Method::POST, &["services", id, "deploys"], Repeat::Once).body(body);
         self.begin(id, ask, "api").await
     }
 
-    /// Begins a deploy of what an earlier one made; variables are those of now. Sends `POST /services/{id}/rollback` once,
+    /// Begins a deploy of what an earlier one made, with the variables of then (<https://render.com/docs/rollbacks>), so that no release
+    /// does this: it would run older values. Sends `POST /services/{id}/rollback` once,
     /// and looks as [`Render::deploy`] does. Errors: the same.
     pub async fn roll_back(&self, id: &str, deploy: &str) -> Result<Option<String>, Trouble> {
         let ask = Ask::new(Method::POST, &["services", id, "rollback"], Repeat::Once)
@@ -317,10 +321,15 @@ impl Render {
     }
 
     /// Sends `GET /services/{id}/deploys/{deploy}`. Errors: `NotFound`.
-    pub async fn deploy_state(&self, id: &str, deploy: &str) -> Result<DeployState, Trouble> {
+    pub async fn one_deploy(&self, id: &str, deploy: &str) -> Result<Deploy, Trouble> {
         let ask = Ask::get(&["services", id, "deploys", deploy]);
         let answer: DeployBody = self.http.send(ask).await?.read()?;
-        Ok(Deploy::from(answer).state)
+        Ok(Deploy::from(answer))
+    }
+
+    /// As [`Render::one_deploy`].
+    pub async fn deploy_state(&self, id: &str, deploy: &str) -> Result<DeployState, Trouble> {
+        Ok(self.one_deploy(id, deploy).await?.state)
     }
 
     /// Ends a deploy that is not over, and tells how it stands. One that was over stays as it is. Sends

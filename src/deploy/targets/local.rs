@@ -18,6 +18,7 @@ use crate::deploy::sources::Installed;
 use crate::model::deployments::StepName;
 use crate::model::errors::Refusal;
 use crate::model::sources::{Source, StartPlan};
+use crate::model::targets::AccountSays;
 use crate::store::releases::ReleaseTask;
 
 /// Lines of the installers that wait to be logged.
@@ -29,14 +30,17 @@ pub(super) struct Local {
 
 #[async_trait]
 impl Driver for Local {
-    async fn check(&self) -> Result<String, String> {
+    async fn check(&self) -> Result<AccountSays, String> {
         let says: Vec<String> = self
             .deployer
             .confinement()
             .into_iter()
             .map(|(_, sentence)| sentence)
             .collect();
-        Ok(says.join(" "))
+        Ok(AccountSays {
+            sentence: says.join(" "),
+            ..AccountSays::default()
+        })
     }
 
     async fn plan(&self, order: &Order) -> Result<Vec<String>, Refusal> {

@@ -5,6 +5,7 @@ mod railway;
 mod remote;
 mod render;
 mod shape;
+pub mod trial;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -22,11 +23,12 @@ use crate::model::deployments::StepName;
 use crate::model::errors::Refusal;
 use crate::model::paths::EnvName;
 use crate::model::sources::{Source, StartPlan};
-use crate::model::targets::{Placed, Target};
+use crate::model::targets::{AccountSays, Placed, Target};
 use crate::store::deployments::Held;
 use crate::store::releases::ReleaseTask;
 
 pub(super) use local::{names_in, remove_dir};
+pub(super) use shape::written_dockerfile;
 
 /// Where providers are asked, and what runs there of what is no image.
 #[derive(Clone)]
@@ -42,8 +44,8 @@ pub struct Providers {
 /// One place where deployments run. Each function can be called again after it was cut off, and goes on from what is there.
 #[async_trait]
 pub(super) trait Driver: Send + Sync {
-    /// Whom the key belongs to and what it can do, in a sentence. Errors: a sentence.
-    async fn check(&self) -> Result<String, String>;
+    /// Whom the key belongs to and what it can do. Errors: a sentence.
+    async fn check(&self) -> Result<AccountSays, String>;
 
     /// What a release would make or change there, line by line. Asks, and changes nothing.
     async fn plan(&self, order: &Order) -> Result<Vec<String>, Refusal>;

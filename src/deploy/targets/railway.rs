@@ -3,6 +3,8 @@
 mod building;
 mod lines;
 mod making;
+mod once;
+pub(super) mod trial;
 mod whereabouts;
 
 use std::collections::BTreeMap;
@@ -23,14 +25,15 @@ use crate::deploy::instance::{Instance, StartFailure};
 use crate::deploy::log::Log;
 use crate::deploy::providers::Trouble;
 use crate::deploy::providers::railway::{
-    Account, DeploymentId, LogPosition, Place, ProjectId, Railway, ServiceSettings, Source,
-    TokenKind, WorkspaceId, refuse_references,
+    Account, DeploymentId, LogPosition, Place, ProjectId, Railway, Source, TokenKind, WorkspaceId,
+    refuse_references,
 };
 use crate::model::deployments::StepName;
 use crate::model::errors::Refusal;
 use crate::model::paths::EnvName;
 use crate::model::sources::{self, StartPlan};
-use crate::model::targets::{Placed, PlacedDeploy};
+use crate::model::targets::{AccountPlace, AccountSays, Placed, PlacedDeploy};
+use building::Built;
 use lines::{Coming, Lines};
 use whereabouts::{Ground, chosen, said};
 
@@ -80,28 +83,25 @@ impl RailwayDriver {
         source: &sources::Source,
         start: &StartPlan,
         options: &BTreeMap<String, String>,
-    ) -> Result<(Source, ServiceSettings), Refusal> {
+    ) -> Result<Built, Refusal> {
         let bridge = self.deployer.0.providers.bridge_image.as_deref();
         building::built(shape(source, start, options, bridge)?, options)
     }
 
-    /// Its address. Behind https, as the API is; where one tries things out, both may be without.
     fn url_of(&self, domain: &str) -> Result<Url, String> {
-        let scheme = self.deployer.0.providers.railway_api.scheme();
-        Url::parse(&format!("{scheme}://{domain}/"))
-            .map_err(|_| "The address that Railway gave cannot be read.".into())
+        url_of(&self.deployer.0.providers.railway_api, domain)
     }
 }
 
 #[async_trait]
 impl Driver for RailwayDriver {
-    async fn check(&self) -> Result<String, String> {
+    async fn check(&self) -> Result<AccountSays, String> {
         let account = self.railway.check().await.map_err(unmasked)?;
         Ok(says(&account))
     }
 
     async fn plan(&self, order: &Order) -> Result<Vec<String>, Refusal> {
-        let (source, settings) = self.built(&order.source, &order.start, &order.options)?;
+        let built = self.built(&order.source, &order.start, &order.options)?;
         let account = self.account(&order.options).await;
         let account = account.map_err(|trouble| Refusal::invalid("key", unmasked(trouble)))?;
         let place = match chosen(&account, &order.options)? {
@@ -119,13 +119,17 @@ impl Driver for RailwayDriver {
                 )
             }
         };
-        let what = building::says(&source, &settings);
+        let what = building::says(&built);
         let mut lines = vec![match order.placed.service {
             Some(_) => format!("Change the service {place} at Railway, {what}."),
             None => format!("Make a service {place} at Railway, {what}, with an address."),
         }];
-        if matches!(source, Source::Repository { .. }) {
-            lines.push("Railway builds what is newest there, and again by itself when something newer is pushed.".into());
+        if matches!(built.source, Source::Repository { .. }) {
+            let first = built.commit.map_or_else(
+                || "what is newest there".to_owned(),
+                |commit| format!("the commit {commit}"),
+            );
+            lines.push(format!("Railway builds {first}, and by itself again when something newer is pushed: that gets the values too."));
         }
         lines.extend(says_set(order, "Railway"));
         Ok(lines)
@@ -144,14 +148,25 @@ impl Driver for RailwayDriver {
         let given = self.given(&run).await.map_err(|failure| failure.reason)?;
         // Both before anything is made.
         refuse_references(&given.env).map_err(|trouble| masked(trouble, given))?;
-        let (source, settings) = self
+        let built = self
             .built(&run.source, &run.start, &work.task.options)
             .map_err(|refusal| refusal.detail)?;
         let name = service_name(&run.name, run.id);
         let place = self.place(work, given, &name).await?;
-        let removed = self.set(work, given, &place, &settings).await?;
+        match built.commit {
+            Some(_) => {
+                self.connect_before(work, given, &place, &built.source)
+                    .await?;
+            }
+            None => work.note(|placed| placed.connected = None).await?,
+        }
+        let removed = self.set(work, given, &place, &built.settings).await?;
         self.address(work, given, &place).await?;
-        let deploy = self.begin(given, &place, &source, removed).await?;
+        let deploy = match built.commit.as_deref() {
+            Some(commit) => once::deploy_commit(&self.railway, &place, commit).await,
+            None => once::begin(&self.railway, &place, &built.source, removed).await,
+        };
+        let deploy = deploy.map_err(|trouble| masked(trouble, given))?;
         note_deploy(work, &deploy).await?;
         let says = format!("The service {name} is at Railway.");
         steps.say(StepName::Provision, "done", &says).await;
@@ -202,7 +217,17 @@ impl Driver for RailwayDriver {
                 });
             }
         };
-        let url = Url::parse(url).map_err(|_| lost("Its address cannot be read. Redeploy it."))?;
+        let domains = self.railway.domains(&place).await;
+        let domains = domains.map_err(|trouble| StartFailure {
+            lasting: !trouble.may_pass(),
+            reason: masked(trouble, given),
+        })?;
+        // A name that was given up may be another's by now, and would be shown the gateway's key.
+        let url = Url::parse(url).ok().filter(|url| {
+            let mut names = domains.given.iter().chain(&domains.own);
+            names.any(|domain| self.url_of(&domain.name).as_ref() == Ok(url))
+        });
+        let url = url.ok_or_else(|| lost("Its address is not its own any more. Redeploy it."))?;
         // Whether it answers decides; Railway's word on what is up is for its log.
         let up = standing.into_iter().rfind(|one| one.state.is_up());
         let noted = || run.placed.deploy.as_ref();
@@ -229,7 +254,7 @@ impl Driver for RailwayDriver {
         };
         let standing = match self.railway.standing_deployments(&place).await {
             Ok(standing) => standing,
-            Err(Trouble::NotFound { .. }) => return Ok(()),
+            Err(Trouble::NotFound { .. }) => return self.surely_gone(&run.placed).await,
             Err(trouble) => return Err(unmasked(trouble)),
         };
         // The older ones last: Railway may bring one back for a newer one that goes.
@@ -255,7 +280,7 @@ impl Driver for RailwayDriver {
         };
         let services = match self.railway.services(&project).await {
             Ok(services) => services,
-            Err(Trouble::NotFound { .. }) => return Ok(()),
+            Err(Trouble::NotFound { .. }) => return self.surely_gone(&run.placed).await,
             Err(trouble) => return Err(unmasked(trouble)),
         };
         for service in services {
@@ -282,12 +307,13 @@ impl Driver for RailwayDriver {
         let standing = match self.railway.standing_deployments(&place).await {
             Ok(standing) => standing,
             Err(Trouble::NotFound { .. }) => return gone(),
-            Err(trouble) => return Err(unmasked(trouble)),
+            // Without its own words: they may quote what is set there.
+            Err(trouble) => return Err(trouble.to_string()),
         };
         let there = match self.railway.variable_names(&place).await {
             Ok(there) => there,
             Err(Trouble::NotFound { .. }) => return gone(),
-            Err(trouble) => return Err(unmasked(trouble)),
+            Err(trouble) => return Err(trouble.to_string()),
         };
         let mut says = Vec::new();
         if standing.is_empty() {
@@ -303,6 +329,23 @@ impl Driver for RailwayDriver {
 }
 
 impl RailwayDriver {
+    /// That something is not found says it is gone only where the key would reach it. Errors: it does not.
+    async fn surely_gone(&self, placed: &Placed) -> Result<(), String> {
+        let account = self.railway.check().await.map_err(unmasked)?;
+        let mut workspaces = account.workspaces.iter().map(|one| one.id.as_str());
+        let mut projects = account.projects.iter().map(|one| one.id.as_str());
+        let reaches = match (placed.account.as_deref(), account.kind) {
+            (Some(workspace), TokenKind::Account | TokenKind::Workspace) => {
+                workspaces.any(|id| id == workspace)
+            }
+            _ => projects.any(|id| Some(id) == placed.project.as_deref()),
+        };
+        match reaches {
+            true => Ok(()),
+            false => Err("The key does not reach the workspace or project at Railway where it is. Give the deployment a key that does.".into()),
+        }
+    }
+
     /// The project that was noted, or that was made and not noted; and whether Sealport made it.
     async fn project_of(
         &self,
@@ -352,6 +395,12 @@ pub(super) fn text_refused(env: &EnvName, text: &str) -> Option<String> {
     refuse_references(&[variable]).err().map(unmasked)
 }
 
+/// The address of a service. Behind https, as the API is; where one tries things out, both may be without.
+fn url_of(api: &Url, domain: &str) -> Result<Url, String> {
+    Url::parse(&format!("{}://{domain}/", api.scheme()))
+        .map_err(|_| "The address that Railway gave cannot be read.".into())
+}
+
 fn place_of(placed: &Placed) -> Option<Place> {
     Some(Place {
         project: placed.project.clone()?.into(),
@@ -368,8 +417,27 @@ async fn note_deploy(work: &Work<'_>, deploy: &DeploymentId) -> Result<(), Strin
     work.note(|placed| placed.deploy = Some(deploy)).await
 }
 
-/// What the key can do, in a sentence for the page.
-fn says(account: &Account) -> String {
+/// What the key can do, and where.
+fn says(account: &Account) -> AccountSays {
+    let workspaces = account.workspaces.iter();
+    let workspaces =
+        workspaces.map(|one| AccountPlace::new("workspace", &one.name, one.id.as_str()));
+    let projects = account.projects.iter().flat_map(|project| {
+        let environments = project
+            .environments
+            .iter()
+            .map(|one| AccountPlace::new("environment", &one.name, one.id.as_str()));
+        let project = AccountPlace::new("project", &project.name, project.id.as_str());
+        [project].into_iter().chain(environments)
+    });
+    AccountSays {
+        sentence: sentence(account),
+        places: workspaces.chain(projects).collect(),
+        cut: account.cut,
+    }
+}
+
+fn sentence(account: &Account) -> String {
     let named = |names: Vec<&str>| names.join(", ");
     match account.kind {
         TokenKind::Project => {
@@ -433,11 +501,13 @@ mod tests {
             projects: Vec::new(),
             cut: false,
         };
-        assert!(says(&account).contains("no workspace"));
+        assert!(says(&account).sentence.contains("no workspace"));
         account.workspaces.push(Workspace {
             id: String::from("w").into(),
             name: "Ada's".into(),
         });
-        assert!(says(&account).contains("every project in Ada's"));
+        let said = says(&account);
+        assert!(said.sentence.contains("every project in Ada's"));
+        assert_eq!(said.places, [AccountPlace::new("workspace", "Ada's", "w")]);
     }
 }

@@ -1,8 +1,11 @@
 //! Render: one web service for each deployment.
 
+mod building;
+mod lines;
+pub(super) mod trial;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -10,26 +13,26 @@ use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
 use super::remote::{Given, masked, names_of, says_missing, says_set, service_name, unmasked};
-use super::shape::{Shape, shape};
-use super::watching::{Prints, Stand, Watched, keep, keep_reading, watch};
+use super::shape::shape;
+use super::watching::{keep_reading, watch};
 use super::{Driver, Order, Run, Steps, Work};
 use crate::deploy::Deployer;
 use crate::deploy::instance::{Instance, StartFailure};
 use crate::deploy::log::{LastLines, Log};
-use crate::deploy::masks::Masks;
 use crate::deploy::providers::Trouble;
 use crate::deploy::providers::render::{
-    DeployState, LogKind, LogMark, NewService, Plan, Region, Render, Runtime, Service,
-    ServiceBuild, ServiceChange, ServiceSource,
+    Account, LogMark, NewService, Render, Service, ServiceChange,
 };
 use crate::model::deployments::StepName;
 use crate::model::errors::Refusal;
 use crate::model::paths::EnvName;
 use crate::model::sources;
-use crate::model::targets::PlacedDeploy;
+use crate::model::targets::{AccountPlace, AccountSays, PlacedDeploy};
+use building::{Wanted, cleared};
+use lines::{Coming, Printed};
 
-/// Between two looks at what a server prints.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Deploys that are looked through for those that are not over.
+const DEPLOYS_UNDER_WAY: usize = 20;
 
 pub(super) struct RenderDriver {
     deployer: Deployer,
@@ -56,36 +59,11 @@ impl RenderDriver {
             .await
     }
 
-    /// The workspace: the one that is named, or the only one.
-    async fn owner(&self, options: &BTreeMap<String, String>) -> Result<String, String> {
-        let account = self.render.check().await.map_err(unmasked)?;
-        let wanted = options.get("owner").map(|owner| owner.trim());
-        let mut fitting = account
-            .owners
-            .iter()
-            .filter(|owner| wanted.is_none_or(|wanted| owner.id == wanted || owner.name == wanted));
-        match (fitting.next(), fitting.next()) {
-            (Some(owner), None) => Ok(owner.id.clone()),
-            (None, _) => Err(match wanted {
-                Some(wanted) => {
-                    format!(
-                        "The key reaches no workspace {wanted} at Render. Look at the option owner."
-                    )
-                }
-                None => account.says(),
-            }),
-            (Some(_), Some(_)) => {
-                let names: Vec<&str> = account
-                    .owners
-                    .iter()
-                    .map(|owner| owner.id.as_str())
-                    .collect();
-                Err(format!(
-                    "The key reaches several workspaces at Render: name one of {} with the option owner.",
-                    names.join(", ")
-                ))
-            }
-        }
+    /// The workspace: the one that is named, or the only one. Errors: `Invalid` at the key or at the option.
+    async fn owner(&self, options: &BTreeMap<String, String>) -> Result<String, Refusal> {
+        let account = self.render.check().await;
+        let account = account.map_err(|trouble| Refusal::invalid("key", unmasked(trouble)))?;
+        owner_of(&account, options)
     }
 
     /// The service that stands there already: the one that was noted, or one that was made and not noted.
@@ -134,7 +112,16 @@ impl RenderDriver {
         Ok(ids)
     }
 
-    async fn make(&self, work: &Work<'_>, given: &Given, new: &NewService) -> Result<(), String> {
+    async fn make(&self, work: &Work<'_>, given: &Given, wanted: &Wanted) -> Result<(), String> {
+        let Wanted {
+            service: new,
+            commit,
+        } = wanted;
+        // A service begins with what is newest. Where a commit was looked at, that alone gets the values.
+        let first_env = match commit {
+            Some(_) => &[],
+            None => given.env.as_slice(),
+        };
         let names = names_of(given);
         work.note(|placed| {
             placed.env_names = names;
@@ -143,20 +130,15 @@ impl RenderDriver {
         .await?;
         work.log
             .say(format!("Making the service {} at Render.", new.name));
-        let made = self.render.create(new, &given.env).await;
-        let (service, deploy) = match made {
-            Ok(made) => (made.service_id, made.deploy_id),
-            Err(trouble) if trouble.may_be_done() => {
-                let named = self.render.services_named(&new.owner, &new.name).await;
-                match named.map(|services| services.into_iter().next()) {
-                    Ok(Some(service)) => (service.id, None),
-                    _ => return Err(masked(trouble, given)),
-                }
-            }
-            Err(trouble) => return Err(masked(trouble, given)),
-        };
+        let made = created(&self.render, new, first_env).await;
+        let (service, deploy) = made.map_err(|trouble| masked(trouble, given))?;
         work.note(|placed| placed.service = Some(service.clone()))
             .await?;
+        if commit.is_some() {
+            let service = self.render.service(&service).await;
+            let service = service.map_err(|trouble| masked(trouble, given))?;
+            return self.change(work, given, &service, wanted).await;
+        }
         let deploy = match deploy {
             Some(deploy) => deploy,
             None => self.newest_deploy(&service, given).await?,
@@ -169,8 +151,9 @@ impl RenderDriver {
         work: &Work<'_>,
         given: &Given,
         service: &Service,
-        new: &NewService,
+        wanted: &Wanted,
     ) -> Result<(), String> {
+        let new = &wanted.service;
         let tell = |trouble| masked(trouble, given);
         let placed = work.placed().await;
         work.log
@@ -188,6 +171,11 @@ impl RenderDriver {
             .change(&new.owner, &service.id, &change)
             .await
             .map_err(tell)?;
+        let older = work.task.commit.as_deref();
+        let commit = older.or(wanted.commit.as_deref());
+        if commit.is_some() {
+            self.end_builds(&service.id).await.map_err(tell)?;
+        }
         let names = names_of(given);
         let gone: Vec<EnvName> = placed
             .env_names
@@ -214,12 +202,23 @@ impl RenderDriver {
             .await
             .map_err(tell)?;
         work.note(|placed| placed.env_names = names).await?;
-        let begun = self.render.deploy(&service.id).await.map_err(tell)?;
+        let begun = self.render.deploy(&service.id, commit).await;
+        let begun = begun.map_err(tell)?;
         let deploy = match begun {
             Some(deploy) => deploy,
             None => self.newest_deploy(&service.id, given).await?,
         };
         self.note_deploy(work, deploy).await
+    }
+
+    /// Cancels what is under way: it may be of code that nobody looked at, and would get the values that are set next.
+    async fn end_builds(&self, service: &str) -> Result<(), Trouble> {
+        for deploy in self.render.deploys(service, DEPLOYS_UNDER_WAY).await? {
+            if !deploy.state.is_over() {
+                self.render.cancel(service, &deploy.id).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn newest_deploy(&self, service: &str, given: &Given) -> Result<String, String> {
@@ -240,147 +239,56 @@ impl RenderDriver {
         .await
     }
 
-    fn new_service(
+    /// What was built, so that a later release can run it again. It is good to know; the release is live without it.
+    async fn note_commit(&self, work: &Work<'_>, service: &str, deploy: &str) {
+        let deploy = self.render.one_deploy(service, deploy).await;
+        let commit = deploy.ok().and_then(|deploy| deploy.commit);
+        let is_one = |commit: &String| {
+            (6..=64).contains(&commit.len())
+                && commit
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if let Some(commit) = commit.filter(is_one) {
+            work.log.say(format!("It runs the commit {commit}."));
+            if let Err(error) = self.deployer.0.db.release_built(work.task, &commit).await {
+                error.into_refusal();
+            }
+        }
+    }
+
+    fn wanted(
         &self,
         name: &str,
         source: &sources::Source,
         start: &sources::StartPlan,
         options: &BTreeMap<String, String>,
         owner: &str,
-    ) -> Result<NewService, Refusal> {
+    ) -> Result<Wanted, Refusal> {
         let bridge = self.deployer.0.providers.bridge_image.as_deref();
-        let source = match shape(source, start, options, bridge)? {
-            Shape::Image { reference, command } => ServiceSource::Image {
-                path: reference,
-                command,
-            },
-            Shape::Native {
-                repo,
-                branch,
-                folder,
-                runtime,
-                build,
-                start,
-            } => ServiceSource::Git {
-                repo,
-                branch,
-                folder,
-                build: ServiceBuild::Native {
-                    runtime: match runtime {
-                        sources::Runtime::Node => Runtime::Node,
-                        sources::Runtime::Python => Runtime::Python,
-                    },
-                    build,
-                    start,
-                },
-            },
-        };
-        Ok(NewService {
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-            source,
-            region: word(
-                options,
-                "region",
-                Region::Oregon,
-                Region::parse,
-                Region::ALL,
-            )?,
-            plan: word(options, "plan", Plan::Starter, Plan::parse, Plan::ALL)?,
-            health_check_path: options.get("health_check").cloned(),
-        })
-    }
-}
-
-/// How far a service's lines are read.
-struct Printed {
-    render: Render,
-    owner: String,
-    service: String,
-    mark: LogMark,
-    last: LastLines,
-}
-
-impl Prints for Printed {
-    async fn read(&mut self, log: &Log, masks: &Masks) -> Result<usize, Trouble> {
-        let (lines, next) = self
-            .render
-            .logs(&self.owner, &self.service, &self.mark)
-            .await?;
-        self.mark = next;
-        for line in &lines {
-            let stream = match line.kind {
-                LogKind::Build => "install",
-                LogKind::Request => continue,
-                LogKind::App | LogKind::Other(_) => "stdout",
-            };
-            keep(stream, &line.text, log, masks, &self.last);
-        }
-        Ok(lines.len())
-    }
-
-    fn pause(_: u32) -> Duration {
-        LOG_EVERY
-    }
-}
-
-/// A deploy on its way.
-struct Coming<'a> {
-    deploy: String,
-    printed: Printed,
-    log: &'a Log,
-    masks: &'a Masks,
-}
-
-impl Watched for Coming<'_> {
-    const PROVIDER: &'static str = "Render";
-
-    async fn look(&mut self) -> Result<Stand, Trouble> {
-        let printed = &mut self.printed;
-        let state = printed.render.deploy_state(&printed.service, &self.deploy);
-        let state = state.await;
-        // Its lines are good to have; the state decides.
-        let _ = printed.read(self.log, self.masks).await;
-        Ok(match state? {
-            DeployState::Live => Stand::Live,
-            state if state.is_over() => Stand::Over(format!("The deploy at Render {state}.")),
-            state => Stand::Going(format!("The deploy {state}.")),
-        })
-    }
-
-    fn pause(every: Duration, _: u32) -> Duration {
-        every
-    }
-
-    fn last(&self) -> &LastLines {
-        &self.printed.last
+        let shape = shape(source, start, options, bridge)?;
+        Wanted::of(shape, name, options, owner)
     }
 }
 
 #[async_trait]
 impl Driver for RenderDriver {
-    async fn check(&self) -> Result<String, String> {
+    async fn check(&self) -> Result<AccountSays, String> {
         let account = self.render.check().await.map_err(unmasked)?;
-        Ok(account.says())
+        Ok(says(&account))
     }
 
     async fn plan(&self, order: &Order) -> Result<Vec<String>, Refusal> {
-        let owner = self.owner(&order.options).await;
-        let owner = owner.map_err(|says| Refusal::invalid("options.owner", says))?;
-        let new = self.new_service(
+        let owner = self.owner(&order.options).await?;
+        let wanted = self.wanted(
             &order.name,
             &order.source,
             &order.start,
             &order.options,
             &owner,
         )?;
-        let what = match &new.source {
-            ServiceSource::Image { path, command } => match command {
-                Some(command) => format!("from the image {path}, started with: {command}"),
-                None => format!("from the image {path}"),
-            },
-            ServiceSource::Git { repo, .. } => format!("built by Render from {repo}"),
-        };
+        let what = wanted.says();
+        let new = &wanted.service;
         let verb = match order.placed.service {
             Some(_) => "Change the web service",
             None => "Make a web service",
@@ -415,17 +323,23 @@ impl Driver for RenderDriver {
         let given = self.given(&run).await.map_err(|failure| failure.reason)?;
         let owner = match &run.placed.account {
             Some(owner) => owner.clone(),
-            None => self.owner(&work.task.options).await?,
+            None => {
+                let owner = self.owner(&work.task.options).await;
+                owner.map_err(|refusal| refusal.detail)?
+            }
         };
         let name = service_name(&run.name, run.id);
         let new = self
-            .new_service(&name, &run.source, &run.start, &work.task.options, &owner)
+            .wanted(&name, &run.source, &run.start, &work.task.options, &owner)
             .map_err(|refusal| refusal.detail)?;
         let found = self
             .found(run.placed.service.as_deref(), &owner, &name)
             .await;
         match found.map_err(|trouble| masked(trouble, given))? {
             Some(service) => self.change(work, given, &service, &new).await?,
+            None if work.task.commit.is_some() => {
+                return Err("The service is gone at Render, and a new one begins with the newest code. Redeploy it.".into());
+            }
             None => self.make(work, given, &new).await?,
         }
         steps
@@ -449,18 +363,22 @@ impl Driver for RenderDriver {
             return Err("What was made at Render is not known any more. Redeploy it.".into());
         };
         let coming = Coming {
-            deploy: deploy.id,
+            deploy: deploy.id.clone(),
             printed: Printed {
                 render: self.render.clone(),
                 owner,
-                service,
+                service: service.clone(),
                 mark: LogMark::at(OffsetDateTime::now_utc() - time::Duration::minutes(1)),
                 last: LastLines::default(),
             },
             log: work.log,
             masks: &given.masks,
         };
-        watch(coming, &steps, given, self.deployer.0.providers.look_every).await
+        watch(coming, &steps, given, self.deployer.0.providers.look_every).await?;
+        if matches!(run.source, sources::Source::Git { .. }) {
+            self.note_commit(work, &service, &deploy.id).await;
+        }
+        Ok(())
     }
 
     async fn join(
@@ -502,6 +420,11 @@ impl Driver for RenderDriver {
 
     async fn stop(&self, run: &Run) -> Result<(), String> {
         for id in self.own(run).await? {
+            let deploy = run.placed.deploy.as_ref();
+            if let Some(deploy) = deploy.filter(|_| run.placed.service.as_ref() == Some(&id)) {
+                // A build that is on its way costs its minutes. Suspending decides.
+                let _ = self.render.cancel(&id, &deploy.id).await;
+            }
             match self.render.suspend(&id).await {
                 Ok(()) | Err(Trouble::NotFound { .. }) => {}
                 Err(trouble) => return Err(unmasked(trouble)),
@@ -528,13 +451,15 @@ impl Driver for RenderDriver {
                     "The service is gone at Render. Redeploying makes it anew.".into(),
                 ]);
             }
-            Err(trouble) => return Err(unmasked(trouble)),
+            // Without its own words: they may quote what is set there.
+            Err(trouble) => return Err(trouble.to_string()),
         };
         let mut says = Vec::new();
         if service.suspended {
             says.push("The service is suspended at Render. Redeploying resumes it.".to_owned());
         }
-        let there = self.render.env_vars(id).await.map_err(unmasked)?;
+        let there = self.render.env_vars(id).await;
+        let there = there.map_err(|trouble| trouble.to_string())?;
         says.extend(says_missing(
             &run.placed,
             |name| there.iter().any(|there| there == name),
@@ -544,37 +469,64 @@ impl Driver for RenderDriver {
     }
 }
 
-/// With an empty command where there is none: left out, the one of before would stay, and start what is gone.
-fn cleared(source: ServiceSource) -> ServiceSource {
-    match source {
-        ServiceSource::Image { path, command } => ServiceSource::Image {
-            path,
-            command: Some(command.unwrap_or_default()),
-        },
-        git => git,
+/// What the key can do, and where.
+fn says(account: &Account) -> AccountSays {
+    let owners = account.owners.iter();
+    AccountSays {
+        sentence: account.says(),
+        places: owners
+            .map(|owner| AccountPlace::new("workspace", &owner.name, &owner.id))
+            .collect(),
+        cut: false,
     }
 }
 
-/// An option that is one of a list of words.
-fn word<T: Copy + std::fmt::Display>(
-    options: &BTreeMap<String, String>,
-    name: &str,
-    unless_said: T,
-    parse: impl Fn(&str) -> Option<T>,
-    all: &[T],
-) -> Result<T, Refusal> {
-    let Some(said) = options
-        .get(name)
-        .map(|said| said.trim())
-        .filter(|said| !said.is_empty())
-    else {
-        return Ok(unless_said);
-    };
-    parse(said).ok_or_else(|| {
-        let words: Vec<String> = all.iter().map(T::to_string).collect();
-        Refusal::invalid(
-            &format!("options.{name}"),
-            format!("For the {name} Render knows {}.", words.join(", ")),
-        )
-    })
+/// The workspace: the one that is named, or the only one. Errors: `Invalid` at the key or at the option.
+fn owner_of(account: &Account, options: &BTreeMap<String, String>) -> Result<String, Refusal> {
+    let refuse = |says: String| Err(Refusal::invalid("options.owner", says));
+    let wanted = options.get("owner").map(|owner| owner.trim());
+    let mut fitting = account
+        .owners
+        .iter()
+        .filter(|owner| wanted.is_none_or(|wanted| owner.id == wanted || owner.name == wanted));
+    match (fitting.next(), fitting.next()) {
+        (Some(owner), None) => Ok(owner.id.clone()),
+        (None, _) => match wanted {
+            Some(wanted) => refuse(format!(
+                "The key reaches no workspace {wanted} at Render. Look at the option owner."
+            )),
+            None => Err(Refusal::invalid("key", account.says())),
+        },
+        (Some(_), Some(_)) => {
+            let names: Vec<&str> = account
+                .owners
+                .iter()
+                .map(|owner| owner.id.as_str())
+                .collect();
+            refuse(format!(
+                "The key reaches several workspaces at Render: name one of {} with the option owner.",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Makes a service with a name that nobody else gives: its id, and its first deploy where Render tells it. Where the answer is lost, it is
+/// looked whether it was made.
+async fn created(
+    render: &Render,
+    new: &NewService,
+    env: &[(EnvName, SecretString)],
+) -> Result<(String, Option<String>), Trouble> {
+    match render.create(new, env).await {
+        Ok(made) => Ok((made.service_id, made.deploy_id)),
+        Err(trouble) if trouble.may_be_done() => {
+            let named = render.services_named(&new.owner, &new.name).await;
+            match named.map(|services| services.into_iter().next()) {
+                Ok(Some(service)) => Ok((service.id, None)),
+                _ => Err(trouble),
+            }
+        }
+        Err(trouble) => Err(trouble),
+    }
 }

@@ -97,6 +97,9 @@ struct Planned {
     /// What would be made or changed where it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<String>,
+    /// To be put into the repository, and named with the option `dockerfile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dockerfile: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -329,6 +332,7 @@ impl Deployed {
                 expired: lacks(plan.expired),
                 refused: lacks(plan.refused),
                 changes: plan.changes,
+                dockerfile: plan.dockerfile,
             }),
             found: plan.found.map(FoundThere::from),
             ..Deployed::default()

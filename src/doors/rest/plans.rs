@@ -43,8 +43,8 @@ pub struct NewDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<KeyPathText>)]
     pub fetch_key: Option<String>,
-    /// `command` and `transport` (`stdio` or `http`), instead of what looking at the source finds; at a provider also `branch` and
-    /// `health_check`; at Render `owner`, `region` and `plan`, at Railway `workspace`, `project` and `environment`.
+    /// `command` and `transport` (`stdio` or `http`), instead of what looking at the source finds; at a provider also `branch`,
+    /// `dockerfile` and `health_check`; at Render `owner`, `region` and `plan`, at Railway `workspace`, `project` and `environment`.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -156,6 +156,10 @@ pub struct DeploymentPlan {
     /// What would be made or changed where it runs, in sentences; empty while something is in the way.
     #[serde(default)]
     pub changes: Vec<String>,
+    /// For a git source that the target could not run as it is: a Dockerfile to put into the repository and to name with the option
+    /// `dockerfile`.
+    #[serde(default)]
+    pub dockerfile: Option<String>,
     /// Secrets that are not there or not in sight, and variables that the source requires and nothing is bound to.
     pub missing: Vec<InTheWay>,
     /// Secrets whose end has come.
@@ -228,6 +232,7 @@ impl From<Plan> for DeploymentPlan {
             found: plan.found.map(Into::into),
             bound: plan.bound.into_iter().map(String::from).collect(),
             changes: plan.changes,
+            dockerfile: plan.dockerfile,
             missing: in_the_way(plan.missing),
             expired: in_the_way(plan.expired),
             refused: in_the_way(plan.refused),

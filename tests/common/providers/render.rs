@@ -50,6 +50,9 @@ pub struct FakeDeploy {
     ahead: Vec<&'static str>,
     looks_left: u32,
     pub trigger: &'static str,
+    /// What it is built of; and what was asked for.
+    pub commit: String,
+    pub asked: Option<String>,
     created_at: OffsetDateTime,
     /// The variables that it started with.
     pub env: BTreeMap<String, String>,
@@ -76,6 +79,8 @@ pub struct FakeLog {
 }
 
 pub struct State {
+    /// The one that opens it.
+    pub key: String,
     pub owners: Vec<(String, String, &'static str)>,
     pub services: Vec<FakeService>,
     pub logs: BTreeMap<String, Vec<FakeLog>>,
@@ -85,6 +90,8 @@ pub struct State {
     pub looks_per_state: u32,
     /// For deploys from now on.
     pub fail_at: Option<FailAt>,
+    /// The newest commit of every repository.
+    pub head: String,
     /// Deploys are answered with 202 and nothing.
     pub tells_no_deploy: bool,
     pub wrong: Vec<String>,
@@ -101,12 +108,14 @@ pub struct FakeRender {
 impl FakeRender {
     pub async fn start() -> Self {
         let state = Arc::new(Mutex::new(State {
+            key: KEY.to_owned(),
             owners: vec![("tea-1".into(), "Shop".into(), "team")],
             services: Vec::new(),
             logs: BTreeMap::new(),
             page_items: 100,
             looks_per_state: 1,
             fail_at: None,
+            head: "c0ffee".into(),
             tells_no_deploy: false,
             wrong: Vec::new(),
             serve_at: None,
@@ -169,7 +178,7 @@ impl State {
     }
 
     fn answer(&mut self, request: &Recorded) -> Reply {
-        if request.header("authorization") != format!("Bearer {KEY}") {
+        if request.header("authorization") != format!("Bearer {}", self.key) {
             return says(401, "Unauthorized");
         }
         let mut wrong = Vec::new();
@@ -313,6 +322,18 @@ impl State {
                             wrong,
                         );
                         let id = self.deploy(at, "api");
+                        let commit = body["commitId"].as_str().map(str::to_owned);
+                        if commit.is_some()
+                            && self.services[at].body["serviceDetails"]["runtime"] == "image"
+                        {
+                            wrong.push("a commit of an image".into());
+                        }
+                        if let (Some(commit), Some(deploy)) =
+                            (commit, self.services[at].deploys.last_mut())
+                        {
+                            deploy.commit.clone_from(&commit);
+                            deploy.asked = Some(commit);
+                        }
                         if self.tells_no_deploy {
                             return Reply::empty(202);
                         }
@@ -399,6 +420,8 @@ impl State {
             ahead,
             looks_left,
             trigger,
+            commit: self.head.clone(),
+            asked: None,
             created_at,
             env: service.env.clone(),
         });
@@ -618,7 +641,7 @@ fn shown(deploy: &FakeDeploy) -> Value {
         "status": deploy.state,
         "trigger": deploy.trigger,
         "createdAt": deploy.created_at.format(&Rfc3339).unwrap(),
-        "commit": {"id": "c0ffee", "message": "Say hello", "createdAt": "2025-11-26T12:00:00Z"},
+        "commit": {"id": deploy.commit, "message": "Say hello", "createdAt": "2025-11-26T12:00:00Z"},
     })
 }
 

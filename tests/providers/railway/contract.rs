@@ -69,6 +69,7 @@ async fn everything(house: &House) {
     let all = ServiceSettings {
         start_command: Change::To("serve".into()),
         build_command: Change::Clear,
+        dockerfile_path: Change::To("ops/Dockerfile".into()),
         root_directory: Change::To("/server".into()),
         healthcheck_path: Change::To("/mcp".into()),
         source: Some(image()),
@@ -87,7 +88,8 @@ async fn everything(house: &House) {
         .unwrap();
 
     railway.domain_create(&place, 8080).await.unwrap();
-    let id = railway.deploy(&place).await.unwrap();
+    railway.deploy(&place, Some("c0ffee")).await.unwrap();
+    let id = railway.deploy(&place, None).await.unwrap();
     railway.deployment(&id).await.unwrap();
     house.latest(&place).await;
     railway.standing_deployments(&place).await.unwrap();

@@ -214,7 +214,7 @@ async fn what_was_made_is_found_when_the_answer_was_lost() {
         assert_eq!(house.fake.state().domains.len(), 1);
 
         house.fake.will("serviceInstanceDeployV2", loss.clone());
-        assert!(lost(house.railway.deploy(&place).await));
+        assert!(lost(house.railway.deploy(&place, None).await));
         assert_ne!(house.latest(&place).await, first, "one has begun");
         assert_eq!(house.fake.state().deployments.len(), 2);
 

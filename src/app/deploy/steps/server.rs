@@ -83,6 +83,7 @@ pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
         targets: TARGETS.to_vec(),
         provider_key: provider_key(&db, &caller, &draft.form).await?,
         changes: None,
+        dockerfile: None,
         draft,
     };
     view.missing = view.unbound();
@@ -107,6 +108,11 @@ pub async fn changes(view: &DraftView) -> Result<Option<Changes>, Refusal> {
             },
         },
     ))
+}
+
+/// A Dockerfile for the draft's source, where the provider needs one.
+pub fn dockerfile(view: &DraftView) -> Option<String> {
+    expect_context::<Deployer>().dockerfile_for(&spec(view).ok()?)
 }
 
 /// The path of the provider's key: the one that was typed, or the target's usual one. None where there is no provider.

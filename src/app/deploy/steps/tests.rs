@@ -59,6 +59,7 @@ fn view_of(draft: Draft, secrets: Vec<SecretRow>) -> DraftView {
         targets: TARGETS.to_vec(),
         provider_key: None,
         changes: None,
+        dockerfile: None,
     }
 }
 

@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 
 use super::{ById, DeploymentId, Instance, Place, Railway, Repeat, Trouble, gone_is_done};
 
-const DEPLOY: &str = "mutation Deploy($serviceId: String!, $environmentId: String!) {
-    id: serviceInstanceDeployV2(serviceId: $serviceId, environmentId: $environmentId)
+const DEPLOY: &str =
+    "mutation Deploy($serviceId: String!, $environmentId: String!, $commitSha: String) {
+    id: serviceInstanceDeployV2(serviceId: $serviceId, environmentId: $environmentId, commitSha: $commitSha)
 }";
 const DEPLOYMENT: &str = "query Deployment($id: String!) {
     deployment(id: $id) { id status createdAt url staticUrl }
@@ -97,16 +98,30 @@ impl DeploymentState {
 }
 
 impl Railway {
-    /// Builds and runs a service as it is set now, by `serviceInstanceDeployV2`. Errors: `Lost` when it may have begun:
+    /// Builds and runs a service as it is set now, of a commit or of what is newest, by `serviceInstanceDeployV2`. Errors: `Lost` when it may have begun:
     /// then [`Railway::latest_deployment`] is another than before.
-    pub async fn deploy(&self, place: &Place) -> Result<DeploymentId, Trouble> {
+    pub async fn deploy(
+        &self,
+        place: &Place,
+        commit: Option<&str>,
+    ) -> Result<DeploymentId, Trouble> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Deploy<'a> {
+            #[serde(flatten)]
+            of: Instance<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            commit_sha: Option<&'a str>,
+        }
         #[derive(Deserialize)]
         struct Begun {
             id: DeploymentId,
         }
-        let begun: Begun = self
-            .ask(DEPLOY, Instance::from(place), Repeat::Once)
-            .await?;
+        let deploy = Deploy {
+            of: place.into(),
+            commit_sha: commit,
+        };
+        let begun: Begun = self.ask(DEPLOY, deploy, Repeat::Once).await?;
         Ok(begun.id)
     }
 

@@ -75,6 +75,8 @@ pub struct ServiceSettings {
     #[serde(skip_serializing_if = "Change::keeps")]
     pub build_command: Change,
     #[serde(skip_serializing_if = "Change::keeps")]
+    pub dockerfile_path: Change,
+    #[serde(skip_serializing_if = "Change::keeps")]
     pub root_directory: Change,
     #[serde(skip_serializing_if = "Change::keeps")]
     pub healthcheck_path: Change,

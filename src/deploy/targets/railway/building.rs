@@ -6,61 +6,83 @@ use url::Url;
 
 use super::whereabouts::said;
 use crate::deploy::providers::railway::{Change, ServiceSettings, Source};
-use crate::deploy::targets::shape::Shape;
+use crate::deploy::targets::shape::{Build, Shape};
 use crate::model::errors::Refusal;
 
+pub(super) struct Built {
+    pub source: Source,
+    pub settings: ServiceSettings,
+    /// None: what is newest.
+    pub commit: Option<String>,
+}
+
 /// Errors: `Invalid` at the source, when it is a repository that Railway does not reach.
-pub(super) fn built(
-    shape: Shape,
-    options: &BTreeMap<String, String>,
-) -> Result<(Source, ServiceSettings), Refusal> {
+pub(super) fn built(shape: Shape, options: &BTreeMap<String, String>) -> Result<Built, Refusal> {
     let health_check = change(said(options, "health_check").map(str::to_owned));
     // What is not said is as if it had never been: the service may have had another source before.
     Ok(match shape {
-        Shape::Image { reference, command } => (
-            Source::Image(reference),
-            ServiceSettings {
+        Shape::Image { reference, command } => Built {
+            source: Source::Image(reference),
+            settings: ServiceSettings {
                 start_command: change(command),
                 build_command: Change::Clear,
+                dockerfile_path: Change::Clear,
                 root_directory: Change::Clear,
                 healthcheck_path: health_check,
                 source: None,
             },
-        ),
-        Shape::Native {
+            commit: None,
+        },
+        Shape::Repository {
             repo,
             branch,
+            commit,
             folder,
             build,
-            start,
-            ..
-        } => (
-            Source::Repository {
-                name: repository(&repo)?,
-                branch,
-            },
-            ServiceSettings {
-                start_command: Change::To(start),
-                build_command: Change::To(build),
-                root_directory: change(folder.map(|folder| format!("/{folder}"))),
-                healthcheck_path: health_check,
-                source: None,
-            },
-        ),
+        } => {
+            let (start_command, build_command, dockerfile_path) = match build {
+                Build::Native { build, start, .. } => {
+                    (Change::To(start), Change::To(build), Change::Clear)
+                }
+                Build::Dockerfile { path, command } => {
+                    (change(command), Change::Clear, Change::To(path))
+                }
+            };
+            Built {
+                source: Source::Repository {
+                    name: repository(&repo)?,
+                    branch,
+                },
+                settings: ServiceSettings {
+                    start_command,
+                    build_command,
+                    dockerfile_path,
+                    root_directory: change(folder.map(|folder| format!("/{folder}"))),
+                    healthcheck_path: health_check,
+                    source: None,
+                },
+                commit,
+            }
+        }
     })
 }
 
 /// In the words of a plan.
-pub(super) fn says(source: &Source, settings: &ServiceSettings) -> String {
-    match (source, &settings.start_command) {
+pub(super) fn says(built: &Built) -> String {
+    match (&built.source, &built.settings.start_command) {
         (Source::Image(image), Change::To(command)) => {
             format!("from the image {image}, started with: {command}")
         }
         (Source::Image(image), _) => format!("from the image {image}"),
-        (Source::Repository { name, branch }, _) => match branch {
-            Some(branch) => format!("built by Railway from {name} on GitHub, branch {branch}"),
-            None => format!("built by Railway from {name} on GitHub"),
-        },
+        (Source::Repository { name, branch }, _) => {
+            let branch = branch.as_ref();
+            let branch = branch.map_or(String::new(), |branch| format!(", branch {branch}"));
+            let by = match &built.settings.dockerfile_path {
+                Change::To(path) => format!(" by its {path}"),
+                Change::Keep | Change::Clear => String::new(),
+            };
+            format!("built by Railway from {name} on GitHub{branch}{by}")
+        }
     }
 }
 
@@ -122,31 +144,47 @@ mod tests {
             reference: "ghcr.io/ada/shop:1".into(),
             command: None,
         };
-        let (source, settings) = built(image, &BTreeMap::new()).unwrap();
-        assert_eq!(source, Source::Image("ghcr.io/ada/shop:1".into()));
-        assert_eq!(
-            says(&source, &settings),
-            "from the image ghcr.io/ada/shop:1"
-        );
-        assert_eq!(settings.start_command, Change::Clear);
-        assert_eq!(settings.root_directory, Change::Clear);
+        let image = built(image, &BTreeMap::new()).unwrap();
+        assert_eq!(image.source, Source::Image("ghcr.io/ada/shop:1".into()));
+        assert_eq!(says(&image), "from the image ghcr.io/ada/shop:1");
+        assert_eq!(image.settings.start_command, Change::Clear);
+        assert_eq!(image.settings.root_directory, Change::Clear);
 
         let options = BTreeMap::from([("health_check".to_owned(), "/healthz".to_owned())]);
-        let native = Shape::Native {
+        let repository = |build| Shape::Repository {
             repo: "https://github.com/ada/shop".into(),
             branch: Some("next".into()),
+            commit: None,
             folder: Some("server".into()),
+            build,
+        };
+        let native = repository(Build::Native {
             runtime: Runtime::Node,
             build: "npm install".into(),
             start: "node index.js".into(),
-        };
-        let (source, settings) = built(native, &options).unwrap();
+        });
+        let native = built(native, &options).unwrap();
+        let settings = &native.settings;
         assert_eq!(
-            says(&source, &settings),
+            says(&native),
             "built by Railway from ada/shop on GitHub, branch next"
         );
         assert_eq!(settings.root_directory, Change::To("/server".into()));
         assert_eq!(settings.healthcheck_path, Change::To("/healthz".into()));
         assert_eq!(settings.build_command, Change::To("npm install".into()));
+        assert_eq!(settings.dockerfile_path, Change::Clear);
+
+        let docker = repository(Build::Dockerfile {
+            path: "ops/Dockerfile".into(),
+            command: None,
+        });
+        let docker = built(docker, &BTreeMap::new()).unwrap();
+        let settings = &docker.settings;
+        assert_eq!(
+            says(&docker),
+            "built by Railway from ada/shop on GitHub, branch next by its ops/Dockerfile"
+        );
+        assert_eq!(settings.start_command, Change::Clear);
+        assert_eq!(settings.build_command, Change::Clear);
     }
 }

@@ -149,7 +149,7 @@ fn is_built(state: DeploymentState) -> bool {
     state == DeploymentState::Deploying || (!state.is_going() && state != DeploymentState::Unknown)
 }
 
-fn sentence(state: DeploymentState) -> String {
+pub(super) fn sentence(state: DeploymentState) -> String {
     let says = match state {
         DeploymentState::Queued | DeploymentState::Waiting => "waits for its turn",
         DeploymentState::NeedsApproval => "waits until somebody approves it there",

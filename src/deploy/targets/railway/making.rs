@@ -1,11 +1,11 @@
 //! What is made and set at Railway. Each id is noted before anything is built on it, and what was made and not noted is found by its name.
 
 use super::whereabouts::{Ground, chosen, environment_of};
-use super::{RailwayDriver, Work};
+use super::{RailwayDriver, Work, once};
 use crate::deploy::providers::Trouble;
 use crate::deploy::providers::railway::{
-    DeploymentId, EnvironmentId, NewService, Place, Project, ProjectId, Service, ServiceId,
-    ServiceSettings, Source, Workspace,
+    EnvironmentId, NewService, Place, Project, ProjectId, Service, ServiceId, ServiceSettings,
+    Source, Workspace,
 };
 use crate::deploy::targets::remote::{Given, masked, names_of};
 use crate::deploy::targets::shape::PORT;
@@ -37,6 +37,7 @@ impl RailwayDriver {
                 // Of one that is gone there is nothing to remember.
                 work.note(|placed| {
                     placed.service = None;
+                    placed.connected = None;
                     placed.url = None;
                     placed.env_names = Vec::new();
                 })
@@ -59,7 +60,6 @@ impl RailwayDriver {
         })
     }
 
-    /// Empty, so that nothing is built before everything is set.
     async fn make(
         &self,
         work: &Work<'_>,
@@ -68,16 +68,8 @@ impl RailwayDriver {
     ) -> Result<ServiceId, String> {
         work.log
             .say(format!("Making the service {} at Railway.", new.name));
-        match self.railway.service_create(new, &[]).await {
-            Ok(service) => Ok(service.id),
-            Err(trouble) if trouble.may_be_done() => {
-                let named = self.railway.services_named(new.project, new.name).await;
-                let made = named.ok().and_then(|named| named.into_iter().next());
-                made.map(|service| service.id)
-                    .ok_or_else(|| masked(trouble, given))
-            }
-            Err(trouble) => Err(masked(trouble, given)),
-        }
+        let made = once::service(&self.railway, new).await;
+        made.map_err(|trouble| masked(trouble, given))
     }
 
     /// Project and environment, as they were noted or are chosen now, with the services that are there.
@@ -94,6 +86,7 @@ impl RailwayDriver {
                 Ok(services) => return Ok((project, environment.into(), services)),
                 // Somebody removed it there, with all that was in it.
                 Err(Trouble::NotFound { .. }) => {
+                    self.surely_gone(&work.placed().await).await?;
                     work.note(|placed| *placed = Placed::default()).await?;
                 }
                 Err(trouble) => return Err(masked(trouble, given)),
@@ -137,23 +130,39 @@ impl RailwayDriver {
         let tell = |trouble| masked(trouble, given);
         work.note(|placed| placed.account = Some(workspace.id.to_string()))
             .await?;
-        let named = || async {
-            let named = self.railway.projects_named(Some(&workspace.id), name).await;
-            named.map(|named| named.into_iter().next())
-        };
-        if let Some(project) = named().await.map_err(tell)? {
+        let named = self.railway.projects_named(Some(&workspace.id), name).await;
+        if let Some(project) = named.map_err(tell)?.into_iter().next() {
             return Ok(project);
         }
         work.log
             .say(format!("Making the project {name} at Railway."));
-        match self.railway.project_create(name, Some(&workspace.id)).await {
-            Ok((project, _)) => Ok(project),
-            Err(trouble) if trouble.may_be_done() => {
-                let made = named().await.ok().flatten();
-                made.ok_or_else(|| tell(trouble))
-            }
-            Err(trouble) => Err(tell(trouble)),
+        once::project(&self.railway, &workspace.id, name)
+            .await
+            .map_err(tell)
+    }
+
+    /// Connects a repository before the values are there, and ends what that builds: what is newest, which nobody looked at.
+    pub(super) async fn connect_before(
+        &self,
+        work: &Work<'_>,
+        given: &Given,
+        place: &Place,
+        source: &Source,
+    ) -> Result<(), String> {
+        let tell = |trouble| masked(trouble, given);
+        let Source::Repository { name, branch } = source else {
+            return Ok(());
+        };
+        let branch = branch.as_deref().unwrap_or_default();
+        let connection = format!("{name}#{branch}");
+        if work.placed().await.connected.as_ref() != Some(&connection) {
+            once::connect(&self.railway, place, source)
+                .await
+                .map_err(tell)?;
+            work.note(|placed| placed.connected = Some(connection))
+                .await?;
         }
+        once::end_builds(&self.railway, place).await.map_err(tell)
     }
 
     /// Its variables, and how it is built and run. Answers whether variables were removed, by which Railway deploys.
@@ -199,11 +208,7 @@ impl RailwayDriver {
         given: &Given,
         place: &Place,
     ) -> Result<(), String> {
-        let domain = match self.railway.domain_create(place, PORT).await {
-            // Asked again, it finds what was made.
-            Err(trouble) if trouble.may_be_done() => self.railway.domain_create(place, PORT).await,
-            other => other,
-        };
+        let domain = once::domain(&self.railway, place).await;
         let domain = domain.map_err(|trouble| masked(trouble, given))?;
         if let Some(port) = domain.port.filter(|port| *port != PORT) {
             work.log.say(format!(
@@ -213,44 +218,5 @@ impl RailwayDriver {
         }
         let url = self.url_of(&domain.name)?;
         work.note(|placed| placed.url = Some(url.to_string())).await
-    }
-
-    /// Connects the service with its source and builds it. Where connecting has begun a build, that is the one.
-    pub(super) async fn begin(
-        &self,
-        given: &Given,
-        place: &Place,
-        source: &Source,
-        removed: bool,
-    ) -> Result<DeploymentId, String> {
-        let tell = |trouble| masked(trouble, given);
-        let before = self.latest(place).await.map_err(tell)?;
-        let connected = match self.railway.service_connect(&place.service, source).await {
-            // Twice is as good as once.
-            Err(trouble) if trouble.may_be_done() => {
-                self.railway.service_connect(&place.service, source).await
-            }
-            other => other,
-        };
-        connected.map_err(tell)?;
-        let after = self.latest(place).await.map_err(tell)?;
-        // Where variables were removed, the build may be of that, and without all that was set after it.
-        if let Some(begun) = after.clone().filter(|_| after != before && !removed) {
-            return Ok(begun);
-        }
-        match self.railway.deploy(place).await {
-            Ok(deploy) => Ok(deploy),
-            Err(trouble) if trouble.may_be_done() => {
-                let now = self.latest(place).await.map_err(tell)?;
-                now.filter(|now| after.as_ref() != Some(now))
-                    .ok_or_else(|| tell(trouble))
-            }
-            Err(trouble) => Err(tell(trouble)),
-        }
-    }
-
-    async fn latest(&self, place: &Place) -> Result<Option<DeploymentId>, Trouble> {
-        let latest = self.railway.latest_deployment(place).await?;
-        Ok(latest.map(|latest| latest.id))
     }
 }

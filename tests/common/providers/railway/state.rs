@@ -93,6 +93,8 @@ pub struct Deployment {
     pub restarts: usize,
     /// What the variables were when it began.
     pub variables: BTreeMap<String, String>,
+    /// The one that was asked for.
+    pub commit: Option<String>,
     pub build_log: Vec<(OffsetDateTime, String)>,
     pub run_log: Vec<(OffsetDateTime, String)>,
 }
@@ -237,7 +239,10 @@ impl State {
             "serviceInstanceUpdate" => self.service_update(key, arguments),
             "serviceInstanceDeployV2" => {
                 let service = self.service(key, &text(arguments, "serviceId"))?;
-                self.deploy(&service.id).map(Value::String)
+                let id = self.deploy(&service.id)?;
+                let commit = arguments.get("commitSha").and_then(Value::as_str);
+                self.find(key, &id)?.commit = commit.map(str::to_owned);
+                Ok(id.into())
             }
             "serviceDelete" => self.service_delete(key, &text(arguments, "id")),
             "variableCollectionUpsert" => self.variables_upsert(key, input(arguments)),

@@ -52,9 +52,13 @@ const MUTATIONS: &[Takes] = &[
     (
         "serviceInstanceUpdate",
         "serviceId! environmentId input!",
-        "startCommand buildCommand rootDirectory healthcheckPath source",
+        "startCommand buildCommand dockerfilePath rootDirectory healthcheckPath source",
     ),
-    ("serviceInstanceDeployV2", "serviceId! environmentId!", ""),
+    (
+        "serviceInstanceDeployV2",
+        "serviceId! environmentId! commitSha",
+        "",
+    ),
     ("serviceDelete", "id!", ""),
     (
         "variableCollectionUpsert",

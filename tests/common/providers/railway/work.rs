@@ -197,6 +197,7 @@ impl State {
             created,
             restarts: 0,
             variables: of.variables,
+            commit: None,
             build_log: Vec::new(),
             run_log: Vec::new(),
         });
