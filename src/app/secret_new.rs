@@ -13,7 +13,8 @@ use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::secrets::{DESCRIPTION_LEN_CHARS, Kind};
 
-const FORM: &str = "add";
+/// Names its form in a flash.
+pub const FORM: &str = "add";
 pub const TAGS_HINT: &str =
     "Words to find it by, apart by blanks: small letters, digits, dots, hyphens.";
 
@@ -28,6 +29,9 @@ pub async fn secret_add(
     #[server(default)] description: String,
     #[server(default)] tags: String,
     #[server(default)] expires: String,
+    /// The provider whose page the form stands on, if it does.
+    #[server(default)]
+    then: String,
 ) -> Result<(), Refusal> {
     use super::forms::{expiry, new_value, trimmed};
     use super::secrets::address;
@@ -35,10 +39,13 @@ pub async fn secret_add(
     use crate::model::errors::RefusalKind;
     use crate::model::paths::{Handle, SecretPath, Tag};
     use crate::model::secrets::SecretSort;
+    use crate::model::targets::Target;
     use crate::store::secrets::NewSecret;
 
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
+    let provider = Target::provider(&then).ok();
+    let provider = provider.map(super::provider::address_of);
     let path = path.trim().to_owned();
     let description = trimmed(&description);
     let made = async {
@@ -61,7 +68,7 @@ pub async fn secret_add(
             let own = caller.user().map_or("", |user| user.handle.as_str());
             let handle = Some(owner.trim()).filter(|owner| !owner.is_empty());
             return go(
-                &address(handle.unwrap_or(own), &path),
+                &provider.unwrap_or_else(|| address(handle.unwrap_or(own), &path)),
                 Flash {
                     notice: Some(super::secret::SEALED.to_owned()),
                     notes: added.notes,
@@ -88,8 +95,9 @@ pub async fn secret_add(
             .map(|row| address(&row.owner, row.path.as_str()))
             .unwrap_or_default();
     }
+    let form = provider.map(|page| format!("{page}#store"));
     back(
-        "/secrets/new",
+        form.as_deref().unwrap_or("/secrets/new"),
         FORM,
         refusal,
         &[
@@ -119,8 +127,8 @@ pub fn SecretNewPage() -> impl IntoView {
         } else {
             (flash.typed("path"), flash.typed("owner"))
         };
-        let taken = flash.typed("taken");
-        if !taken.is_empty() {
+        let is_taken = flash.typed("taken");
+        if !is_taken.is_empty() {
             // Said below, with the way out.
             opened.flash = Flash::default();
         }
@@ -131,21 +139,7 @@ pub fn SecretNewPage() -> impl IntoView {
                 title="Add a secret"
                 crumbs=vec![("Secrets".to_owned(), "/secrets".to_owned())]
             >
-                {(!taken.is_empty())
-                    .then(|| {
-                        view! {
-                            <div role="alert" class="alert">
-                                <span class="text-amber">
-                                    <Icon name="alert" />
-                                </span>
-                                <span>
-                                    "A secret with this path is stored already, and nothing was changed. Give this one another path, or "
-                                    <a class="link" href=format!("{taken}?open=replace#replace")>"replace that one"</a>
-                                    ". The value has to be typed again: it was not kept."
-                                </span>
-                            </div>
-                        }
-                    })}
+                {(!is_taken.is_empty()).then(|| taken(&is_taken))}
                 <form method="post" action="/_fn/secret_add" class="flex max-w-2xl flex-col gap-5">
                     <TextField
                         name="path"
@@ -223,6 +217,23 @@ pub fn SecretNewPage() -> impl IntoView {
             </Page>
         })
     })
+}
+
+/// Something is stored there already; its address leads on.
+pub fn taken(address: &str) -> impl IntoView + use<> {
+    let replace = format!("{address}?open=replace#replace");
+    view! {
+        <div role="alert" class="alert">
+            <span class="text-amber">
+                <Icon name="alert" />
+            </span>
+            <span>
+                "A secret with this path is stored already, and nothing was changed. Give this one another path, or "
+                <a class="link" href=replace>"replace that one"</a>
+                ". The value has to be typed again: it was not kept."
+            </span>
+        </div>
+    }
 }
 
 /// What a kind is sent as, and its name.

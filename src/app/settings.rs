@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use super::fields::TextField;
 use super::frame::{Here, Page, Section, page};
 use super::icons::Icon;
+use super::provider::Providers;
 use super::sessions::{OpenSessions, sessions_list};
 use super::wire::{Flash, page_open, preferences};
 use crate::model::errors::Refusal;
@@ -233,6 +234,7 @@ pub fn SettingsPage() -> impl IntoView {
                 <div class="flex max-w-2xl flex-col gap-5">
                     <Password email flash />
                     <OpenSessions sessions />
+                    <Providers />
                     <Section title="This browser" id="browser">
                         <form method="post" action="/_fn/preferences_set" class="flex flex-col gap-4">
                             <fieldset class="flex flex-wrap gap-x-6 gap-y-2">

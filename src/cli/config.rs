@@ -173,7 +173,7 @@ pub struct GuestArgs {
 
 /// Where providers are asked.
 #[derive(Args)]
-pub struct ProviderArgs {
+pub struct ProviderApis {
     /// Render's API. Another than Render's own is for trying things out.
     #[arg(long, env = "SEALPORT_RENDER_API", default_value = render::API)]
     pub render_api: Url,
@@ -185,10 +185,17 @@ pub struct ProviderArgs {
         default_value = "https://backboard.railway.com/graphql/v2"
     )]
     pub railway_api: Url,
+}
+
+/// Providers, and what goes there.
+#[derive(Args)]
+pub struct ProviderArgs {
+    #[command(flatten)]
+    pub apis: ProviderApis,
 
     /// The image in which npm and PyPI packages go to a provider, as in registry.example.org/sealport-bridge:1; -node and -python
     /// are put after its name.
-    #[arg(long, env = "SEALPORT_BRIDGE_IMAGE")]
+    #[arg(long, env = "SEALPORT_BRIDGE_IMAGE", value_parser = bridge_image)]
     pub bridge_image: Option<String>,
 }
 
@@ -276,8 +283,18 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// An image by its tag: of one by its digest there are no variants.
+fn bridge_image(text: &str) -> Result<String, String> {
+    let image = text.trim();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:._-".contains(c);
+    match !image.is_empty() && image.chars().all(is_plain) {
+        true => Ok(image.to_owned()),
+        false => Err("name the image with a tag and without a digest, as in registry.example.org/sealport-bridge:1".into()),
+    }
+}
+
 /// A name, an address, either with a port, or a network.
-fn source_host(text: &str) -> Result<String, String> {
+pub(super) fn source_host(text: &str) -> Result<String, String> {
     let entry = text.trim();
     if entry.parse::<IpNet>().is_ok() || entry.parse::<IpAddr>().is_ok() {
         return Ok(entry.to_owned());
@@ -321,6 +338,15 @@ fn is_name(host: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn an_image_with_variants_is_named_by_its_tag() {
+        let image = "registry.example.org:5000/sealport-bridge:1";
+        assert_eq!(bridge_image(image).as_deref(), Ok(image));
+        for wrong in ["", "bridge@sha256:0123", "bridge 1"] {
+            assert!(bridge_image(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_host_is_known_from_a_typo() {

@@ -35,6 +35,7 @@ pub mod logs;
 pub mod run;
 pub mod secret;
 pub mod share;
+pub mod target;
 
 use std::process::ExitCode;
 
@@ -103,9 +104,12 @@ enum Command {
     /// Stops a deployment.
     Stop(deployments::StopArgs),
     /// Deploys anew, with the newest versions of its secrets.
-    Redeploy(deployments::ReleaseArgs),
+    Redeploy(deployments::RedeployArgs),
     /// Destroys a deployment. Its secrets stay. Asks at a terminal; elsewhere it needs --yes.
     Destroy(deployments::DestroyArgs),
+    /// Providers where deployments run: what a key can do there, and whether Sealport's work goes well with it.
+    #[command(subcommand)]
+    Target(target::TargetCommand),
     /// Serves a program that speaks MCP over its standard input and output as Streamable HTTP, at /mcp. Needs no database and no key.
     Bridge(bridge::BridgeArgs),
     /// Joins standard input and output to the MCP tools of a running Sealport, for agents that only start programs.
@@ -205,6 +209,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Stop(args) => return Ok(deployments::stop(args).await?.into()),
         Command::Redeploy(args) => return Ok(deployments::redeploy(args).await?.into()),
         Command::Logs(args) => return Ok(logs::run(args).await?.into()),
+        Command::Target(command) => return Ok(target::run(command).await?.into()),
         Command::Backup(args) => backup::take(*args).await,
         Command::Restore(args) => backup::restore(*args).await,
         Command::Serve(args) => serve::run(*args).await,
@@ -323,6 +328,7 @@ fn takes_by_mistake(
         ("login", _) => Some(("login", "token")),
         ("secret", "set") => Some(("secret set PATH", "value")),
         ("secret", "check") => Some(("secret check PATH", "value")),
+        ("target", "check") => Some(("target check PROVIDER", "key")),
         _ => None,
     }
 }

@@ -98,8 +98,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             dir_roots: args.dir_roots.clone(),
             source_hosts,
             providers: Providers {
-                render_api: args.providers.render_api.clone(),
-                railway_api: args.providers.railway_api.clone(),
+                render_api: args.providers.apis.render_api.clone(),
+                railway_api: args.providers.apis.railway_api.clone(),
                 bridge_image: args.providers.bridge_image.clone(),
                 look_every: LOOK_EVERY,
             },

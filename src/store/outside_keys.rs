@@ -167,6 +167,24 @@ impl Db {
             .await
     }
 
+    /// The same for somebody who asks what the key can do, for no deployment: a right that is narrowed to some is not enough.
+    /// Errors: `NotFound` or `Denied` as for a binding.
+    pub async fn provider_key_open_to_check(
+        &self,
+        caller: &Caller,
+        secret_id: Uuid,
+        target: Target,
+    ) -> Result<SecretString> {
+        let tx = self.begin_as(caller).await?;
+        let owner_id = person(caller)?.id;
+        let to_check = Use {
+            on_record: "to check what the key can do",
+            ..Use::to_reach(target)
+        };
+        self.open_key(tx, caller, owner_id, secret_id, None, to_check)
+            .await
+    }
+
     async fn open_key(
         &self,
         mut tx: Transaction<'static, Postgres>,
