@@ -290,6 +290,7 @@ impl Things {
         let route = route
             .replace("/share/secret/{id}", "/share/secret/{secret}")
             .replace("/move/secret/{id}", "/move/secret/{secret}")
+            .replace("/runs/{id}", "/runs/{secret}")
             .replace("/teams/{handle}", "/teams/{team}")
             .replace("/grants/{id}", "/grants/{grant}")
             .replace("/tokens/{id}", "/tokens/{token}")

@@ -25,6 +25,8 @@ mod key_backup;
 mod life;
 #[path = "store_deployments/logs.rs"]
 mod logs;
+#[path = "store_deployments/renewals.rs"]
+mod renewals;
 #[path = "store_deployments/running.rs"]
 mod running;
 #[path = "store_deployments/sharing.rs"]

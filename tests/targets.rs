@@ -13,11 +13,19 @@ mod installed;
 #[allow(dead_code)]
 mod world;
 
+#[path = "targets/accounts.rs"]
+mod accounts;
+#[path = "targets/drift.rs"]
+mod drift;
 #[path = "targets/house.rs"]
 mod house;
 #[path = "targets/interrupted.rs"]
 mod interrupted;
 #[path = "targets/railway.rs"]
 mod railway;
+#[path = "targets/release_code.rs"]
+mod release_code;
 #[path = "targets/render.rs"]
 mod render;
+#[path = "targets/trial.rs"]
+mod trial;

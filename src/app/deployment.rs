@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 use leptos_router::hooks::{use_params_map, use_query_map};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::activity_parts::ActivityOf;
@@ -10,17 +11,17 @@ use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
     StateBadge, deployment, release_word, token_shown_once,
 };
+use super::earlier_releases::{code, older, versions};
 use super::fields::{SelectField, TextField};
 use super::frame::{Folding, Here, Page, Section, page};
 use super::icons::Icon;
 use super::islands::copy::Copy;
 use super::islands::follow::Follow;
-use super::placements::{destroying, options, placed};
+use super::placements::{destroying, drift, options, placed};
+use super::release_timeline::timeline;
 use super::times::{When, span};
 use super::wire::{Flash, page_open};
-use crate::model::deployments::{
-    BindingSummary, DeploymentState, LogLine, ReleaseSummary, Step, StepName,
-};
+use crate::model::deployments::{BindingSummary, DeploymentState, LogLine, Step, StepName};
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
@@ -82,14 +83,24 @@ pub fn DeploymentPage() -> impl IntoView {
                                 <div class="flex flex-col gap-5" data-follow=events data-after=last data-gist=found.detail.gist()>
                                     {head(&found, is_mine)}
                                     {(level >= Level::Read)
-                                        .then(|| view! { {release(&found)} {log(found.log.clone())} })}
+                                        .then(|| {
+                                            view! {
+                                                {release(&found)}
+                                                {timeline(&found.detail, OffsetDateTime::now_utc())}
+                                                {log(found.log.clone())}
+                                            }
+                                        })}
                                     {connect(&found, token, &token_flash)}
                                     {(level >= Level::Read)
                                         .then(|| {
-                                            view! { {bindings(&found)} {older(&found.detail.releases)} }
+                                            view! { {bindings(&found)} {older(&found.detail)} }
                                         })}
                                     <ActivityOf deployment=name.to_string() />
-                                    {(level == Level::Admin && !is_ending).then(|| danger(&name, target, &destroy_flash))}
+                                    {(level == Level::Admin)
+                                        .then(|| match is_ending {
+                                            true => forgetting(&name, target, &destroy_flash).into_any(),
+                                            false => danger(&name, target, &destroy_flash).into_any(),
+                                        })}
                                 </div>
                             </Page>
                         },
@@ -179,6 +190,7 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
             </div>
             {options(found.detail.target, &found.detail.options)}
             {destroying(&found.detail)}
+            {drift(&found.detail)}
             {(!is_mine)
                 .then(|| {
                     view! {
@@ -267,24 +279,12 @@ fn release(found: &DeploymentView) -> impl IntoView + use<> {
                                 {release_word(release.state)} ", asked for by " {release.created_by.clone()} " "
                                 <When at=release.created_at />
                                 {versions(&release)}
+                                {code(&release)}
                             </p>
                         </Section>
                     }
                 })}
         </div>
-    }
-}
-
-fn versions(release: &ReleaseSummary) -> String {
-    let used: Vec<String> = release
-        .versions
-        .iter()
-        .map(|(env, version)| format!("{env} version {version}"))
-        .collect();
-    if used.is_empty() {
-        ".".to_owned()
-    } else {
-        format!(", with {}.", used.join(", "))
     }
 }
 
@@ -497,36 +497,6 @@ fn binding_row(binding: BindingSummary) -> impl IntoView {
     }
 }
 
-/// Releases before the newest.
-fn older(releases: &[ReleaseSummary]) -> Option<impl IntoView + use<>> {
-    let older: Vec<ReleaseSummary> = releases.iter().skip(1).cloned().collect();
-    (!older.is_empty()).then(|| {
-        view! {
-            <Folding title="Earlier releases" id="releases" icon="clock" open=false>
-                <ul class="flex flex-col gap-2">
-                    {older
-                        .into_iter()
-                        .map(|release| {
-                            view! {
-                                <li class="text-sm">
-                                    <span class="font-medium">{format!("Release {}: ", release.number)}</span>
-                                    {release_word(release.state)} " " <When at=release.created_at /> {versions(&release)}
-                                    {release
-                                        .reason
-                                        .clone()
-                                        .map(|reason| {
-                                            view! { <p class="whitespace-pre-wrap break-words text-dim">{reason}</p> }
-                                        })}
-                                </li>
-                            }
-                        })
-                        .collect_view()}
-                </ul>
-            </Folding>
-        }
-    })
-}
-
 fn danger(name: &DeploymentName, target: Target, flash: &Flash) -> impl IntoView + use<> {
     let action = ServerAction::<DeploymentDestroy>::new();
     let name = name.to_string();
@@ -547,6 +517,32 @@ fn danger(name: &DeploymentName, target: Target, flash: &Flash) -> impl IntoView
                 <button class="btn btn-error">
                     <Icon name="trash" />
                     "Destroy"
+                </button>
+            </ActionForm>
+        </Folding>
+    }
+}
+
+/// What could not be destroyed at its provider, as when its key is gone, can be forgotten here.
+fn forgetting(name: &DeploymentName, target: Target, flash: &Flash) -> impl IntoView + use<> {
+    let action = ServerAction::<DeploymentDestroy>::new();
+    let name = name.to_string();
+    let title = target.title();
+    let error = flash.error("typed").or_else(|| flash.error(""));
+    view! {
+        <Folding title="Forget" id="forget" icon="trash" open=error.is_some() danger=true>
+            <p>
+                {format!(
+                    "If another key reaches it at {title}, give the deployment that one (PATCH /api/v1/deployments/NAME with key) and wait. Otherwise forget the deployment: it is deleted here alone. Its service at {title} runs on, and may cost money, until you remove it there.",
+                )}
+            </p>
+            <ActionForm action attr:class="flex flex-wrap items-end gap-3">
+                <input type="hidden" name="name" value=name.clone() />
+                <input type="hidden" name="forget" value="true" />
+                <TextField name="typed" label=format!("Type {name} to go on") error=error required=true code=true id="forget-typed" />
+                <button class="btn btn-error">
+                    <Icon name="trash" />
+                    "Forget"
                 </button>
             </ActionForm>
         </Folding>

@@ -13,7 +13,6 @@ use crate::model::deployments::{
     DeploymentDetail, DeploymentRow, DeploymentState, LastRelease, LogLine, ReleaseState,
 };
 use crate::model::errors::Refusal;
-#[cfg(feature = "ssr")]
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
 
@@ -96,6 +95,23 @@ pub async fn deployment_act(name: DeploymentName, act: Act) -> Result<(), Refusa
     }
 }
 
+/// Runs the code of an older release again, with the values of now.
+#[server(prefix = "/_fn", endpoint = "deployment_run_again")]
+pub async fn deployment_run_again(name: DeploymentName, release: i32) -> Result<(), Refusal> {
+    let deployer = expect_context::<crate::deploy::Deployer>();
+    let here = format!("/deployments/{name}");
+    match deployer.run_again(&caller().await?, &name, release).await {
+        Ok(begun) => {
+            let notice = format!(
+                "Release {} is under way, with the code of release {release} and the newest values.",
+                begun.release
+            );
+            done(&here, notice).await
+        }
+        Err(refusal) => back(&here, "act", refusal, &[]).await,
+    }
+}
+
 /// Whether a changed value redeploys it by itself.
 #[server(prefix = "/_fn", endpoint = "deployment_follow")]
 pub async fn deployment_follow(
@@ -122,10 +138,17 @@ pub async fn deployment_follow(
 pub async fn deployment_destroy(
     name: DeploymentName,
     #[server(default)] typed: String,
+    #[server(default)] forget: bool,
 ) -> Result<(), Refusal> {
     let db = expect_context::<crate::store::Db>();
     let caller = caller().await?;
-    let destroyed = db.deployment_destroy(&caller, &name, typed.trim()).await;
+    let destroyed = match forget {
+        true => {
+            let forgotten = db.deployment_forget(&caller, &name, &typed).await;
+            forgotten.map(|()| true)
+        }
+        false => db.deployment_destroy(&caller, &name, typed.trim()).await,
+    };
     expect_context::<crate::deploy::Deployer>().wake();
     match destroyed {
         Ok(true) => {
@@ -261,7 +284,7 @@ fn Table(rows: Vec<DeploymentRow>, me: String) -> impl IntoView {
             view! {
                 <tbody>
                     <tr class="bg-base-200">
-                        <th scope="rowgroup" colspan="3">{title}</th>
+                        <th scope="rowgroup" colspan="4">{title}</th>
                     </tr>
                     {group.iter().map(|of| row(of, &me)).collect_view()}
                 </tbody>
@@ -270,12 +293,13 @@ fn Table(rows: Vec<DeploymentRow>, me: String) -> impl IntoView {
         .collect_view();
     view! {
         <div class="overflow-hidden rounded-box border border-base-300">
-            <table class="table max-sm:block max-sm:[&_:is(tbody,tr,td,th)]:block">
+            <table class="table max-sm:block max-sm:[&_:is(tbody,tr,td,th)]:block max-sm:[&_td:not(:last-child)]:border-0">
                 <caption class="sr-only">"Deployments"</caption>
                 <thead class="max-sm:sr-only">
                     <tr>
                         <th scope="col">"Name"</th>
                         <th scope="col">"State"</th>
+                        <th scope="col">"Drift"</th>
                         <th scope="col">"Last release"</th>
                     </tr>
                 </thead>
@@ -292,6 +316,8 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
         format!("of {}, you have {level}", summary.owner)
     });
     let (destroying, is_older) = (of.destroying, of.is_older);
+    // With `use` alone nothing of it is known.
+    let reads = summary.level >= Level::Read;
     let last = of.last.clone();
     view! {
         <tr>
@@ -309,7 +335,13 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
                     <When at=summary.state_since />
                 </span>
                 {destroying.then(|| view! { <div class="text-amber">"Being destroyed"</div> })}
-                {is_older.then(|| view! { <div class="text-amber">"Runs an older value"</div> })}
+            </td>
+            <td class=(!is_older).then_some("max-sm:hidden!")>
+                {match (is_older, reads) {
+                    (true, _) => view! { <span class="text-amber">"Runs an older value"</span> }.into_any(),
+                    (false, true) => view! { <span class="text-dim">"None known"</span> }.into_any(),
+                    (false, false) => ().into_any(),
+                }}
             </td>
             <td>{last.map(last_release)}</td>
         </tr>

@@ -34,6 +34,7 @@ pub mod people;
 pub mod people_end;
 pub mod people_links;
 pub mod people_list;
+pub mod provider;
 pub mod sessions;
 pub mod settings;
 pub mod tokens;
@@ -41,7 +42,9 @@ pub mod tokens;
 pub mod deploy;
 pub mod deployment;
 pub mod deployments;
+pub mod earlier_releases;
 pub mod placements;
+pub mod release_timeline;
 
 #[cfg(feature = "ssr")]
 pub mod once;
@@ -103,6 +106,8 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/share/folder/:handle/*prefix") view=grants::SharePage ssr=SsrMode::Async />
                 <Route path=path!("/share/deployment/:name") view=grants::SharePage ssr=SsrMode::Async />
                 <Route path=path!("/settings") view=settings::SettingsPage ssr=SsrMode::Async />
+                <Route path=path!("/settings/render") view=provider::RenderPage ssr=SsrMode::Async />
+                <Route path=path!("/settings/railway") view=provider::RailwayPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments") view=deployments::DeploymentsPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments/:name") view=deployment::DeploymentPage ssr=SsrMode::Async />
                 <Route path=path!("/deploy") view=deploy::DraftsPage ssr=SsrMode::Async />

@@ -6,6 +6,8 @@ use leptos::prelude::*;
 
 use super::icons::Icon;
 use crate::model::deployments::DeploymentDetail;
+use crate::model::errors::Refusal;
+use crate::model::paths::DeploymentName;
 use crate::model::targets::{Placed, Target};
 
 /// The target, with what it was told.
@@ -34,15 +36,36 @@ pub fn options(target: Target, options: &BTreeMap<String, String>) -> impl IntoV
     }
 }
 
-/// The provider's address of it, and whether that lets in whoever comes.
+/// What the provider has of it, also after a release that failed; its address, and whether that lets in whoever comes.
 pub fn placed(target: Target, placed: &Placed) -> Option<impl IntoView + use<>> {
-    let url = placed.url.clone()?;
+    let service = placed.service.clone()?;
+    let title = target.title();
+    let place = [("workspace", &placed.account), ("project", &placed.project)];
+    let place: Vec<String> = place
+        .iter()
+        .filter_map(|(what, id)| Some(format!("{what} {}", id.as_ref()?)))
+        .collect();
+    let place = match place.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", place.join(", ")),
+    };
     let is_open = placed.open == Some(true);
     Some(view! {
         <p class="text-sm">
-            {format!("At {} it answers at ", target.title())} <code class="break-all font-mono">{url}</code>
-            ". Clients go by the gateway’s address above."
+            {format!("{title} has the service ")} <code class="break-all font-mono">{service}</code>
+            {format!("{place} of it. Destroying the deployment removes it there.")}
         </p>
+        {placed
+            .url
+            .clone()
+            .map(|url| {
+                view! {
+                    <p class="text-sm">
+                        {format!("At {title} it answers at ")} <code class="break-all font-mono">{url}</code>
+                        ". Clients go by the gateway’s address above."
+                    </p>
+                }
+            })}
         {is_open
             .then(|| {
                 view! {
@@ -72,6 +95,48 @@ pub fn destroying(detail: &DeploymentDetail) -> Option<impl IntoView + use<>> {
     })
 }
 
+/// Asks the provider what is other there than Sealport left it, and says it on the deployment's page.
+#[server(prefix = "/_fn", endpoint = "deployment_drift")]
+pub async fn deployment_drift(name: DeploymentName) -> Result<(), Refusal> {
+    use super::wire::{Flash, back, caller, go};
+    let deployer = expect_context::<crate::deploy::Deployer>();
+    let caller = caller().await?;
+    let here = format!("/deployments/{name}");
+    let says = match deployer.look_for_drift(&caller, &name).await {
+        Ok(says) => says,
+        Err(refusal) => return back(&here, "drift", refusal, &[]).await,
+    };
+    let flash = Flash {
+        notice: says
+            .is_empty()
+            .then(|| "Nothing is other there than Sealport left it.".to_owned()),
+        notes: says,
+        ..Flash::default()
+    };
+    go(&here, flash).await
+}
+
+/// The button that looks for drift, where a provider has something of it.
+pub fn drift(detail: &DeploymentDetail) -> Option<impl IntoView + use<>> {
+    let name = detail.summary.name.to_string();
+    let title = detail.target.title();
+    let is_there = detail.placed.service.is_some() && !detail.destroying;
+    is_there.then(|| {
+        view! {
+            <form method="post" action="/_fn/deployment_drift" class="flex flex-wrap items-center gap-3">
+                <input type="hidden" name="name" value=name />
+                <button class="btn btn-sm">
+                    <Icon name="search" />
+                    "Look for drift"
+                </button>
+                <span class="text-sm text-dim">
+                    {format!("Asks {title} what is other there than Sealport left it.")}
+                </span>
+            </form>
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +147,8 @@ mod tests {
             |placed_there: &Placed| placed(Target::Render, placed_there).map(|view| view.to_html());
         assert_eq!(shown(&Placed::default()), None);
         let mut there = Placed {
+            service: Some("srv-1".into()),
+            account: Some("tea-1".into()),
             url: Some("https://crawl.onrender.com".into()),
             ..Placed::default()
         };
@@ -89,6 +156,7 @@ mod tests {
             there.open = open;
             let html = shown(&there).unwrap_or_default();
             assert!(html.contains("https://crawl.onrender.com"), "{html}");
+            assert!(html.contains("srv-1") && html.contains("(workspace tea-1)"));
             assert!(html.contains("Clients go by the gateway’s address above."));
             let is_said = html.contains("it does not check SEALPORT_GATEWAY_SECRET");
             assert_eq!(is_said, said, "{html}");

@@ -13,8 +13,9 @@ use super::shown::{self, Cell, Colour};
 use super::typed;
 use crate::doors::rest::Page;
 use crate::doors::rest::deployments::{Deployment, Release};
+use crate::doors::rest::renewals::Redeployed;
 use crate::model::deployments::DeploymentState;
-use crate::model::paths::DeploymentName;
+use crate::model::paths::{DeploymentName, KeyPath};
 
 /// Between two looks at what is being stopped.
 const STOP_LOOK_AFTER: Duration = Duration::from_millis(500);
@@ -39,6 +40,24 @@ pub struct ReleaseArgs {
 }
 
 #[derive(Args)]
+pub struct RedeployArgs {
+    /// The deployment.
+    #[arg(value_parser = DeploymentName::parse, required_unless_present = "using")]
+    name: Option<DeploymentName>,
+    /// Instead of one: all that run an older value of this secret. Ends with 1 when one of them was skipped.
+    #[arg(long, value_name = "PATH", value_parser = KeyPath::parse, conflicts_with_all = ["name", "watch"])]
+    using: Option<KeyPath>,
+    /// Run the code of this release again, with the values of now.
+    #[arg(long, value_name = "N", conflicts_with = "using", value_parser = clap::value_parser!(i32).range(1..))]
+    rollback_to: Option<i32>,
+    /// Follow its steps and its log until it runs. Ends with 1 when it does not.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Args)]
 pub struct StopArgs {
     #[command(flatten)]
     one: OneArgs,
@@ -54,6 +73,9 @@ pub struct DestroyArgs {
     /// Do not ask. Needed where there is no terminal.
     #[arg(long, short)]
     yes: bool,
+    /// Only forget it here: for what is being destroyed and cannot be reached at its provider any more. What is there stays there.
+    #[arg(long)]
+    forget: bool,
 }
 
 pub async fn list(api: ApiArgs) -> anyhow::Result<()> {
@@ -88,21 +110,68 @@ pub async fn list(api: ApiArgs) -> anyhow::Result<()> {
 }
 
 pub async fn start(args: ReleaseArgs) -> anyhow::Result<Exit> {
-    release(args, "start").await
-}
-
-pub async fn redeploy(args: ReleaseArgs) -> anyhow::Result<Exit> {
-    release(args, "releases").await
-}
-
-async fn release(args: ReleaseArgs, route: &str) -> anyhow::Result<Exit> {
     let OneArgs { name, api } = args.one;
+    release(name, api, args.watch, "start", None).await
+}
+
+pub async fn redeploy(args: RedeployArgs) -> anyhow::Result<Exit> {
+    match (args.name, args.using) {
+        (Some(name), _) => release(name, args.api, args.watch, "releases", args.rollback_to).await,
+        (None, Some(path)) => redeploy_using(&path, &args.api).await,
+        // The command line does not read without one of them.
+        (None, None) => Ok(Exit::Usage),
+    }
+}
+
+async fn redeploy_using(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<Exit> {
     let client = api.server.client().await?;
-    let request = client.post(&format!("/deployments/{name}/{route}"));
+    let answer: Value = client.post(&format!("/redeploy/{path}")).json().await?;
+    let redeployed: Redeployed = serde_json::from_value(answer.clone())?;
+    let done = match redeployed.skipped.is_empty() {
+        true => Exit::Done,
+        false => Exit::No,
+    };
+    if api.json {
+        shown::json(&answer)?;
+        return Ok(done);
+    }
+    for begun in &redeployed.begun {
+        let (name, release) = (&begun.deployment, begun.release);
+        shown::line(format!("Release {release} of {name} has begun."))?;
+    }
+    for skipped in &redeployed.skipped {
+        shown::aside(format!(
+            "{} was skipped: {}",
+            skipped.deployment, skipped.why
+        ));
+    }
+    if redeployed.begun.is_empty() && redeployed.skipped.is_empty() {
+        shown::aside("Nothing that this token can see runs an older value.");
+    }
+    if redeployed.more {
+        shown::aside(
+            "There are more than one request redeploys: run it again when these are done.",
+        );
+    }
+    Ok(done)
+}
+
+async fn release(
+    name: DeploymentName,
+    api: ApiArgs,
+    watch: bool,
+    route: &str,
+    rollback_to: Option<i32>,
+) -> anyhow::Result<Exit> {
+    let client = api.server.client().await?;
+    let rollback_to = rollback_to.map_or_else(String::new, |release| release.to_string());
+    let request = client
+        .post(&format!("/deployments/{name}/{route}"))
+        .query(&[("rollback_to", &rollback_to)]);
     let answer: Value = request.json().await?;
     let release: Release = serde_json::from_value(answer.clone())?;
     begun(&api, &name, &answer, &release)?;
-    if args.watch {
+    if watch {
         return logs::follow(&client, &name, Asked::until(release.number), api.json).await;
     }
     Ok(Exit::Done)
@@ -142,20 +211,32 @@ fn is_stopped(deployment: &Value) -> bool {
 
 pub async fn destroy(args: DestroyArgs) -> anyhow::Result<()> {
     let OneArgs { name, api } = args.one;
-    typed::sure(
-        &format!(
-            "Destroy {name} with its releases, its log and its gateway tokens? Nothing brings them back."
+    let (question, query) = match args.forget {
+        true => (
+            format!(
+                "Forget {name} here? What its provider has of it stays there, and is yours to remove."
+            ),
+            "?forget=true",
         ),
-        args.yes,
-    )?;
+        false => (
+            format!(
+                "Destroy {name} with its releases, its log and its gateway tokens? Nothing brings them back."
+            ),
+            "",
+        ),
+    };
+    typed::sure(&question, args.yes)?;
     let client = api.server.client().await?;
     client
-        .delete(&format!("/deployments/{name}"))
+        .delete(&format!("/deployments/{name}{query}"))
         .done()
         .await?;
     if api.json {
         return shown::json(&json!({ "name": name, "deleted": true }));
     }
-    shown::line(format!("Destroyed {name}. Its secrets stay."))?;
+    shown::line(match args.forget {
+        true => format!("Forgot {name}. Its secrets stay."),
+        false => format!("Destroyed {name}. Its secrets stay."),
+    })?;
     Ok(())
 }

@@ -9,12 +9,16 @@ pub mod relay;
 
 pub mod providers;
 
+mod accounts;
+mod drift;
 mod inspections;
 mod instance;
 mod log;
 mod looks;
+mod lookups;
 pub mod plans;
 mod releases;
+mod renewals;
 mod supervisor;
 mod targets;
 
@@ -31,11 +35,12 @@ use uuid::Uuid;
 use crate::store::Db;
 use instance::Instance;
 use looks::Looks;
+use lookups::Lookups;
 use relay::Relay;
 use sandbox::{Isolation, Outside, Sandbox};
 use sources::{InstallSettings, SourceHosts, Workshop};
 use supervisor::{Backoff, Ending, Waiting};
-pub use targets::Providers;
+pub use targets::{Providers, trial};
 
 /// Releases and inspections that run at once on this machine, each.
 const WORK_AT_ONCE: usize = 2;
@@ -82,6 +87,8 @@ struct Inner {
     inspect_ids: AtomicU32,
     looks: Looks,
     look_patience: Duration,
+    /// What providers are asked while somebody waits.
+    lookups: Lookups,
     tasks: TaskTracker,
 }
 
@@ -127,6 +134,7 @@ impl Deployer {
             inspect_ids: AtomicU32::new(0),
             looks: Looks::default(),
             look_patience: looks::PATIENCE,
+            lookups: Lookups::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -159,6 +167,14 @@ impl Deployer {
             Arc::clone(turns.entry(deployment_id).or_default())
         };
         turn.lock_owned().await
+    }
+
+    /// The same, if nothing is being done there now.
+    async fn free_turn(&self, deployment_id: Uuid) -> Option<OwnedMutexGuard<()>> {
+        let mut turns = self.0.turns.lock().await;
+        Arc::clone(turns.entry(deployment_id).or_default())
+            .try_lock_owned()
+            .ok()
     }
 
     /// The relay of a running deployment. Errors: a sentence for the caller when nothing runs.

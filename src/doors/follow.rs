@@ -24,9 +24,9 @@ use crate::model::paths::DeploymentName;
 use crate::store;
 
 /// The slow poll that is relied on; a change on this server only hastens it.
-const POLL: Duration = Duration::from_secs(1);
+pub const POLL: Duration = Duration::from_secs(1);
 /// No sooner again than this, however fast a server writes.
-const REST: Duration = Duration::from_millis(100);
+pub const REST: Duration = Duration::from_millis(100);
 /// Lines of one read.
 pub const LINES: i64 = 200;
 /// A stream ends after this long; whoever follows resumes it.
@@ -145,7 +145,6 @@ pub async fn follow(
         return Err(Refusal::not_found("deployment’s log"));
     }
     let user_id = caller.user().ok_or_else(Refusal::internal)?.id;
-    let counted = streams.count(user_id)?;
     let follow = Follow {
         state,
         caller,
@@ -168,6 +167,16 @@ pub async fn follow(
             follow.go_on().await;
         }
     });
+    sent(streams, user_id, events)
+}
+
+/// Sends events to one of the person's pages or programs. Errors: `TooMany`.
+pub fn sent(
+    streams: &Streams,
+    user_id: Uuid,
+    events: impl Stream<Item = Event> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let counted = streams.count(user_id)?;
     let events = counted_stream(
         counted,
         events,

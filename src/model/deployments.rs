@@ -279,6 +279,10 @@ pub struct ReleaseSummary {
     #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
     pub created_by: String,
+    /// What the provider built for it from git.
+    pub commit: Option<String>,
+    /// The older release whose code it runs.
+    pub code_of: Option<i32>,
     pub steps: Vec<Step>,
     /// Env name and the version of its secret.
     pub versions: Vec<(EnvName, i32)>,

@@ -13,6 +13,7 @@ pub mod tree;
 pub mod deployments;
 pub mod drafts;
 pub mod plans;
+pub mod renewals;
 pub mod sources;
 pub mod targets;
 

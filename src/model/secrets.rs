@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::errors::Refusal;
 use super::levels::Level;
-use super::paths::{DeploymentName, Folder, Handle, SecretPath, Tag};
+use super::paths::{Folder, Handle, SecretPath, Tag};
+use super::renewals::SecretRun;
 
 /// The largest value, in bytes.
 pub const VALUE_LEN_BYTES: usize = 64 * 1024;
@@ -123,7 +124,10 @@ impl SecretSummary {
 pub struct SecretDetail {
     pub summary: SecretSummary,
     pub versions: Vec<VersionSummary>,
+    /// At most 100.
     pub runs: Vec<SecretRun>,
+    /// For its admins: how many more run it, of which they may not read.
+    pub runs_hidden: i64,
     /// When its value has to be another, if anything says so.
     pub rotation: Option<Rotation>,
     /// For its admins: deployments that bind it though their owner may not use it any more.
@@ -138,16 +142,6 @@ pub struct BoundWithoutUse {
     pub owner: String,
     /// It runs with what it was given; its next start stops it.
     pub runs: bool,
-}
-
-/// A deployment that runs a secret now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretRun {
-    pub deployment: DeploymentName,
-    pub release: i32,
-    pub version: i32,
-    /// Whether its value is the newest one, also under an older version's number.
-    pub is_current: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -175,7 +175,7 @@ pub(super) async fn stored(
 }
 
 /// What is new must be usable; with another source or start, everything.
-async fn check(
+pub(super) async fn check(
     tx: &mut Transaction<'_, Postgres>,
     found: &Reached,
     before: &DeploymentSpec,

@@ -124,8 +124,13 @@ impl Db {
             "select start, owner_id, follows_changes, target, options, placed, destroying from deployments where id = $1",
             id
         )
-        .fetch_one(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
+        // Destroyed a moment ago: the end of it at a provider is waited for on its page.
+        let Some(found) = found else {
+            tx.rollback().await?;
+            return Err(Refusal::not_found("deployment").into());
+        };
         let mut bindings = bindings(&mut tx, id).await?;
         let releases = releases(&mut tx, id, None).await?;
         tx.commit().await?;
@@ -415,7 +420,7 @@ async fn releases(
     number: Option<i32>,
 ) -> Result<Vec<ReleaseSummary>> {
     let rows = sqlx::query!(
-        "select number, state, reason, created_at, ended_at, created_by from releases \
+        "select number, state, reason, created_at, ended_at, created_by, commit, code_of from releases \
          where deployment_id = $1 and ($3::integer is null or number = $3) order by number desc limit $2",
         id,
         RELEASES_SHOWN,
@@ -436,6 +441,8 @@ async fn releases(
                 created_at: row.created_at,
                 ended_at: row.ended_at,
                 created_by: row.created_by,
+                commit: row.commit,
+                code_of: row.code_of,
                 steps: steps.remove(&row.number).unwrap_or_default(),
                 versions: versions.remove(&row.number).unwrap_or_default(),
             })

@@ -6,6 +6,7 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
+use super::deployment_changes::stored;
 use super::deployment_checks::{Wrong, check_secrets, check_spec, may_deploy};
 use super::drafts::storable;
 use super::{Db, Error, Result};
@@ -94,13 +95,37 @@ impl Db {
     /// Queues a new release with the newest versions. Returns its number. An older open one is superseded. A directory of this
     /// machine is copied anew for administrators only; for others what stands there is started again. Errors: `NotFound`, `Denied`.
     pub async fn deployment_redeploy(&self, caller: &Caller, name: &DeploymentName) -> Result<i32> {
+        self.redeploy_because(caller, name, None).await
+    }
+
+    /// The same, with what the record says of why. With a reason, one that is under way already is left alone: `Conflict`.
+    pub(super) async fn redeploy_because(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        reason: Option<&'static str>,
+    ) -> Result<i32> {
         let action = Action::DeploymentRedeploy;
         let (mut tx, found) = self.reached(caller, name, Level::Write, action).await?;
+        if reason.is_some() {
+            let is_open = sqlx::query_scalar!(
+                r#"select exists(select 1 from releases where deployment_id = $1 and state in ('queued', 'running')) as "is_open!""#,
+                found.id,
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            if is_open {
+                tx.rollback().await?;
+                let says = "A release of it is under way already.";
+                return Err(Refusal::new(RefusalKind::Conflict, says).into());
+            }
+        }
         let user = person(caller)?;
         let number =
             queue_release(&mut tx, &audit::asked_by(caller), &found, user.is_admin).await?;
         let entry = Entry {
             release: Some(number),
+            reason,
             ..about(action, found.owner_id, name)
         };
         audit::record(&mut tx, caller, entry).await?;
@@ -180,20 +205,71 @@ impl Db {
             .execute(&mut *tx)
             .await?;
         } else {
-            sqlx::query!(
-                "insert into destroyed_deployments (id, owner_id) values ($1, $2)",
-                found.id,
-                found.owner_id,
-            )
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query!("delete from deployments where id = $1", found.id)
-                .execute(&mut *tx)
-                .await?;
+            delete(&mut tx, &found).await?;
         }
         audit::record(&mut tx, caller, about(action, found.owner_id, name)).await?;
         tx.commit().await?;
         Ok(!found.is_placed)
+    }
+
+    /// Deletes what could not be destroyed at its provider; what is there stays there. The record names what it has: each bound secret.
+    /// Errors: `Invalid` at `typed`; `Conflict` when destroying it there has not failed yet.
+    pub async fn deployment_forget(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        typed: &str,
+    ) -> Result<()> {
+        let action = Action::DeploymentDestroy;
+        let (mut tx, found) = self.reached(caller, name, Level::Admin, action).await?;
+        let row = sqlx::query!(
+            r#"select destroying and destroy_failed_at is not null as "has_failed!", placed from deployments where id = $1"#,
+            found.id,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let refused = match (typed.trim() == name.as_str(), row.has_failed) {
+            (true, true) => None,
+            (false, _) => Some(Refusal::invalid(
+                "typed",
+                format!("Type {name} to forget it for good."),
+            )),
+            (true, false) => Some(Refusal::new(
+                RefusalKind::Conflict,
+                "Only what could not be destroyed at its provider is forgotten. Destroy it first, and wait for what comes of that.",
+            )),
+        };
+        if let Some(refused) = refused {
+            tx.rollback().await?;
+            return Err(refused.into());
+        }
+        let left = stored(&mut tx, found.id, name).await?;
+        for binding in &left.bindings {
+            let Bound::Secret { id } = binding.to else {
+                continue;
+            };
+            let path = sqlx::query_scalar!("select path from secrets where id = $1", id);
+            let Some(path) = path.fetch_optional(&mut *tx).await? else {
+                continue;
+            };
+            let path = SecretPath::parse(&path)?;
+            let entry = Entry {
+                secret: Some((id, &path)),
+                reason: Some("its provider still has it"),
+                ..about(action, found.owner_id, name)
+            };
+            audit::record(&mut tx, caller, entry).await?;
+        }
+        let entry = Entry {
+            reason: Some("forgotten here; what its provider has of it stays"),
+            ..about(action, found.owner_id, name)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        delete(&mut tx, &found).await?;
+        tx.commit().await?;
+        // Ids and an address, so that an operator finds it there.
+        tracing::warn!(deployment = %name, target = found.target, placed = %row.placed, "a deployment was forgotten");
+        Ok(())
     }
 
     /// The deployment of that name, locked, if the caller reaches it at `level`; otherwise the refusal goes on record.
@@ -250,6 +326,35 @@ impl Db {
         }
         .into())
     }
+}
+
+async fn delete(tx: &mut Transaction<'static, Postgres>, found: &Reached) -> Result<()> {
+    sqlx::query!(
+        "insert into destroyed_deployments (id, owner_id) values ($1, $2)",
+        found.id,
+        found.owner_id,
+    )
+    .execute(&mut **tx)
+    .await?;
+    let deleted = sqlx::query!("delete from deployments where id = $1", found.id)
+        .execute(&mut **tx)
+        .await?;
+    match deleted.rows_affected() {
+        1 => Ok(()),
+        // Dropped, the transaction is rolled back.
+        _ => Err(Refusal::new(
+            RefusalKind::Conflict,
+            "Somebody changed it at the same time. Look at it again.",
+        )
+        .into()),
+    }
+}
+
+/// Which code a release ran, and what it was built from.
+pub(super) struct Code {
+    pub of: i32,
+    pub commit: String,
+    pub source: String,
 }
 
 /// A deployment that somebody may change, locked.
@@ -473,6 +578,17 @@ pub(super) async fn queue_release(
     found: &Reached,
     anew: bool,
 ) -> Result<i32> {
+    queue_release_of(tx, asked_by, found, anew, None).await
+}
+
+/// The same, with the code of an older release rather than the newest.
+pub(super) async fn queue_release_of(
+    tx: &mut Transaction<'_, Postgres>,
+    asked_by: &str,
+    found: &Reached,
+    anew: bool,
+    code: Option<&Code>,
+) -> Result<i32> {
     let anew = anew
         || sqlx::query_scalar!(
             r#"select exists (select 1 from releases
@@ -491,13 +607,16 @@ pub(super) async fn queue_release(
     .fetch_one(&mut **tx)
     .await?;
     sqlx::query!(
-        "insert into releases (deployment_id, owner_id, number, state, created_by, anew) \
-         values ($1, $2, $3, 'queued', $4, $5)",
+        "insert into releases (deployment_id, owner_id, number, state, created_by, anew, commit, built_from, code_of) \
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8)",
         found.id,
         found.owner_id,
         number,
         asked_by,
         anew,
+        code.map(|code| code.commit.as_str()),
+        code.map(|code| code.source.as_str()),
+        code.map(|code| code.of),
     )
     .execute(&mut **tx)
     .await?;

@@ -11,10 +11,6 @@ use crate::model::actors::{Actor, Caller, Origin};
 use crate::model::audit::Action;
 use crate::model::levels::Level;
 use crate::model::paths::DeploymentName;
-use crate::model::secrets::SecretRun;
-
-/// Where one secret runs, on its page.
-const RUNS_SHOWN: i64 = 100;
 
 impl Db {
     /// Whether a changed value of a bound secret redeploys it by itself. Errors: `NotFound`, `Denied`.
@@ -126,36 +122,4 @@ async fn lock_following(
     )
     .fetch_optional(&mut **tx)
     .await?)
-}
-
-/// The deployments within sight that run a secret, and whether with its newest value.
-pub(super) async fn runs_of(
-    tx: &mut Transaction<'_, Postgres>,
-    secret_id: Uuid,
-) -> Result<Vec<SecretRun>> {
-    let rows = sqlx::query!(
-        r#"select distinct d.name, rb.number, rb.version, (ran.value_id is not distinct from newest.value_id) as "is_current!"
-           from bindings b
-           join deployments d on d.id = b.deployment_id and d.wanted and d.state in ('running', 'restarting', 'deploying')
-           join release_bindings rb on rb.deployment_id = d.id and rb.env = b.env and rb.secret_id = b.secret_id
-             and rb.number = (select max(r.number) from releases r where r.deployment_id = d.id and r.state = 'live')
-           join secrets s on s.id = b.secret_id
-           join secret_versions newest on newest.secret_id = s.id and newest.version = s.version
-           left join secret_versions ran on ran.secret_id = s.id and ran.version = rb.version
-           where b.secret_id = $1 order by d.name limit $2"#,
-        secret_id,
-        RUNS_SHOWN,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(SecretRun {
-                deployment: DeploymentName::parse(&row.name)?,
-                release: row.number,
-                version: row.version,
-                is_current: row.is_current,
-            })
-        })
-        .collect()
 }

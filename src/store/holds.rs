@@ -125,7 +125,8 @@ impl Db {
         }
         sqlx::query!(
             "update deployments set \
-             state_since = case when state = $2 then state_since else now() end, state = $2, reason = $3 \
+             state_since = case when state = $2 then state_since else now() end, state = $2, reason = $3, \
+             destroy_failed_at = case when destroying and $3::text is not null then now() else destroy_failed_at end \
              where id = $1 and not exists ( \
                select 1 from releases r where r.deployment_id = $1 and r.state in ('queued', 'running'))",
             id,

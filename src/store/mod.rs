@@ -67,7 +67,9 @@ pub mod holds;
 pub mod logs;
 mod outside_keys;
 pub mod placements;
+mod release_code;
 pub mod releases;
+mod renewals;
 
 pub mod api_tokens;
 mod read_queues;

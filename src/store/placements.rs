@@ -14,6 +14,7 @@ use super::releases::ReleaseTask;
 use super::{Db, Error, Result};
 use crate::model::actors::{Caller, Job};
 use crate::model::audit::Action;
+use crate::model::paths::DeploymentName;
 use crate::model::targets::Placed;
 
 impl Db {
@@ -54,6 +55,23 @@ impl Db {
         placed
             .map(|placed| serde_json::from_value(placed).map_err(unreadable))
             .transpose()
+    }
+
+    /// That somebody who may read about it looks for drift at its provider, on record. Returns whose rights open the provider's key.
+    /// Errors: `NotFound`, with `use` alone too.
+    pub async fn deployment_look(&self, caller: &Caller, name: &DeploymentName) -> Result<Uuid> {
+        let (mut tx, id) = self
+            .readable(caller, name, "deployment at a provider")
+            .await?;
+        let owner_id = sqlx::query_scalar!("select owner_id from deployments where id = $1", id);
+        let owner_id = owner_id.fetch_one(&mut *tx).await?;
+        let entry = Entry {
+            reason: Some("looked for drift at the provider"),
+            ..about(Action::DeploymentShow, owner_id, name)
+        };
+        audit::record(&mut tx, caller, entry).await?;
+        tx.commit().await?;
+        Ok(owner_id)
     }
 
     /// The provider has nothing of it any more: it goes here too, on record. Errors: `Conflict` when another server took it.

@@ -5,7 +5,7 @@ use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Db, Result, audit, damage, drift, due, secret_versions};
+use super::{Db, Result, audit, damage, due, renewals, secret_versions};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
@@ -215,17 +215,19 @@ impl Db {
         .ok_or_else(|| Refusal::not_found("secret"))?;
         let versions = secret_versions::history(&mut tx, summary.id).await?;
         let rotation = due::rotation(&mut tx, summary.id).await?;
-        let runs = drift::runs_of(&mut tx, summary.id).await?;
+        let runs = renewals::runs_of(&mut tx, summary.id).await?;
         tx.rollback().await?;
-        let lost_by = if summary.level == Level::Admin {
-            self.bound_without_use(caller, summary.id).await?
+        let (lost_by, runs_hidden) = if summary.level == Level::Admin {
+            let lost_by = self.bound_without_use(caller, summary.id).await?;
+            (lost_by, self.runs_hidden(caller, summary.id).await?)
         } else {
-            Vec::new()
+            (Vec::new(), 0)
         };
         Ok(SecretDetail {
             summary,
             versions,
             runs,
+            runs_hidden,
             rotation,
             lost_by,
         })

@@ -272,3 +272,46 @@ async fn nobody_follows_deployments_without_end() {
     streams.pop();
     assert_eq!(follow().await.status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn where_a_secret_runs_is_followed_until_nothing_is_under_way() {
+    let house = Installation::new().await;
+    let owner = house.person("owner").await;
+    let things = house.things(&owner, 1).await;
+    let mut browser = house.signed_in(&owner).await;
+    // Its one deployment waits for its first release.
+    let page = format!("/secrets/{}/{}", things.handle, things.path);
+    let shown = house.send(&mut browser, "GET", &page, "", &[]).await;
+    assert!(
+        shown.text.contains("Release 1 waits for its turn."),
+        "{}",
+        shown.text
+    );
+    let request = Request::builder()
+        .uri(format!("/runs/{}/events", things.secret))
+        .header(header::HOST, HOST)
+        .header(header::COOKIE, &browser.cookie)
+        .body(Body::empty())
+        .unwrap();
+    let response = house.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut pieces = response.into_body().into_data_stream();
+    let first = pieces.next().await.unwrap().unwrap();
+    assert!(first.starts_with(b"event: state"), "{first:?}");
+    let name = sealport::model::paths::DeploymentName::parse(&things.name).unwrap();
+    house.world.db.deployment_stop(&owner, &name).await.unwrap();
+    let rest = tokio::time::timeout(Duration::from_secs(20), async {
+        let mut rest = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            rest.extend_from_slice(&piece.unwrap());
+        }
+        String::from_utf8(rest).unwrap()
+    });
+    let rest = rest.await.expect("the stream ends");
+    assert!(
+        rest.contains("event: state") && rest.contains("event: end"),
+        "{rest}"
+    );
+    let shown = house.send(&mut browser, "GET", &page, "", &[]).await;
+    assert!(!shown.text.contains("Runs now"), "{}", shown.text);
+}

@@ -46,6 +46,7 @@ POST   /api/v1/values                         | {"paths":["{path}"]} | rsss r nn
 POST   /api/v1/check/{*path}                  | {"value":"a guess"} | rooo r nn iiiii
 GET    /api/v1/versions/{*path}               | | oooo o nn iiiii
 POST   /api/v1/rollback/{*path}               | {"version":1} | rrdd r nn iiiii
+POST   /api/v1/redeploy/{*path}               | | mmmm m nn iiiii
 GET    /api/v1/grants                         | secret={path} | rrrs r nn iiiii
 POST   /api/v1/grants                         | {"secret":"{path}","grantee":"{other}","level":"use"} | rrrd r nn iiiii
 DELETE /api/v1/grants/{id}                    | | nnnd n nn iiiii

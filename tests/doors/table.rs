@@ -34,6 +34,8 @@ GET  /people                          | | s oooo ssss oo ii
 GET  /people/{handle}                 | | s oooo oooo on ii
 GET  /teams/{handle}                  | | s nnnn ssss nn ii
 GET  /settings                        | | o oooo oooo oo ii
+GET  /settings/render                 | | s oooo ooss oo ii
+GET  /settings/railway                | | s oooo ooss oo ii
 GET  /deployments                     | | s ssss ssss oo ii
 GET  /deployments/{name}              | | s osss ssss nn ii
 GET  /deploy                          | | s oooo oooo oo ii
@@ -93,6 +95,7 @@ POST /_fn/secret_edit                 | id={secret}&path={handle}:{path}&rename=
 POST /_fn/secret_edit                 | id={secret}&path={handle}:{path}&rename={path}_B | d rrrd rrrd nn ii
 POST /_fn/secret_switch               | id={secret}&path={handle}:{path}&on=false | d rrdd rrdd nn ii
 POST /_fn/secret_roll_back            | id={free}&path={handle}:{path}_FREE&expected=2&version=1 | d rrdd rrdd nn ii
+POST /_fn/secret_renew                | id={secret}&path={handle}:{path} | m mmmm mmmm nn ii
 POST /_fn/secret_version_destroy      | id={free}&path={handle}:{path}_FREE&version=1&confirm=1 | d rrrd rrrd nn ii
 POST /_fn/secret_rotation             | id={secret}&path={handle}:{path}&after_days=30 | d rrdd rrdd nn ii
 POST /_fn/secret_delete               | id={free}&path={handle}:{path}_FREE&confirm={path}_FREE | d rrrd rrrd nn ii
@@ -116,12 +119,16 @@ POST /_fn/team_dissolve               | team={team}&typed={team} | d nnnn rrrr n
 POST /_fn/deployments                 | | s ssss ssss oo ii
 POST /_fn/deployment                  | name={name} | s osss ssss nn ii
 POST /_fn/deployment_act              | name={name}&act=stop | d rrdd rrdd nn ii
+POST /_fn/deployment_run_again        | name={name}&release=9 | n rrrn rrrn nn ii
+POST /_fn/deployment_drift            | name={name} | r nrrr nrrr nn ii
 POST /_fn/deployment_follow           | name={name}&on=true | d rrrd rrrd nn ii
 POST /_fn/deployment_destroy          | name={name}&typed={name} | d rrrd rrrd nn ii
 POST /_fn/gateway_token_new           | name={name}&label=mine&days=7 | d dddd dddd nn ii
 POST /_fn/token_shown_once            | id={token} | o oooo oooo oo ii
 POST /_fn/tokens_list                 | | s ooos ooos oo ii
 POST /_fn/token_revoke                | id={token} | d nnnd nnnd nn ii
+POST /_fn/provider_open               | target=render | o oooo oooo oo ii
+POST /_fn/provider_check              | target=render&key={handle}:{path} | r rrrr rrrr nn ii
 POST /_fn/drafts                      | | s oooo oooo oo ii
 POST /_fn/draft_new                   | | d mmmm mmmm mm ii
 POST /_fn/draft_load                  | id={id} | s nnnn nnnn nn ii
@@ -140,6 +147,7 @@ POST /confirm                         | password=wrong+wrong+wrong | r rrrr rrrr
 POST /settings/password               | current=wrong+wrong+wrong&new=long+enough+password | r rrrr rrrr rr ii
 POST /sign-out                        | | m mmmm mmmm mm ii
 GET  /deployments/{name}/events       | | s nsss nsss nn ii
+GET  /runs/{id}/events                | | s ssss ssss nn ii
 GET  /activity/export                 | | s oooo ooos oo ii
 GET  /healthz                         | | o oooo oooo oo oo
 GET  /readyz                          | | o oooo oooo oo oo

@@ -11,7 +11,7 @@ use crate::app::icons::Icon;
 /// Lines that stay on the page.
 const LINES_KEPT: u32 = 2_000;
 
-/// Listens to the address of the `[data-follow]` around it; appends to its `[data-log]`; replaces what is marked
+/// Listens to the address of the `[data-follow]` around it; appends to its `[data-log]`, where there is one; replaces what is marked
 /// `[data-live]` by the same part of the page as it is now. Without JavaScript it does not show.
 #[island]
 pub fn Follow() -> impl IntoView {
@@ -30,7 +30,8 @@ pub fn Follow() -> impl IntoView {
         let Some(around) = around() else {
             return;
         };
-        ready.set(true);
+        // Its buttons are of a log.
+        ready.set(matches!(around.query_selector("[data-log]"), Ok(Some(_))));
         listen(&around, paused);
     });
     view! {

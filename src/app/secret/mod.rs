@@ -32,7 +32,9 @@ use compare::Compare;
 use delete::Delete;
 use details::Details;
 #[cfg(feature = "ssr")]
-use place::{again, bare, beside, folder_of, own, to_be_sure};
+pub use place::{again, own};
+#[cfg(feature = "ssr")]
+use place::{bare, beside, folder_of, to_be_sure};
 use replace::Replace;
 use rotation::RotationForm;
 use standing::Standing;
@@ -64,6 +66,7 @@ pub fn SecretPage() -> impl IntoView {
     let path = params.get("path").unwrap_or_default();
     let query = use_query_map().get_untracked();
     let asked = query.get("open").unwrap_or_default();
+    let follows = query.get("follow").is_some();
     let version = query
         .get("version")
         .filter(|_| asked == "destroy-version")
@@ -82,6 +85,7 @@ pub fn SecretPage() -> impl IntoView {
             summary,
             versions,
             runs,
+            runs_hidden,
             rotation,
             lost_by,
         } = secret;
@@ -155,7 +159,13 @@ pub fn SecretPage() -> impl IntoView {
                     </div>
                     <div class="flex min-w-0 flex-col gap-5">
                         <UsedBy secret=summary.clone() />
-                        <RunsNow runs />
+                        <RunsNow
+                            runs
+                            hidden=runs_hidden
+                            unusable=summary.unusable(now)
+                            form=form.clone()
+                            follows
+                        />
                         <Versions form=form.clone() versions newest=summary.version level />
                         <ActivityOf secret=summary.id />
                     </div>

@@ -126,6 +126,10 @@ pub struct Release {
     pub ended_at: Option<OffsetDateTime>,
     /// Who asked for it.
     pub created_by: String,
+    /// What the provider built from git.
+    pub commit: Option<String>,
+    /// The older release whose code it runs.
+    pub code_of: Option<i32>,
     /// `fetch`, `install`, `start`, `handshake`, in this order; at a provider `provision`, `build`, `handshake`.
     pub steps: Vec<ReleaseStep>,
     /// The versions that it used.
@@ -205,6 +209,15 @@ pub struct DryRun {
     #[serde(default)]
     #[param(required = false)]
     pub dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackTo {
+    /// The release whose code shall run again.
+    #[param(minimum = 1)]
+    pub rollback_to: Option<i32>,
 }
 
 /// Lists what the token may see, by name.
@@ -299,16 +312,31 @@ pub(super) async fn patch(
     }
 }
 
-/// Destroys it, with its releases, its log and its gateway tokens. Its secrets stay, and its name stays its owner's.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Destroying {
+    /// Forget here what is being destroyed and cannot be reached at its provider any more; what is there stays there.
+    #[serde(default)]
+    forget: bool,
+}
+
+/// Destroys it, with its releases, its log and its gateway tokens. Its secrets stay, and its name stays its owner's. What a provider
+/// has of it goes first.
 #[utoipa::path(delete, path = "/api/v1/deployments/{name}", tag = "deployments",
-    params(("name" = DeploymentNameText, Path,)),
-    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
+    params(("name" = DeploymentNameText, Path,), Destroying),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
     Path(name): Path<DeploymentName>,
+    Query(how): Query<Destroying>,
 ) -> Result<StatusCode, Problem> {
-    state.deployer.destroy(&caller, &name).await?;
+    match how.forget {
+        true => state.deployer.forget(&caller, &name).await?,
+        false => state.deployer.destroy(&caller, &name).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -340,17 +368,23 @@ pub(super) async fn stop(
     Ok((StatusCode::ACCEPTED, Json(shown(&state, detail))).into_response())
 }
 
-/// Redeploys it, with the newest versions of its secrets.
+/// Redeploys it, with the newest versions of its secrets. With `rollback_to` it runs the code of that release again, with the values of
+/// now, where a provider built it from git and that release was live, otherwise 409; that takes `admin`, as another source does.
 #[utoipa::path(post, path = "/api/v1/deployments/{name}/releases", tag = "deployments",
-    params(("name" = DeploymentNameText, Path,)),
+    params(("name" = DeploymentNameText, Path,), RollbackTo),
     responses((status = 202, body = Release, headers(("Location" = String))),
-        (status = 403, body = Problem), (status = 404, body = Problem)))]
+        (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn redeploy(
     State(state): State<AppState>,
     Bearer(caller): Bearer,
     Path(name): Path<DeploymentName>,
+    Query(RollbackTo { rollback_to }): Query<RollbackTo>,
 ) -> Result<Response, Problem> {
-    let begun = state.deployer.redeploy(&caller, &name).await?;
+    let deployer = &state.deployer;
+    let begun = match rollback_to {
+        Some(release) => deployer.run_again(&caller, &name, release).await?,
+        None => deployer.redeploy(&caller, &name).await?,
+    };
     Ok(released(&state, &caller, begun).await?)
 }
 
@@ -457,6 +491,8 @@ fn release_shown(name: &DeploymentName, release: ReleaseSummary) -> Release {
         created_at: release.created_at,
         ended_at: release.ended_at,
         created_by: release.created_by,
+        commit: release.commit,
+        code_of: release.code_of,
         steps: release.steps.into_iter().map(step_shown).collect(),
         versions: release
             .versions

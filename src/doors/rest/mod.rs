@@ -23,6 +23,7 @@ pub mod tokens;
 pub mod deployments;
 pub mod logs;
 pub mod plans;
+pub mod renewals;
 
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
         deployments::stop,
         deployments::redeploy,
         deployments::release,
+        renewals::redeploy_using,
         logs::logs,
     ),
     components(schemas(logs::LineEvent, logs::StepEvent, logs::StateEvent, logs::EndEvent))
@@ -105,6 +107,7 @@ pub(super) fn router(state: &AppState, quotas: Quotas) -> Router<AppState> {
         .route("/check/{*path}", post(values::check))
         .route("/versions/{*path}", get(versions::list))
         .route("/rollback/{*path}", post(versions::roll_back))
+        .route("/redeploy/{*path}", post(renewals::redeploy_using))
         .route(
             "/import",
             post(imports::import).layer(DefaultBodyLimit::max(IMPORT_LEN_BYTES * 2)),

@@ -9,6 +9,7 @@ pub mod identity;
 mod imports;
 pub mod links;
 pub mod origin;
+mod runs;
 pub mod sign_in;
 
 use std::sync::Arc;
@@ -102,6 +103,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         let options = state.options.clone();
         move || shell(LeptosOptions::clone(&options))
     };
+    let streams = Streams::default();
     Router::new()
         .route("/sign-in", post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
@@ -113,7 +115,11 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
         .route("/secrets/import", post(imports::import))
         .route(
             "/deployments/{name}/events",
-            get(events::events).layer(Extension(Streams::default())),
+            get(events::events).layer(Extension(streams.clone())),
+        )
+        .route(
+            "/runs/{id}/events",
+            get(runs::events).layer(Extension(streams)),
         )
         .route("/activity/export", get(export::export))
         .leptos_routes_with_context(state, generate_route_list(App), context.clone(), pages)
