@@ -6,15 +6,15 @@ import { join } from "node:path";
 import { test } from "@playwright/test";
 
 import { withPalette } from "../support/palette.ts";
-import { samplePages, SHOTS, withSamples } from "../support/samples.ts";
-import { Sealport } from "../support/sealport.ts";
+import { Installation, samplePages, SHOTS, withSamples } from "../support/samples.ts";
 
 /** Longer pages are cut, where what is below is more of the same: a picture is to be looked at. */
 const MAX_HEIGHT = 1_600;
 
 test("screenshots of every page", async ({ browser }) => {
   test.setTimeout(1_800_000);
-  const sealport = await Sealport.started();
+  const installation = await Installation.started();
+  const { sealport } = installation;
   try {
     const first = await browser.newPage();
     const cookies = await withSamples(first, sealport);
@@ -41,6 +41,6 @@ test("screenshots of every page", async ({ browser }) => {
       }
     }
   } finally {
-    await sealport.remove();
+    await installation.remove();
   }
 });

@@ -1,18 +1,27 @@
 // Looks for values, and for any 8 characters of them in a row, in everything that Sealport lets out.
 
-import { execFileSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import type { Page } from "@playwright/test";
+import { expect, type Page, test } from "@playwright/test";
 
 import type { Sealport } from "./sealport.ts";
 
+/** What is no secret and stands in all places: a search that does not find it proves nothing. */
+export const CONTROL = "CONTROL_THAT_MUST_BE_FOUND";
 /** As many characters in a row are a leak. */
 const WINDOW = 8;
 /** Every form of a window is longer than this; so many bytes of it are looked up. */
 const PREFIX = 8;
 const TABLE_BITS = 22;
+
+/** 40 characters that stand nowhere else, with some that other forms write differently. */
+export function random(): string {
+  const text = randomBytes(28).toString("base64").replace(/=+$/, "");
+  return `${text.slice(0, 20)}+/${text.slice(20)}`;
+}
 
 /** Finds pieces of values, in plain, base64 (at three alignments), base64url, hex and URL form. */
 export class Searcher {
@@ -125,12 +134,14 @@ export class Answers {
   }
 }
 
-/** The command lines of all processes, looked at again and again. */
+/** The command lines of all processes, looked at again and again; one of them holds the control. */
 export class CommandLines {
   readonly seen = new Set<string>();
   #timers: NodeJS.Timeout[];
+  #marker: ChildProcess;
 
   constructor() {
+    this.#marker = spawn(process.execPath, ["-e", "setTimeout(() => {}, 600_000)", CONTROL], { stdio: "ignore" });
     this.#timers = [setInterval(() => this.#look(), 40), setInterval(() => this.#ps(), 2_000)];
   }
 
@@ -151,11 +162,87 @@ export class CommandLines {
 
   end(): void {
     for (const timer of this.#timers) clearInterval(timer);
+    this.#marker.kill();
   }
 }
 
+/** What a stream of events says until it is quiet for a while. */
+export async function readStream(url: string, headers: Record<string, string>): Promise<string> {
+  const stop = new AbortController();
+  const response = await fetch(url, { headers, signal: stop.signal });
+  let text = JSON.stringify([...response.headers.entries()]);
+  const reader = response.body!.getReader();
+  for (;;) {
+    const quiet = new Promise<undefined>((done) => setTimeout(done, 3_000));
+    const piece = await Promise.race([reader.read(), quiet]);
+    if (!piece || piece.done) break;
+    text += Buffer.from(piece.value).toString();
+  }
+  stop.abort();
+  return text;
+}
+
+/** What was written while it was looked at. */
+export type Written = {
+  sealport: Sealport;
+  answers: Answers;
+  commandLines: CommandLines;
+  /** What was shown once, so that answers hold it; nothing that is kept does. */
+  tokens: Record<string, string>;
+};
+
+/** That nothing which was written, and is there now, holds a piece of a value, though all of it holds the control. Ends the looking. */
+export async function nothingHolds(values: Record<string, string>, { sealport, answers, commandLines, tokens }: Written): Promise<void> {
+  await answers.settled();
+  commandLines.end();
+  const searcher = new Searcher(values);
+  const control = new Searcher({ control: CONTROL });
+  const secrets = new Searcher({ ...values, ...tokens });
+
+  await test.step(`answers to a browser and to clients (${answers.all.length})`, async () => {
+    const leaks = answers.all.flatMap(({ what, text }) => searcher.in(text).map((found) => `${what}: ${found}`));
+    expect(leaks).toEqual([]);
+    expect(answers.all.some(({ text }) => control.in(text).length > 0)).toBe(true);
+  });
+  await test.step("log lines", async () => {
+    expect(secrets.in(sealport.said)).toEqual([]);
+    expect(new Searcher({ route: "/_fn/secret_add" }).in(sealport.said)).not.toEqual([]);
+  });
+  await test.step(`command lines (${commandLines.seen.size})`, async () => {
+    const leaks = [...commandLines.seen].flatMap((line) => searcher.in(Buffer.from(line, "latin1")).map((found) => `${line.slice(0, 200)}: ${found}`));
+    expect(leaks).toEqual([]);
+    expect([...commandLines.seen].some((line) => control.in(line).length > 0)).toBe(true);
+    expect([...commandLines.seen].some((line) => line.includes("server.mjs"))).toBe(true);
+  });
+  await test.step("the database, dumped", async () => {
+    const text = dump(sealport);
+    expect(secrets.in(text)).toEqual([]);
+    expect(control.in(text)).not.toEqual([]);
+  });
+  await test.step("every file, while it runs", () => nothingInFiles({ ...values, ...tokens }, sealport));
+}
+
+/** The same of its files alone. */
+export async function nothingInFiles(secrets: Record<string, string>, sealport: Sealport): Promise<void> {
+  const searcher = new Searcher(secrets);
+  const control = new Searcher({ control: CONTROL });
+  const leaks: string[] = [];
+  let controls = 0;
+  for (const path of filesOf(sealport)) {
+    try {
+      leaks.push(...(await searcher.inFile(path)).map((found) => `${path}: ${found}`));
+      controls += (await control.inFile(path)).length;
+    } catch (error) {
+      // PostgreSQL removes files while it runs.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+  expect(leaks).toEqual([]);
+  expect(controls).toBeGreaterThan(0);
+}
+
 /** All that belongs to a data directory, also what lies elsewhere because other users must reach it. */
-export function filesOf(sealport: Sealport): string[] {
+function filesOf(sealport: Sealport): string[] {
   const note = join(sealport.data, "where-the-rest-is.txt");
   const places = [sealport.data];
   if (existsSync(note)) {
@@ -172,7 +259,7 @@ function filesUnder(dir: string): string[] {
 }
 
 /** Everything that the database holds, as the cluster's superuser sees it, in text and in binary forms. */
-export function dump(sealport: Sealport): string {
+function dump(sealport: Sealport): string {
   const pidFile = filesOf(sealport).find((path) => path.endsWith("/postmaster.pid"));
   if (!pidFile) throw new Error("no PostgreSQL runs in this data directory");
   // Lines as in PostgreSQL's pidfile.h: 4 is the port, 5 the socket directory.

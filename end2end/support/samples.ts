@@ -5,8 +5,9 @@ import { join } from "node:path";
 
 import { expect, type Page } from "@playwright/test";
 
-import { ROOT, type Sealport } from "./sealport.ts";
-import { addSecret, deploy, inspect, openFolding, reaches, welcome } from "./steps.ts";
+import { Providers } from "./providers.ts";
+import { ROOT, Sealport } from "./sealport.ts";
+import { addSecret, bind, deploy, inspect, openFolding, reaches, welcome } from "./steps.ts";
 
 export type SamplePage = {
   name: string;
@@ -19,7 +20,33 @@ export type SamplePage = {
 };
 
 let draft = "";
+let draftThere = "";
 let shared = "";
+
+const KEYS = { render: "a sample key of Render", railway: "a sample key of Railway" };
+
+/** A Sealport, and providers that it deploys to. */
+export class Installation {
+  private constructor(
+    readonly sealport: Sealport,
+    readonly providers: Providers,
+  ) {}
+
+  static async started(): Promise<Installation> {
+    const providers = await Providers.started(KEYS, join(ROOT, "tests/fixtures/bridged-server.mjs"));
+    try {
+      return new Installation(await Sealport.started(providers.settings), providers);
+    } catch (error) {
+      providers.close();
+      throw error;
+    }
+  }
+
+  async remove(): Promise<void> {
+    await this.sealport.remove();
+    this.providers.close();
+  }
+}
 
 /** Fills it with samples; returns the cookies of who is signed in. */
 export async function withSamples(page: Page, sealport: Sealport) {
@@ -31,6 +58,9 @@ export async function withSamples(page: Page, sealport: Sealport) {
     Certificate: readFileSync(join(ROOT, "tests/fixtures/certificate.pem"), "utf8"),
     JSON: `{"type": "service_account"}`,
   };
+  for (const [provider, value] of Object.entries(KEYS)) {
+    await addSecret(page, sealport, { path: `meta/${provider}/api_key`, value, kind: "API key" });
+  }
   for (const [path, kind, description] of [
     ["OPENAI_API_KEY", "API key", "Everyone's, paid by the platform team"],
     ["project/shop/STRIPE_KEY", "API key", ""],
@@ -80,9 +110,22 @@ export async function withSamples(page: Page, sealport: Sealport) {
   await reaches(page, "Running");
   await deploy(page, sealport, { kind: "npm package", source: "@brave/brave-search-mcp-server", name: "brave-search" });
   await reaches(page, "Failed");
-  // One that is on its way: it misses a secret.
+  const there = {
+    kind: "Container image, for a provider",
+    source: "ghcr.io/acme/shop-search:2.3",
+    secrets: { OPENAI_API_KEY: "OPENAI_API_KEY", DATABASE_URL: "project/shop/DATABASE_URL" },
+    plain: { REGION: "eu" },
+  } as const;
+  await deploy(page, sealport, { ...there, target: { title: "Render", options: { Region: "frankfurt" } }, name: "shop-search" });
+  await reaches(page, "Running");
+  // Two that are on their way: one misses a secret, and one is ready to go to a provider.
+  const ofPage = () => /deploy\/([0-9a-f-]+)\//.exec(page.url())?.[1] ?? "";
   await inspect(page, sealport, { kind: "npm package", source: "@modelcontextprotocol/server-slack", name: "slack" });
-  draft = /deploy\/([0-9a-f-]+)\//.exec(page.url())?.[1] ?? "";
+  draft = ofPage();
+  const next = { ...there, target: { title: "Railway" }, name: "shop-search-next" } as const;
+  await inspect(page, sealport, next);
+  await bind(page, next);
+  draftThere = ofPage();
   return page.context().cookies();
 }
 
@@ -106,9 +149,12 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     ["deploy-secrets", `/deploy/${draft}/secrets`],
     ["deploy-target", `/deploy/${draft}/target`],
     ["deploy-review", `/deploy/${draft}/review`],
+    ["deploy-target-there", `/deploy/${draftThere}/target`],
+    ["deploy-review-there", `/deploy/${draftThere}/review`],
     ["deployments", "/deployments"],
     ["deployment", "/deployments/everything"],
     ["deployment-failed", "/deployments/brave-search"],
+    ["deployment-there", "/deployments/shop-search"],
     ["activity", "/activity"],
     ["tokens", "/tokens"],
     ["people", "/people"],
@@ -118,6 +164,8 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     ["share-folder", "/share/folder/ada/project/shop"],
     ["share-deployment", "/share/deployment/everything"],
     ["settings", "/settings"],
+    ["settings-render", "/settings/render"],
+    ["settings-railway", "/settings/railway", checkMissingKey],
     ["not-found", "/nothing-here"],
   ];
   return [
@@ -125,6 +173,13 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     { name: "welcome", path: new URL(sealport.welcome).pathname, signedIn: false },
     ...inside.map(([name, path, prepare]) => ({ name, path, signedIn: true, prepare, whole: name === "settings" })),
   ];
+}
+
+/** What is said when there is no such key. */
+async function checkMissingKey(page: Page): Promise<void> {
+  await page.getByLabel("Path of another secret").fill("meta/railway/missing");
+  await page.getByRole("button", { name: "Check", exact: true }).click();
+  await expect(page.getByRole("main").getByRole("alert").last()).toContainText("There is no secret here");
 }
 
 /** Where a file waits since an earlier visit, its form does not show. */

@@ -9,7 +9,7 @@ import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 
 export const ROOT = resolve(import.meta.dirname, "../..");
-const PROGRAM =
+export const PROGRAM =
   process.env.SEALPORT_PROGRAM ??
   join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "debug/sealport");
 /** What each of them said, for looking into a test that failed. */

@@ -113,6 +113,8 @@ export type Wanted = {
   /** Variable → path of a secret that is ticked for it. */
   secrets?: Record<string, string>;
   plain?: Record<string, string>;
+  /** Where it runs, as its choice is headed, and what the target is told, by the fields' labels; else what is chosen already. */
+  target?: { title: "Render" | "Railway"; options?: Record<string, string> };
   name: string;
 };
 
@@ -150,6 +152,12 @@ export async function bind(page: Page, wanted: Wanted): Promise<void> {
   for (const [env, text] of Object.entries(wanted.plain ?? {})) await setPlain(page, env, text);
   await page.getByRole("button", { name: "Go on to the target" }).click();
   await page.waitForURL(/\/target$/);
+  if (wanted.target) {
+    await page.getByRole("radio", { name: new RegExp(`^${wanted.target.title}`) }).check();
+    for (const [label, said] of Object.entries(wanted.target.options ?? {})) {
+      await page.getByRole("textbox", { name: new RegExp(`^${label}`) }).fill(said);
+    }
+  }
   await page.getByLabel("Name", { exact: true }).fill(wanted.name);
   await page.getByRole("button", { name: "Go on to the review" }).click();
   await page.waitForURL(/\/review$/);
@@ -209,10 +217,15 @@ export async function connect(page: Page): Promise<Gateway> {
 }
 
 export async function destroy(page: Page, name: string): Promise<void> {
+  await askToDestroy(page, name);
+  await page.waitForURL(/\/deployments$/);
+}
+
+/** What is at a provider goes first there; until then one stays on the page. */
+export async function askToDestroy(page: Page, name: string): Promise<void> {
   await openFolding(page, "Destroy");
   await page.getByLabel(`Type ${name} to go on`).fill(name);
   await page.getByRole("button", { name: "Destroy", exact: true }).click();
-  await page.waitForURL(/\/deployments$/);
 }
 
 /** Opens a part of a page that is folded away. */

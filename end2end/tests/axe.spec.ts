@@ -3,28 +3,28 @@
 import { AxeBuilder } from "@axe-core/playwright";
 import { expect, test } from "@playwright/test";
 
-import { Sealport } from "../support/sealport.ts";
-import { samplePages, withSamples } from "../support/samples.ts";
+import { Installation, samplePages, withSamples } from "../support/samples.ts";
 
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
-let sealport: Sealport;
+let installation: Installation;
 let cookies: Awaited<ReturnType<typeof withSamples>>;
 
 test.beforeAll(async ({ browser }) => {
   test.setTimeout(900_000);
-  sealport = await Sealport.started();
+  installation = await Installation.started();
   const page = await browser.newPage();
-  cookies = await withSamples(page, sealport);
+  cookies = await withSamples(page, installation.sealport);
   await page.close();
 });
 
-test.afterAll(() => sealport.remove());
+test.afterAll(() => installation.remove());
 
 for (const theme of ["light", "dark"] as const) {
   for (const width of [390, 1280]) {
     test(`${theme}, ${width} pixels wide`, async ({ browser }) => {
       test.setTimeout(600_000);
+      const { sealport } = installation;
       const context = await browser.newContext({ colorScheme: theme, viewport: { width, height: 844 } });
       const wrong: string[] = [];
       for (const { name, path, signedIn, prepare } of samplePages(sealport)) {
