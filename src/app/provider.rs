@@ -86,6 +86,7 @@ pub async fn provider_check(
     #[server(default)] key: String,
 ) -> Result<(), Refusal> {
     use super::wire::{back, caller, go};
+    use crate::model::errors::RefusalKind;
     use crate::model::paths::KeyPath;
 
     let caller = caller().await?;
@@ -117,15 +118,17 @@ pub async fn provider_check(
     if listed.iter().any(|row| row.path == key) {
         return back(&here, CHECK, refusal, &[(KEY, key.as_str())]).await;
     }
+    let usual = target.key_path().unwrap_or_default();
+    let hint = format!(
+        "Type the path of a secret, as in {usual}, and never the key itself. What was typed was not kept."
+    );
     let says = match KeyPath::parse(&key) {
+        Err(_) => Refusal::invalid(KEY, hint),
+        Ok(_) if refusal.kind == RefusalKind::NotFound => Refusal {
+            detail: format!("{} {hint}", refusal.detail),
+            ..refusal
+        },
         Ok(_) => refusal,
-        Err(_) => {
-            let usual = target.key_path().unwrap_or_default();
-            let says = format!(
-                "Type the path of a secret, as in {usual}, and never the key itself. What was typed was not kept."
-            );
-            Refusal::invalid(KEY, says)
-        }
     };
     back(&here, CHECK, says, &[]).await
 }
