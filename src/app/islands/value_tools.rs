@@ -57,7 +57,10 @@ pub fn ValueTools() -> impl IntoView {
         ready.set(true);
         if let Some(field) = field() {
             let typed = field.clone();
-            let look = Closure::<dyn Fn()>::new(move || several.set(is_several(&typed.value())));
+            let look = move || several.set(is_several(&typed.value()));
+            // Typed or pasted before the script was here.
+            look();
+            let look = Closure::<dyn Fn()>::new(look);
             let _ = field.add_event_listener_with_callback("input", look.as_ref().unchecked_ref());
             // It looks as long as the page is open.
             look.forget();
