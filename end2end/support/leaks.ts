@@ -16,6 +16,8 @@ const WINDOW = 8;
 /** Every form of a window is longer than this; so many bytes of it are looked up. */
 const PREFIX = 8;
 const TABLE_BITS = 22;
+/** A stream whose last event has not come by then does not tell what it should. */
+const STREAM_TIMEOUT_MS = 60_000;
 
 /** 40 characters that stand nowhere else, with some that other forms write differently. */
 export function random(): string {
@@ -166,20 +168,33 @@ export class CommandLines {
   }
 }
 
-/** What a stream of events says until it is quiet for a while. */
-export async function readStream(url: string, headers: Record<string, string>): Promise<string> {
-  const stop = new AbortController();
-  const response = await fetch(url, { headers, signal: stop.signal });
-  let text = JSON.stringify([...response.headers.entries()]);
-  const reader = response.body!.getReader();
+/** What a stream of events says, with its headers, to its event `end` or to another that is its last. */
+export async function readStream(
+  url: string,
+  headers: Record<string, string>,
+  isLast = (event: string) => event.startsWith("event: end\n"),
+): Promise<string> {
+  const response = await fetch(url, { headers, signal: AbortSignal.timeout(STREAM_TIMEOUT_MS) });
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let [text, unfinished] = [JSON.stringify([...response.headers.entries()]), ""];
   for (;;) {
-    const quiet = new Promise<undefined>((done) => setTimeout(done, 3_000));
-    const piece = await Promise.race([reader.read(), quiet]);
-    if (!piece || piece.done) break;
-    text += Buffer.from(piece.value).toString();
+    const { value, done } = await reader.read();
+    if (done) throw new Error(`${url} ended before its last event: ${text}`);
+    text += value;
+    const events = (unfinished + value).split("\n\n");
+    unfinished = events.pop()!;
+    if (events.some(isLast)) break;
   }
-  stop.abort();
+  await reader.cancel();
   return text;
+}
+
+/** What the page of a deployment is sent as it happens, which has no end: to the last line that the page shows by itself. */
+export async function readEvents(page: string, cookie: string): Promise<string> {
+  const shown = await (await fetch(page, { headers: { cookie } })).text();
+  const last = /data-after="(\d+)"/.exec(shown)?.[1];
+  if (!last) throw new Error(`${page} does not say where its log ends`);
+  return readStream(`${page}/events`, { cookie }, (event) => event.includes(`\nid: ${last}\n`));
 }
 
 /** What was written while it was looked at. */

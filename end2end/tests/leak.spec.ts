@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { expect, type Page, test } from "@playwright/test";
 
 import { callByNode } from "../support/clients.ts";
-import { Answers, CommandLines, CONTROL, nothingHolds, nothingInFiles, random, readStream, Searcher } from "../support/leaks.ts";
+import { Answers, CommandLines, CONTROL, nothingHolds, nothingInFiles, random, readEvents, Searcher } from "../support/leaks.ts";
 import { freePort, ROOT, Sealport } from "../support/sealport.ts";
 import { act, addSecret, ADMIN, bind, compare, connect, deploy, inspect, openFolding, reaches, state, welcome } from "../support/steps.ts";
 
@@ -288,7 +288,7 @@ async function deployAndFail(page: Page, sealport: Sealport, answers: Answers, v
   await test.step("what the pages are sent as it happens", async () => {
     const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
     for (const name of ["gives-away", "last-words"]) {
-      const text = await readStream(`${sealport.url}/deployments/${name}/events`, { cookie });
+      const text = await readEvents(`${sealport.url}/deployments/${name}`, cookie);
       expect(text).toContain("[sealed]");
       answers.all.push({ what: `the events of ${name}`, text: Buffer.from(text) });
     }

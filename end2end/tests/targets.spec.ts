@@ -4,7 +4,7 @@
 import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 
 import { callByNode, textOf } from "../support/clients.ts";
-import { Answers, CommandLines, CONTROL, nothingHolds, random, readStream } from "../support/leaks.ts";
+import { Answers, CommandLines, CONTROL, nothingHolds, random, readEvents, readStream } from "../support/leaks.ts";
 import { Providers } from "../support/providers.ts";
 import { Sealport } from "../support/sealport.ts";
 import { act, addSecret, ADMIN, askToDestroy, bind, connect, type Gateway, inspect, reaches, replace, state, type Wanted, welcome } from "../support/steps.ts";
@@ -242,8 +242,8 @@ test("neither pages, streams, REST, MCP, the log nor what is kept hold 8 charact
     const rest = `${sealport.url}/api/v1/deployments`;
     const [name, own] = [nameOf(target), `${rest}/${nameOf(target)}`];
     const asked = { headers: { authorization } };
-    keep(`events of ${name}`, await readStream(`${sealport.url}/deployments/${name}/events`, { cookie }), "API_KEY=[sealed]");
-    keep(`logs of ${name}`, await readStream(`${own}/logs`, { authorization }), "API_KEY=[sealed]");
+    keep(`events of ${name}`, await readEvents(`${sealport.url}/deployments/${name}`, cookie), "API_KEY=[sealed]");
+    keep(`logs of ${name}`, await readStream(`${own}/logs?follow=false`, { authorization }), "API_KEY=[sealed]");
     keep(`${name} by REST`, await (await fetch(own, asked)).text(), CONTROL);
     keep(`its failed release by REST`, await (await fetch(`${own}/releases/1`, asked)).text(), "[sealed]");
     await providers.willEcho(target.at, target.asking);
