@@ -33,10 +33,11 @@ test-rust: ## unit and integration tests
 test-browser: ## the browser tests of end2end/
 	@scripts/test browser
 
-bench: ## the table of speed in README.md, measured on this machine: make bench SECONDS_EACH=5
+bench: ## the tables of speed in README.md, measured on this machine: make bench SECONDS_EACH=5
 	@scripts/setup run
 	@scripts/build release
 	@scripts/bench
+	@scripts/bench-gateway
 
 fuzz: ## longer runs of what reads bytes from outside: make fuzz FUZZ_SECS=600
 	@scripts/fuzz
