@@ -496,22 +496,6 @@ async fn a_deploy_that_is_not_told_is_found() {
     assert!(matches!(trouble, Trouble::Limited { .. }), "{trouble:?}");
 }
 
-#[tokio::test]
-async fn an_earlier_deploy_comes_back() {
-    let fake = FakeRender::start().await;
-    let (render, id, first) = made(&fake).await;
-    let back = render.roll_back(&id, &first).await.unwrap().unwrap();
-    fake.wire.will("POST", Fault::LoseAnswer);
-    let again = render.roll_back(&id, &first).await.unwrap().unwrap();
-    assert_ne!(back, again);
-    let deploys = render.deploys(&id, 2).await.unwrap();
-    assert_eq!(deploys[0].id, again, "the newest is first");
-    assert_eq!(deploys[0].trigger.as_deref(), Some("rollback"));
-    let trouble = render.roll_back(&id, "dep-none").await.unwrap_err();
-    assert!(matches!(trouble, Trouble::NotFound { .. }), "{trouble:?}");
-    assert_eq!(fake.wrong(), [""; 0]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_deploy_is_cancelled_once() {
     let fake = FakeRender::start().await;
@@ -670,7 +654,7 @@ async fn lines_tell_what_printed_them() {
     );
 }
 
-pub const CALLS: [&str; 15] = [
+pub const CALLS: [&str; 14] = [
     "check",
     "services_named",
     "create",
@@ -682,7 +666,6 @@ pub const CALLS: [&str; 15] = [
     "deploy",
     "deploys",
     "deploy_state",
-    "roll_back",
     "suspend",
     "logs",
     "delete",
@@ -713,7 +696,6 @@ pub async fn call(render: &Render, name: &str, id: &str, deploy: &str) -> Result
         "deploy" => shown(render.deploy(id, Some("c0ffee")).await),
         "deploys" => shown(render.deploys(id, 5).await),
         "deploy_state" => shown(render.deploy_state(id, deploy).await),
-        "roll_back" => shown(render.roll_back(id, deploy).await),
         "cancel" => shown(render.cancel(id, deploy).await),
         "suspend" => shown(render.suspend(id).await),
         "resume" => shown(render.resume(id).await),

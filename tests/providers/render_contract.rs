@@ -226,7 +226,6 @@ async fn every_request_is_as_render_documents_it() {
             "POST /services/*/deploys",
             "POST /services/*/deploys/*/cancel",
             "POST /services/*/resume",
-            "POST /services/*/rollback",
             "POST /services/*/suspend",
             "PUT /services/*/env-vars/*",
         ]

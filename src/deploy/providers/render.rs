@@ -107,7 +107,7 @@ pub struct Deploy {
     pub state: DeployState,
     /// Of the commit, where it was made of one.
     pub commit: Option<String>,
-    /// `api`, `rollback`, `manual`, …
+    /// `api`, `manual`, …
     pub trigger: Option<String>,
     pub created_at: Option<OffsetDateTime>,
 }
@@ -268,19 +268,6 @@ impl Render {
             body["commitId"] = commit.into();
         }
         let ask = Ask::new(Method::POST, &["services", id, "deploys"], Repeat::Once).body(body);
-        self.begin(id, ask, "api").await
-    }
-
-    /// Begins a deploy of what an earlier one made, with the variables of then (<https://render.com/docs/rollbacks>), so that no release
-    /// does this: it would run older values. Sends `POST /services/{id}/rollback` once,
-    /// and looks as [`Render::deploy`] does. Errors: the same.
-    pub async fn roll_back(&self, id: &str, deploy: &str) -> Result<Option<String>, Trouble> {
-        let ask = Ask::new(Method::POST, &["services", id, "rollback"], Repeat::Once)
-            .body(json!({"deployId": deploy}));
-        self.begin(id, ask, "rollback").await
-    }
-
-    async fn begin(&self, id: &str, ask: Ask, trigger: &str) -> Result<Option<String>, Trouble> {
         let before = self.deploys(id, NEWEST_DEPLOYS).await?;
         let trouble = match self.http.send(ask).await {
             Ok(answer) if answer.is_empty() => None,
@@ -295,7 +282,7 @@ impl Render {
         // That it was taken, or may be, counts more than that this look failed.
         let after = self.deploys(id, NEWEST_DEPLOYS).await.unwrap_or_default();
         let new = after.into_iter().find(|deploy| {
-            let ours = deploy.trigger.as_deref().is_none_or(|by| by == trigger);
+            let ours = deploy.trigger.as_deref().is_none_or(|by| by == "api");
             ours && !known.contains(deploy.id.as_str())
         });
         match (new, trouble) {

@@ -49,7 +49,6 @@ pub struct FakeDeploy {
     /// What follows, the next one last.
     ahead: Vec<&'static str>,
     looks_left: u32,
-    pub trigger: &'static str,
     /// What it is built of; and what was asked for.
     pub commit: String,
     pub asked: Option<String>,
@@ -88,6 +87,8 @@ pub struct State {
     pub page_items: usize,
     /// How often a deploy is looked at in each of its states.
     pub looks_per_state: u32,
+    /// Deploys from now on are live at the first look at them.
+    pub is_quick: bool,
     /// For deploys from now on.
     pub fail_at: Option<FailAt>,
     /// The newest commit of every repository.
@@ -114,6 +115,7 @@ impl FakeRender {
             logs: BTreeMap::new(),
             page_items: 100,
             looks_per_state: 1,
+            is_quick: false,
             fail_at: None,
             head: "c0ffee".into(),
             tells_no_deploy: false,
@@ -321,7 +323,7 @@ impl State {
                             "clearCache",
                             wrong,
                         );
-                        let id = self.deploy(at, "api");
+                        let id = self.deploy(at);
                         let commit = body["commitId"].as_str().map(str::to_owned);
                         if commit.is_some()
                             && self.services[at].body["serviceDetails"]["runtime"] == "image"
@@ -337,16 +339,6 @@ impl State {
                         if self.tells_no_deploy {
                             return Reply::empty(202);
                         }
-                        Reply::json(201, self.one_deploy(at, &id))
-                    }
-                    ("POST", ["rollback"]) => {
-                        only(&body, &["deployId"], "the roll-back", wrong);
-                        let wanted = body["deployId"].as_str().unwrap_or_default();
-                        let deploys = &self.services[at].deploys;
-                        if !deploys.iter().any(|deploy| deploy.id == wanted) {
-                            return says(404, "no such deploy");
-                        }
-                        let id = self.deploy(at, "rollback");
                         Reply::json(201, self.one_deploy(at, &id))
                     }
                     (method, ["deploys", deploy, rest @ ..]) => {
@@ -395,12 +387,12 @@ impl State {
             created_at,
         });
         let at = self.services.len() - 1;
-        let deploy = self.deploy(at, "api");
+        let deploy = self.deploy(at);
         let service = self.described(&self.services[at]);
         Reply::json(201, json!({"service": service, "deployId": deploy}))
     }
 
-    fn deploy(&mut self, at: usize, trigger: &'static str) -> String {
+    fn deploy(&mut self, at: usize) -> String {
         self.made += 1;
         let id = format!("dep-{}", self.made);
         let mut ahead = vec!["queued", "build_in_progress"];
@@ -411,15 +403,20 @@ impl State {
             None => &["update_in_progress", "live"],
         });
         ahead.reverse();
+        if self.is_quick {
+            ahead = vec!["live"];
+        }
         let created_at = self.tick();
-        let looks_left = self.looks_per_state;
+        let looks_left = match self.is_quick {
+            true => 0,
+            false => self.looks_per_state,
+        };
         let service = &mut self.services[at];
         service.deploys.push(FakeDeploy {
             id: id.clone(),
             state: "created",
             ahead,
             looks_left,
-            trigger,
             commit: self.head.clone(),
             asked: None,
             created_at,
@@ -639,7 +636,7 @@ fn shown(deploy: &FakeDeploy) -> Value {
     json!({
         "id": deploy.id,
         "status": deploy.state,
-        "trigger": deploy.trigger,
+        "trigger": "api",
         "createdAt": deploy.created_at.format(&Rfc3339).unwrap(),
         "commit": {"id": deploy.commit, "message": "Say hello", "createdAt": "2025-11-26T12:00:00Z"},
     })
