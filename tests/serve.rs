@@ -4,13 +4,9 @@
 
 mod common;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
-use std::process::{Output, Stdio};
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use sealport::model::actors::{Actor, Caller, Origin};
 use sealport::model::paths::SecretPath;
 use sealport::model::secrets::Kind;
@@ -22,108 +18,14 @@ use sealport::store::{DatabaseConfig, Db, KeySource, Mode};
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 
+use common::serving::{Server, ended, fed, home, sealport, serve, words};
 use common::{SINGLE_ROLE, TestCluster};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const VALUE: &str = "a value to find again";
-
-/// A directory that other users may pass through, as PostgreSQL's does when root starts it.
-fn home() -> TempDir {
-    tempfile::Builder::new()
-        .prefix("sealport-serve-")
-        .permissions(Permissions::from_mode(0o711))
-        .tempdir()
-        .unwrap()
-}
 
 fn key() -> String {
     "5e".repeat(32)
-}
-
-/// `sealport serve` on a free port, with these variables and no others of ours.
-fn serve(data: &Path, variables: &[(&str, &str)]) -> Command {
-    sealport(&["serve"], data, variables)
-}
-
-fn sealport(arguments: &[&str], data: &Path, variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sealport"));
-    command
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("SEALPORT_ADDR", "127.0.0.1:0")
-        .env("SEALPORT_DATA", data)
-        .env("SEALPORT_LOG", "warn")
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-/// Starts it and waits for its end.
-async fn ended(mut command: Command) -> Output {
-    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
-    ended.expect("it did not end").unwrap()
-}
-
-fn words(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A server that came up.
-struct Served {
-    child: Child,
-    /// What it printed until it served.
-    said: String,
-}
-
-impl Served {
-    async fn up(mut command: Command) -> Served {
-        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = String::new();
-        let up = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                said.push_str(&line);
-                said.push('\n');
-                if line.starts_with("Sealport is at") {
-                    return;
-                }
-            }
-            panic!("it ended: {said}");
-        };
-        tokio::time::timeout(PATIENCE, up).await.expect("in time");
-        // Read on, so that it never waits for us.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Served { child, said }
-    }
-
-    /// The status line's number for a page.
-    async fn status(&self, path: &str) -> String {
-        let (_, at) = self.said.rsplit_once("http://").unwrap();
-        let at = at.trim().trim_end_matches('/');
-        let mut stream = TcpStream::connect(at).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        words(&answer).split(' ').nth(1).unwrap().to_owned()
-    }
-
-    async fn stop(mut self) {
-        let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        let status = ended.expect("it stops").unwrap();
-        assert!(status.success(), "{status}");
-    }
 }
 
 #[tokio::test]
@@ -328,19 +230,6 @@ async fn a_logins_password_is_no_argument() {
     }
 }
 
-/// Starts it with this line on standard input, and waits for its end.
-async fn fed(command: &mut Command, line: &str) -> Output {
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin
-        .write_all(format!("{line}\n").as_bytes())
-        .await
-        .unwrap();
-    drop(stdin);
-    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
-    ended.expect("it did not end").unwrap()
-}
-
 /// All that lies below a directory.
 fn below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -472,8 +361,8 @@ async fn the_guides_two_logins_serve_also_from_two_servers_that_start_at_once() 
     ];
     let (one, other) = (home(), home());
     let (one, other) = tokio::join!(
-        Served::up(serve(&one.path().join("data"), &variables)),
-        Served::up(serve(&other.path().join("data"), &variables)),
+        Server::up(serve(&one.path().join("data"), &variables)),
+        Server::up(serve(&other.path().join("data"), &variables)),
     );
     for server in [&one, &other] {
         assert!(
@@ -531,7 +420,7 @@ async fn one_login_serves_and_says_that_it_is_the_weaker_mode() {
             ("SEALPORT_MASTER_KEY", &key),
         ];
         let home = home();
-        let server = Served::up(serve(&home.path().join("data"), &variables)).await;
+        let server = Server::up(serve(&home.path().join("data"), &variables)).await;
         assert!(
             server.said.contains("Database: one login"),
             "{}",
@@ -621,7 +510,7 @@ async fn a_lost_key_file_is_missed_and_a_copy_of_everything_opens_elsewhere() {
         .unwrap();
     assert!(copied.success());
     for place in [&here, &there] {
-        let server = Served::up(serve(place, &[])).await;
+        let server = Server::up(serve(place, &[])).await;
         assert!(server.said.contains(&fingerprint), "{}", server.said);
         assert!(
             !server.said.contains("A master key was made"),

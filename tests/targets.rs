@@ -21,6 +21,8 @@ mod drift;
 mod house;
 #[path = "targets/interrupted.rs"]
 mod interrupted;
+#[path = "targets/killed.rs"]
+mod killed;
 #[path = "targets/railway.rs"]
 mod railway;
 #[path = "targets/release_code.rs"]

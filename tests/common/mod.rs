@@ -15,6 +15,7 @@
 
 pub mod left_out;
 pub mod programs;
+pub mod serving;
 pub mod waiting;
 
 use std::fs::Permissions;

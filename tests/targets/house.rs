@@ -44,11 +44,46 @@ pub struct House {
 /// What the provider "runs": ended when it is dropped.
 pub struct Served(Child);
 
+impl Served {
+    /// The real bridge in front of a real server, with the variables that the provider was given.
+    pub fn at(port: u16, env: &BTreeMap<String, String>) -> Served {
+        let server =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bridged-server.mjs");
+        let child = Command::new(env!("CARGO_BIN_EXE_sealport"))
+            .args(["bridge", "--host", "127.0.0.1", "--", "node"])
+            .arg(server)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .envs(env)
+            .env("PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Served(child)
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Render and Railway, and the port at which all that they "run" is.
+pub async fn providers() -> (FakeRender, FakeRailway, u16) {
+    /// More than a test makes.
+    const DOMAINS: usize = 200;
+    let (render, railway) = (FakeRender::start().await, FakeRailway::start().await);
+    // Free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    render.serve_at(&format!("http://127.0.0.1:{port}/"));
+    let domain = || format!("127.0.0.1:{port}");
+    railway.state().domain_names = std::iter::repeat_with(domain).take(DOMAINS).collect();
+    (render, railway, port)
 }
 
 impl House {
@@ -58,17 +93,7 @@ impl House {
         let key = world.secret(&ada, "meta/render/api_key", KEY).await;
         let railway_key = world.secret(&ada, "meta/railway/api_key", WORKSPACE_KEY);
         let railway_key = railway_key.await;
-        let render = FakeRender::start().await;
-        let railway = FakeRailway::start().await;
-        // Free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        render.serve_at(&format!("http://127.0.0.1:{port}/"));
-        let domain = || format!("127.0.0.1:{port}");
-        railway.state().domain_names = std::iter::repeat_with(domain).take(4).collect();
+        let (render, railway, port) = providers().await;
         let place = tempfile::tempdir().unwrap();
         let deployer = deployer(&world, &render, &railway, place.path()).await;
         let cancel = CancellationToken::new();
@@ -151,21 +176,7 @@ impl House {
     }
 
     pub fn serve_with(&self, env: &BTreeMap<String, String>) -> Served {
-        let server =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bridged-server.mjs");
-        let child = Command::new(env!("CARGO_BIN_EXE_sealport"))
-            .args(["bridge", "--host", "127.0.0.1", "--", "node"])
-            .arg(server)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .envs(env)
-            .env("PORT", self.port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Served(child)
+        Served::at(self.port, env)
     }
 
     pub fn url(&self) -> String {

@@ -51,7 +51,7 @@ pub struct Asked {
 pub struct FakeRailway {
     /// The API's address.
     pub url: Url,
-    wire: Wire,
+    pub wire: Wire,
     state: Arc<Mutex<State>>,
 }
 

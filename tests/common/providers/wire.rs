@@ -160,6 +160,19 @@ impl Wire {
         faults.push_back((line.to_owned(), fault));
     }
 
+    /// So many requests go well, whatever they are; the next goes wrong so.
+    pub fn will_at(&self, point: usize, fault: Fault) {
+        for _ in 0..point {
+            self.will("", Fault::None);
+        }
+        self.will("", fault);
+    }
+
+    /// How many requests came.
+    pub fn count(&self) -> usize {
+        self.inner.recorded.lock().unwrap().len()
+    }
+
     pub fn recorded(&self) -> Vec<Recorded> {
         self.inner.recorded.lock().unwrap().clone()
     }
