@@ -271,7 +271,8 @@ impl Rig {
         let of_project = usize::from(self.target == Target::Railway);
         assert_eq!(
             (there.projects, there.services, there.domains),
-            (of_project, 1, of_project)
+            (of_project, 1, of_project),
+            "projects, services and domains of {deployment}"
         );
         assert_eq!(there.live, there.variables);
         let mut variables = there.variables;
