@@ -414,3 +414,59 @@ impl From<LogLine> for Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::super::tools::named;
+    use super::*;
+    use crate::model::targets::Target;
+
+    fn properties(of: &Value) -> BTreeSet<&str> {
+        let known = of["properties"].as_object().unwrap();
+        known.keys().map(String::as_str).collect()
+    }
+
+    /// A client that checks results refuses one with anything that was not announced.
+    #[test]
+    fn what_a_plan_at_a_provider_says_is_announced() {
+        let plan = Deployed::of(Plan {
+            name: "shop".into(),
+            changes: vec!["Make a web service.".into()],
+            dockerfile: Some("FROM node".into()),
+            ..Plan::default()
+        });
+        let said = serde_json::to_value(plan).unwrap();
+        let known = properties(&named("deploy").unwrap()["outputSchema"]);
+        for name in said.as_object().unwrap().keys() {
+            assert!(known.contains(name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_step_and_option_of_every_target_is_announced() {
+        let schema = &named("deployment_status").unwrap()["outputSchema"];
+        let steps = &schema["properties"]["latest"]["properties"]["steps"];
+        let announced = steps["items"]["properties"]["name"]["enum"].as_array();
+        let announced: Vec<&str> = announced
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        assert_eq!(announced, StepName::ALL.map(StepName::as_str));
+        let asked = &named("deploy").unwrap()["inputSchema"]["properties"];
+        let says = |name: &str| asked[name]["description"].as_str().unwrap();
+        for target in Target::ALL {
+            assert!(says("target").contains(target.as_str()));
+            let key = target.key_path().unwrap_or_default();
+            assert!(says("key").contains(key), "{key}");
+            for option in target.options() {
+                assert!(says("options").contains(option.name), "{}", option.name);
+            }
+        }
+    }
+}
