@@ -75,8 +75,9 @@ pub fn DeploymentPage() -> impl IntoView {
                                 {moving
                                     .then(|| {
                                         view! {
+                                            // To an address without a fragment: with one, browsers only scroll.
                                             <noscript>
-                                                <meta http-equiv="refresh" content="3" />
+                                                <meta http-equiv="refresh" content=format!("3; url=/deployments/{name}") />
                                             </noscript>
                                         }
                                     })}
