@@ -316,8 +316,7 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
         format!("of {}, you have {level}", summary.owner)
     });
     let (destroying, is_older) = (of.destroying, of.is_older);
-    // With `use` alone nothing of it is known.
-    let reads = summary.level >= Level::Read;
+    let drift = drift(of);
     let last = of.last.clone();
     view! {
         <tr>
@@ -337,14 +336,26 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
                 {destroying.then(|| view! { <div class="text-amber">"Being destroyed"</div> })}
             </td>
             <td class=(!is_older).then_some("max-sm:hidden!")>
-                {match (is_older, reads) {
-                    (true, _) => view! { <span class="text-amber">"Runs an older value"</span> }.into_any(),
-                    (false, true) => view! { <span class="text-dim">"None known"</span> }.into_any(),
-                    (false, false) => ().into_any(),
-                }}
+                {drift.map(|(class, says)| view! { <span class=class>{says}</span> })}
             </td>
             <td>{last.map(last_release)}</td>
         </tr>
+    }
+}
+
+/// What Sealport knows by itself of how it differs from what is wanted: a class, and words.
+fn drift(of: &DeploymentRow) -> Option<(&'static str, &'static str)> {
+    let runs = matches!(
+        of.summary.state,
+        DeploymentState::Running | DeploymentState::Restarting
+    );
+    match of.is_older {
+        true => Some(("text-amber", "Runs an older value")),
+        // With `use` alone nothing of it is known.
+        false if of.summary.level < Level::Read => None,
+        // What somebody changed there is found by looking.
+        false if of.target.is_remote() => Some(("text-dim", "None known")),
+        false => runs.then_some(("text-dim", "Newest values")),
     }
 }
 
@@ -356,5 +367,50 @@ fn last_release(last: LastRelease) -> impl IntoView {
             " by "
             {last.created_by}
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::model::deployments::DeploymentSummary;
+    use crate::model::sources::Source;
+    use crate::model::targets::Target;
+
+    #[test]
+    fn a_row_says_what_is_known_of_its_values_and_no_more() {
+        let at = |target, state, level, is_older| DeploymentRow {
+            summary: DeploymentSummary {
+                id: Uuid::nil(),
+                name: DeploymentName::parse("crawl").unwrap(),
+                owner: "ada".into(),
+                source: Source::parse("npm:crawl@1.0.0").unwrap(),
+                state,
+                reason: None,
+                state_since: OffsetDateTime::UNIX_EPOCH,
+                release: 1,
+                level,
+            },
+            target,
+            destroying: false,
+            is_older,
+            last: None,
+        };
+        let says = |row: DeploymentRow| drift(&row).map(|(_, says)| says);
+        let (read, running) = (Level::Read, DeploymentState::Running);
+        let newest = says(at(Target::Local, running, read, false));
+        assert_eq!(newest, Some("Newest values"));
+        let older = says(at(Target::Local, running, read, true));
+        assert_eq!(older, Some("Runs an older value"));
+        // There it can be changed behind our back.
+        let there = says(at(Target::Render, running, read, false));
+        assert_eq!(there, Some("None known"));
+        // What does not run has no values, and `use` shows none.
+        let stopped = at(Target::Local, DeploymentState::Stopped, read, false);
+        assert_eq!(says(stopped), None);
+        assert_eq!(says(at(Target::Local, running, Level::Use, false)), None);
     }
 }
