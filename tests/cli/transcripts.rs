@@ -4,6 +4,7 @@
 //! # what it is about
 //! > name | a line of a file in the home directory
 //! $ [TOKEN=level] [NAME=VALUE..] sealport ARGUMENTS
+//! % a deployment that begins to run, and the path of the secret that it is given
 //! < a line of standard input, its end included; <| without its end
 //! a line of standard output, in which [..] stands for anything
 //! ! a line of standard error
@@ -15,13 +16,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use sealport::model::actors::Caller;
 use sealport::model::levels::Level;
+use sealport::model::paths::SecretPath;
 
 use crate::served::{Ran, Served, Shell};
+use crate::world::{own, secret};
 
 #[derive(Default)]
 struct Step {
     line: usize,
+    /// What begins to run before it.
+    deployed: Vec<(String, String)>,
     words: Vec<String>,
     input: String,
     out: Vec<String>,
@@ -63,13 +69,14 @@ async fn the_program_says_and_does_what_the_transcripts_say() {
 }
 
 /// Tokens by the word that stands for each.
-struct Session {
-    url: String,
+struct Session<'a> {
+    served: &'a Served,
+    anna: Caller,
     tokens: HashMap<&'static str, String>,
 }
 
-impl Session {
-    async fn new(served: &Served) -> Session {
+impl Session<'_> {
+    async fn new(served: &Served) -> Session<'_> {
         let anna = served.world.user("anna").await;
         served.world.user("bela").await;
         let mut tokens = HashMap::new();
@@ -81,15 +88,27 @@ impl Session {
         tokens.insert("wrong", format!("sp_{}", "x".repeat(43)));
         tokens.insert("none", String::new());
         Session {
-            url: served.url.clone(),
+            served,
+            anna,
             tokens,
         }
     }
 
+    async fn deploy(&self, name: &str, path: &str) {
+        let world = &self.served.world;
+        let (owner, path) = (own(&self.anna), SecretPath::parse(path).unwrap());
+        let found = world.db.secret_show(&self.anna, &owner, &path).await;
+        let bound = secret("KEY", found.unwrap().summary.id);
+        world.running(&self.anna, name, vec![bound]).await;
+    }
+
     async fn run(&self, shell: &Shell, step: &Step) -> Ran {
+        for (name, path) in &step.deployed {
+            self.deploy(name, path).await;
+        }
         let mut words = step.words.as_slice();
         let mut variables = vec![
-            ("SEALPORT_URL", self.url.clone()),
+            ("SEALPORT_URL", self.served.url.clone()),
             ("SEALPORT_TOKEN", self.tokens["admin"].clone()),
         ];
         while let Some((name, value)) = words[0].split_once('=') {
@@ -110,6 +129,7 @@ impl Session {
 /// Writes the files that stand before the steps, too.
 fn parse(text: &str, shell: &Shell) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
+    let mut deployed = Vec::new();
     for (at, line) in text.lines().enumerate() {
         if let Some(file) = line.strip_prefix("> ") {
             let (name, content) = file.split_once(" | ").unwrap_or((file, ""));
@@ -117,10 +137,14 @@ fn parse(text: &str, shell: &Shell) -> Vec<Step> {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let before = fs::read_to_string(&path).unwrap_or_default();
             fs::write(path, format!("{before}{content}\n")).unwrap();
+        } else if let Some(deployment) = line.strip_prefix("% ") {
+            let (name, path) = deployment.split_once(' ').unwrap();
+            deployed.push((name.to_owned(), path.to_owned()));
         } else if let Some(command) = line.strip_prefix("$ ") {
             steps.push(Step {
                 line: at + 1,
                 words: shell_words::split(command).unwrap(),
+                deployed: std::mem::take(&mut deployed),
                 ..Step::default()
             });
         } else if let Some(step) = steps.last_mut() {

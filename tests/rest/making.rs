@@ -14,6 +14,12 @@ fn lines(told: &[Told]) -> Vec<i64> {
         .collect()
 }
 
+/// Where the secret runs, as a token is told it.
+async fn runs(house: &House, token: &str) -> Value {
+    let shown = house.call("GET", "/secrets/project/shop/KEY", token, Value::Null);
+    house.ok(shown.await, 200)["runs"].clone()
+}
+
 #[tokio::test]
 async fn an_agent_deploys_a_server_with_a_secret_that_it_cannot_read() {
     let house = House::new().await;
@@ -154,6 +160,8 @@ async fn a_program_deploys_follows_changes_and_destroys_a_server() {
     // A newer value arrives with a redeploy.
     let newer = NewValue::Typed(format!("{CANARY}-2").into());
     db.secret_replace(ada, secret, 1, newer).await.unwrap();
+    let run = |version: i32, is_older: bool| json!([{"deployment": "shop", "target": "local", "state": "running", "running_version": version, "is_older": is_older}]);
+    assert_eq!(runs(&house, &token).await, run(1, true));
     let shown = house.call("GET", "/deployments/shop", &token, Value::Null);
     let shown = house.ok(shown.await, 200);
     assert_eq!(shown["bindings"][1]["is_older"], true, "{shown}");
@@ -170,6 +178,19 @@ async fn a_program_deploys_follows_changes_and_destroys_a_server() {
         house.ok(shown.await, 200)["versions"],
         json!([{"env": "SHOP_KEY", "version": 2}])
     );
+    assert_eq!(runs(&house, &token).await, run(2, false));
+    // Who may call it alone, or reaches the secret's folder alone, is not told of it.
+    let caller = house.token(ada, Level::Use, false).await;
+    let elsewhere = house
+        .token_under(ada, Level::Admin, false, Some("project/shop"))
+        .await;
+    for blind in [&caller, &elsewhere] {
+        assert_eq!(runs(&house, blind).await, json!([]));
+    }
+    let list = house.call("GET", "/secrets", &token, Value::Null);
+    let list = house.ok(list.await, 200);
+    assert_eq!(list["items"][0]["path"], "project/shop/KEY");
+    assert!(list["items"][0].get("runs").is_none(), "{list}");
 
     // Other bindings: a release of its own.
     let patch = json!({"bindings": [{"env": "SHOP_KEY", "secret": "project/shop/KEY"}, {"env": "TONE", "text": "soft"}]});

@@ -31,7 +31,7 @@ impl Shared {
         let of = Shareable::Secret { id };
         let given = world.db.share(&ann, &of, "bob", Level::Use, &[]).await;
         given.unwrap();
-        let mut it = Shared {
+        let it = Shared {
             bobs: DeploymentName::parse("bobs").unwrap(),
             holder: Uuid::now_v7(),
             world,
@@ -41,10 +41,8 @@ impl Shared {
         };
         for (owner, name) in [(&it.ann, "crawl"), (&it.ann, "shop"), (&it.bob, "bobs")] {
             let bound = vec![secret("KEY", id), secret("ALSO_KEY", id)];
-            it.world.deployment(owner, name, bound).await;
-            it.release(ReleaseState::Live).await;
+            it.world.running(owner, name, bound).await;
         }
-        it.holder = Uuid::now_v7();
         it.world.lapse().await;
         it
     }

@@ -1,7 +1,7 @@
 //! An installation of a test's own, with people in it.
 
 use sealport::model::actors::{Actor, Caller, Origin, SignedInUser};
-use sealport::model::deployments::{Binding, Bound, DeploymentSpec};
+use sealport::model::deployments::{Binding, Bound, DeploymentSpec, ReleaseState};
 use sealport::model::errors::{Refusal, RefusalKind};
 use sealport::model::paths::{DeploymentName, EnvName, Handle, SecretPath};
 use sealport::model::secrets::Kind;
@@ -82,6 +82,24 @@ impl World {
             .deployment_create(caller, None, &spec(name, bindings))
             .await
             .unwrap()
+    }
+
+    /// One that runs with the newest values, as far as the store knows.
+    pub async fn running(
+        &self,
+        caller: &Caller,
+        name: &str,
+        bindings: Vec<Binding>,
+    ) -> DeploymentName {
+        let name = self.deployment(caller, name, bindings).await;
+        let task = self.claim(Uuid::now_v7()).await;
+        let opened = self
+            .db
+            .bindings_open(task.deployment_id, task.owner_id, task.number);
+        opened.await.unwrap();
+        let ended = self.db.release_end(&task, ReleaseState::Live, None);
+        ended.await.unwrap();
+        name
     }
 
     /// Holds and claims the one queued release.

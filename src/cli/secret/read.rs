@@ -12,7 +12,7 @@ use crate::cli::shown::{self, Cell, Colour};
 use crate::cli::times::written;
 use crate::cli::typed;
 use crate::doors::rest::Page;
-use crate::doors::rest::secrets::Secret;
+use crate::doors::rest::secrets::{RunShown, Secret};
 use crate::doors::rest::values;
 use crate::doors::rest::versions::Version;
 use crate::model::paths::{KeyPath, Tag};
@@ -94,7 +94,7 @@ pub async fn show(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {
     }
     let secret: Secret = serde_json::from_value(answer)?;
     let standing = standing(&secret);
-    shown::facts(&[
+    let mut facts = vec![
         ("path", secret.path.to_string()),
         ("owner", secret.owner),
         ("kind", secret.kind.as_str().into()),
@@ -117,9 +117,25 @@ pub async fn show(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {
         ("state", standing.into()),
         ("variable", secret.env.unwrap_or_default()),
         ("used by", secret.used_by.join(", ")),
-        ("your level", secret.level.as_str().into()),
-    ])?;
+    ];
+    let runs = secret.runs.iter().flatten();
+    facts.extend(runs.map(|run| ("runs", running(run))));
+    facts.push(("your level", secret.level.as_str().into()));
+    shown::facts(&facts)?;
     Ok(())
+}
+
+/// As the dashboard says it on the secret's page.
+fn running(run: &RunShown) -> String {
+    let at = format!("{}, {}, {}", run.deployment, run.target, run.state.as_str());
+    let value = match run.is_older {
+        true => "an older value",
+        false => "the newest value",
+    };
+    match run.running_version {
+        Some(version) => format!("{at}: {value}, version {version}"),
+        None => at,
+    }
 }
 
 pub async fn history(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {

@@ -13,16 +13,19 @@ use uuid::Uuid;
 
 use super::bearer::Bearer;
 use super::bodies::{Json, Key, Query};
+use super::deployments::{DeploymentNameText, DeploymentStateName};
 use super::pages::{self, Cursor, Page};
 use super::problems::{Problem, ProblemKind};
 use super::schemas::{KeyPathText, KindName, LevelName, SecretPathText, TagText};
 use crate::doors::web::AppState;
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
+use crate::model::deployments::DeploymentState;
 use crate::model::due::Due;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
-use crate::model::paths::{EnvName, Folder, Handle, KeyPath, SecretPath, Tag};
+use crate::model::paths::{DeploymentName, EnvName, Folder, Handle, KeyPath, SecretPath, Tag};
+use crate::model::renewals::SecretRun;
 use crate::model::secrets::{Kind, SecretFilter, SecretSummary};
 use crate::store::due::{DUE_DAYS_MAX, DUE_LISTED_MAX};
 use crate::store::secret_put::{Expected, Put, SecretPut};
@@ -64,6 +67,24 @@ pub struct Secret {
     /// Why it needs a look, in a list of what is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<SecretDue>,
+    /// Where it runs now, of one secret and not in a list: the deployments of which this token may read, at most 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Vec<RunShown>>,
+}
+
+/// A deployment that runs the secret, or was asked to since its newest value is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunShown {
+    #[schema(value_type = DeploymentNameText)]
+    pub deployment: DeploymentName,
+    /// `local`: on this machine; or the provider.
+    pub target: String,
+    #[schema(value_type = DeploymentStateName)]
+    pub state: DeploymentState,
+    /// The version that runs; null where nothing runs yet.
+    pub running_version: Option<i32>,
+    /// What runs has another value than the newest. An older version can have the same.
+    pub is_older: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -94,6 +115,19 @@ impl From<SecretSummary> for Secret {
             maskable: summary.maskable,
             level: summary.level,
             due: None,
+            runs: None,
+        }
+    }
+}
+
+impl From<SecretRun> for RunShown {
+    fn from(run: SecretRun) -> Self {
+        RunShown {
+            deployment: run.deployment,
+            target: run.target.as_str().to_owned(),
+            state: run.state,
+            running_version: run.version,
+            is_older: run.version.is_some() && !run.is_current,
         }
     }
 }
@@ -446,7 +480,7 @@ fn at_generate(refusal: Refusal, generates: bool) -> Problem {
     }
 }
 
-/// One secret's metadata.
+/// One secret's metadata, and where it runs.
 #[utoipa::path(get, path = "/api/v1/secrets/{path}", tag = "secrets", params(("path" = KeyPathText, Path,)),
     responses((status = 200, body = Secret, headers(("ETag" = String)))))]
 pub(super) async fn show(
@@ -454,12 +488,21 @@ pub(super) async fn show(
     Bearer(caller): Bearer,
     Key(key): Key,
 ) -> Result<Response, Problem> {
-    Ok(shown(state.db.secret_at(&caller, &key).await?))
+    let found = state.db.secret_at(&caller, &key).await?;
+    shown(&state, &caller, found).await
 }
 
-fn shown(found: SecretSummary) -> Response {
-    let secret = Secret::from(found);
-    ([(header::ETAG, tag_of(secret.version))], Json(secret)).into_response()
+async fn shown(
+    state: &AppState,
+    caller: &Caller,
+    found: SecretSummary,
+) -> Result<Response, Problem> {
+    let runs = state.db.secret_runs(caller, found.id).await?;
+    let secret = Secret {
+        runs: Some(runs.into_iter().map(RunShown::from).collect()),
+        ..Secret::from(found)
+    };
+    Ok(([(header::ETAG, tag_of(secret.version))], Json(secret)).into_response())
 }
 
 /// Changes metadata. A rename needs `admin`, all else `write`.
@@ -492,7 +535,7 @@ pub(super) async fn patch(
     state.db.secret_edit(&caller, found.id, edit).await?;
     let now = state.db.secrets_of(&caller, &[found.id]).await?;
     match now.into_iter().next() {
-        Some(now) => Ok(shown(now)),
+        Some(now) => shown(&state, &caller, now).await,
         // Renamed out of this token's sight.
         None => Err(Problem::new(
             ProblemKind::NotFound,
