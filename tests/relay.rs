@@ -424,7 +424,13 @@ async fn negotiating_clients_use_the_stateless_era() {
         .await;
     assert_eq!(
         discovered.json()["result"]["supportedVersions"],
-        json!(["2026-07-28"])
+        json!([
+            "2026-07-28",
+            "2025-11-25",
+            "2025-06-18",
+            "2025-03-26",
+            "2024-11-05"
+        ])
     );
     assert!(!discovered.headers.contains_key("mcp-session-id"));
 

@@ -56,7 +56,13 @@ async fn one_server_speaks_both_eras_at_once() {
     let discovered = post(&url, stateless, &message).await.json();
     assert_eq!(
         discovered["result"]["supportedVersions"],
-        json!(["2026-07-28"])
+        json!([
+            "2026-07-28",
+            "2025-11-25",
+            "2025-06-18",
+            "2025-03-26",
+            "2024-11-05"
+        ])
     );
     let session = session(&url, None).await;
     let counted = call("handshakes", json!({}));

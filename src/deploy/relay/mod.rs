@@ -32,7 +32,7 @@ pub use room::{Room, RoomLimits};
 pub use stdio::StdioRelay;
 pub use wire::{
     Accepts, INVALID_REQUEST, METHOD_NOT_FOUND, MODERN_VERSION, PARSE_ERROR, RpcError,
-    SESSION_VERSIONS, VERSION_HEADER, is_type,
+    SESSION_VERSIONS, VERSION_HEADER, is_type, versions,
 };
 
 /// Who calls, for example a token's id. A session belongs to one key; another key does not see it.

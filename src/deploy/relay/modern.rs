@@ -12,8 +12,8 @@ use super::child::{Asker, Child};
 use super::room::Held;
 use super::stdio::messages;
 use super::wire::{
-    Accepts, HEADER_MISMATCH, Kind, METHOD_NOT_FOUND, MODERN_VERSION, RpcError, accepted,
-    event_response, json_response, kind,
+    Accepts, CAPABILITY_MISSING, HEADER_MISMATCH, Kind, METHOD_NOT_FOUND, MODERN_VERSION, RpcError,
+    accepted, event_response, json_response, kind, versions,
 };
 
 const META: &str = "io.modelcontextprotocol/";
@@ -119,17 +119,21 @@ async fn answer(
         )));
     }
     let (answer, held) = call.answer().await?;
-    let unknown = answer.pointer("/error/code") == Some(&json!(METHOD_NOT_FOUND));
-    let status = if unknown {
-        StatusCode::NOT_FOUND
-    } else {
-        StatusCode::OK
-    };
+    let status = status_of(&answer);
     Ok(json_response(
         status,
         &completed(answer, &method),
         Some(held),
     ))
+}
+
+/// The protocol's own errors have a status too; a server that answers line by line cannot give one.
+fn status_of(answer: &Value) -> StatusCode {
+    match answer.pointer("/error/code").and_then(Value::as_i64) {
+        Some(METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+        Some(CAPABILITY_MISSING) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::OK,
+    }
 }
 
 /// Checks what each request of this era says of itself: its version and client, in `_meta`, and that its headers agree with it.
@@ -247,7 +251,7 @@ fn discovered(info: &Value) -> Value {
     }
     let mut result = json!({
         "resultType": "complete",
-        "supportedVersions": [MODERN_VERSION],
+        "supportedVersions": versions(),
         "capabilities": capabilities,
         "ttlMs": 0,
         "cacheScope": "private",

@@ -19,6 +19,13 @@ pub const MODERN_VERSION: &str = "2026-07-28";
 /// What sessions may speak; the first is offered to a client that asks for something else.
 pub const SESSION_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
+/// All that are spoken, as an error for any other names them too.
+pub fn versions() -> Vec<&'static str> {
+    std::iter::once(MODERN_VERSION)
+        .chain(SESSION_VERSIONS)
+        .collect()
+}
+
 pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
@@ -31,6 +38,7 @@ pub(super) const SESSION_UNKNOWN: i64 = -32001;
 pub(super) const TIMED_OUT: i64 = -32001;
 pub(super) const CANCELLED: i64 = -32800;
 pub(super) const HEADER_MISMATCH: i64 = -32020;
+pub(super) const CAPABILITY_MISSING: i64 = -32021;
 pub(super) const VERSION_UNSUPPORTED: i64 = -32022;
 
 /// The longest id or progress token of a client.
@@ -82,11 +90,8 @@ impl RpcError {
     }
 
     pub fn version(requested: &str) -> Self {
-        let supported: Vec<&str> = std::iter::once(MODERN_VERSION)
-            .chain(SESSION_VERSIONS)
-            .collect();
         Self {
-            data: Some(json!({"supported": supported, "requested": requested})),
+            data: Some(json!({"supported": versions(), "requested": requested})),
             ..Self::new(
                 StatusCode::BAD_REQUEST,
                 VERSION_UNSUPPORTED,

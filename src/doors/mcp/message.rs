@@ -15,7 +15,7 @@ use super::tools;
 use crate::app::agents::INSTRUCTIONS;
 use crate::deploy::relay::{
     INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MODERN_VERSION, PARSE_ERROR, RpcError,
-    SERVER_KEY, SESSION_VERSIONS, VERSION_HEADER, VERSION_KEY, check_envelope,
+    SERVER_KEY, SESSION_VERSIONS, VERSION_HEADER, VERSION_KEY, check_envelope, versions,
 };
 
 /// The longest id, in bytes.
@@ -218,13 +218,6 @@ fn complete(mut result: Value) -> Value {
         result[key] = value;
     }
     result
-}
-
-/// All that are spoken here, as an error for any other names them too.
-fn versions() -> Vec<&'static str> {
-    std::iter::once(MODERN_VERSION)
-        .chain(SESSION_VERSIONS)
-        .collect()
 }
 
 fn capabilities() -> Value {
