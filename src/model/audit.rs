@@ -87,6 +87,9 @@ pub enum Action {
     DeploymentDestroy,
     /// To another owner.
     DeploymentMove,
+    /// A caller let a deployment use a key of their own.
+    ConnectionMake,
+    ConnectionEnd,
     ReleaseEnd,
     TokenCreate,
     TokenRevoke,
@@ -146,6 +149,8 @@ impl Action {
         Action::DeploymentStop,
         Action::DeploymentMove,
         Action::DeploymentDestroy,
+        Action::ConnectionMake,
+        Action::ConnectionEnd,
         Action::ReleaseEnd,
         Action::GatewayConnect,
         Action::ApiConnect,
@@ -224,6 +229,8 @@ impl Action {
             Action::DeploymentStop => "deployment.stop",
             Action::DeploymentDestroy => "deployment.destroy",
             Action::DeploymentMove => "deployment.move",
+            Action::ConnectionMake => "connection.make",
+            Action::ConnectionEnd => "connection.end",
             Action::ReleaseEnd => "release.end",
             Action::TokenCreate => "token.create",
             Action::TokenRevoke => "token.revoke",

@@ -50,6 +50,18 @@ pub enum Bound {
     Secret { id: Uuid },
     /// Visible to whoever may see the deployment.
     Text { text: String },
+    /// Each caller brings it; the sentence says what it is.
+    PerUser { description: String },
+}
+
+/// A description of a variable that callers bring is cut here, in characters.
+const DESCRIPTION_LEN_CHARS: usize = 300;
+
+/// What a source says of a variable, as it is kept with a binding: one line, cut.
+pub fn described(said: &str) -> String {
+    let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = line.chars().filter(|c| !c.is_control());
+    shown.take(DESCRIPTION_LEN_CHARS).collect()
 }
 
 /// Where a deployment stands. `Running` means that it answered the MCP handshake.
@@ -205,6 +217,8 @@ pub struct DeploymentRow {
     pub destroying: bool,
     /// It runs an older value of a bound secret than the newest. Never with `use` alone.
     pub is_older: bool,
+    /// Callers bring keys of their own.
+    pub per_user: bool,
     /// The newest; none with `use` alone.
     pub last: Option<LastRelease>,
 }
@@ -216,6 +230,13 @@ pub struct LastRelease {
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     pub created_by: String,
+}
+
+impl BindingSummary {
+    /// Bound to a secret of the owner's, also to one that is gone.
+    pub fn is_secret(&self) -> bool {
+        self.text.is_none() && !self.per_user
+    }
 }
 
 impl DeploymentDetail {
@@ -245,6 +266,8 @@ pub struct DeploymentDetail {
     pub placed: Placed,
     /// It goes as soon as the provider has nothing of it any more.
     pub destroying: bool,
+    /// Callers bring keys of their own.
+    pub per_user: bool,
     pub bindings: Vec<BindingSummary>,
     /// A changed value redeploys it by itself.
     pub follows_changes: bool,
@@ -258,6 +281,8 @@ pub struct BindingSummary {
     /// The secret's path now, or none for plain text or a secret that is gone.
     pub secret: Option<SecretPath>,
     pub text: Option<String>,
+    /// Each caller brings it.
+    pub per_user: bool,
     /// The path when it was bound, of a secret that the deployment's owner may not use any more, or that is gone.
     pub lost: Option<String>,
     /// The version that the running release uses, and the newest.

@@ -22,7 +22,7 @@ pub fn step_of(field: &str) -> Option<&'static str> {
         "source" | "source_kind" | "command" | "transport" | "fetch_key" | "inspection" => {
             Some("source")
         }
-        "env" | "plain" | "bindings" | "missing" => Some("secrets"),
+        "env" | "own" | "plain" | "bindings" | "missing" => Some("secrets"),
         "name" | "owner" | "target" | "key" | "options" => Some("target"),
         _ => None,
     }
@@ -88,6 +88,8 @@ pub struct DraftForm {
     pub options: BTreeMap<String, String>,
     pub secrets: Vec<DraftSecret>,
     pub plain: Vec<DraftPlain>,
+    /// The variables that each caller brings, as typed.
+    pub per_user: Vec<String>,
     /// Env name → the path typed for a secret that is to be added under it.
     pub new_paths: BTreeMap<String, String>,
     /// Whether the ticks were set from what the source asks for, which happens once.
@@ -199,6 +201,14 @@ mod tests {
         assert_eq!(draft.errors_of("review").count(), 0);
         draft.set_errors("target", errors(&["key"]));
         assert_eq!(draft.errors, errors(&["source", "plain.0.text", "key"]));
+    }
+
+    #[test]
+    fn a_draft_of_before_reads() {
+        let kept = serde_json::json!({"source_kind": "npm", "source": "left-pad", "plain": []});
+        let form: Result<DraftForm, _> = serde_json::from_value(kept);
+        assert!(form.is_ok_and(|form| form.per_user.is_empty()));
+        assert_eq!(step_of("own.0.env"), Some("secrets"));
     }
 
     #[test]

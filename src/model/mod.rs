@@ -10,8 +10,10 @@ pub mod moves;
 pub mod secrets;
 pub mod tree;
 
+pub mod connections;
 pub mod deployments;
 pub mod drafts;
+pub mod limits;
 pub mod plans;
 pub mod renewals;
 pub mod sources;

@@ -96,6 +96,8 @@ pub struct SecretSummary {
     pub fetched_by: Vec<String>,
     /// Whether the newest value is long enough to be masked.
     pub maskable: bool,
+    /// It was connected to a deployment: no door shows its value any more.
+    pub use_only: bool,
     /// How far one reaches on it.
     pub level: Level,
 }

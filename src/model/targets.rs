@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deployments::StepName;
 use super::errors::Refusal;
+use super::limits;
 
 /// What a provider has of a deployment. Written down before anything is built on it, so that nothing is made twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,7 +186,7 @@ impl Target {
     /// What may be said beside source and bindings; none of it must.
     pub fn options(self) -> &'static [TargetOption] {
         match self {
-            Target::Local => &[COMMAND, TRANSPORT],
+            Target::Local => &LOCAL,
             Target::Render => &[
                 COMMAND,
                 TRANSPORT,
@@ -249,6 +250,12 @@ impl TargetOption {
     }
 }
 
+const LOCAL: [TargetOption; 9] = {
+    let [memory, processes, files, disk, file, log, network] = limits::OPTIONS;
+    [
+        COMMAND, TRANSPORT, memory, processes, files, disk, file, log, network,
+    ]
+};
 const COMMAND: TargetOption = TargetOption {
     name: "command",
     says: "The command that starts it, instead of what looking at the source finds.",

@@ -375,7 +375,7 @@ async fn bound(
            left join release_bindings rb on rb.deployment_id = b.deployment_id and rb.number = $2
              and rb.env = b.env and rb.secret_id = b.secret_id
            left join secret_versions v on v.secret_id = s.id and v.version = coalesce(rb.version, s.version)
-           where b.deployment_id = $1 order by b.env"#,
+           where b.deployment_id = $1 and not b.per_user order by b.env"#,
         deployment_id,
         number,
     )

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::deployment_checks::{
-    Wrong, bindings_wrong, check_spec, lens_wrong, look_at, secrets_of,
+    Wrong, bindings_wrong, brought_wrong, check_spec, lens_wrong, look_at, secrets_of,
 };
 use super::deployments::{Reached, about, newest_release, person, put_binding, queue_release};
 use super::drafts::storable;
@@ -80,6 +80,8 @@ impl Db {
             check_spec(caller, &spec)?;
         } else if let Some(refusal) = bindings_wrong(&spec.bindings).into_iter().next() {
             return Err(refusal.into());
+        } else if let Some(refusal) = brought_wrong(&spec) {
+            return Err(refusal.into());
         }
         let paths = match check(&mut tx, &found, &before, &spec).await? {
             Ok(paths) => paths,
@@ -144,7 +146,7 @@ pub(super) async fn stored(
     .fetch_one(&mut **tx)
     .await?;
     let bound = sqlx::query!(
-        "select env, secret_id, text from bindings where deployment_id = $1 order by env",
+        "select env, secret_id, text, per_user, description from bindings where deployment_id = $1 order by env",
         id
     )
     .fetch_all(&mut **tx)
@@ -154,6 +156,9 @@ pub(super) async fn stored(
         let to = match (row.secret_id, row.text) {
             (Some(id), _) => Bound::Secret { id },
             (None, Some(text)) => Bound::Text { text },
+            (None, None) if row.per_user => Bound::PerUser {
+                description: row.description,
+            },
             (None, None) => continue,
         };
         let env = EnvName::stored(&row.env)?;

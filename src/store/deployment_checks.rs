@@ -327,6 +327,25 @@ pub fn no_provider_key(target: Target) -> Refusal {
     Refusal::invalid("key", says)
 }
 
+/// A provider has one environment for a service: no caller's key could be kept from another's calls.
+pub fn per_user_wrong(target: Target, env: &EnvName) -> Option<Refusal> {
+    target.is_remote().then(|| {
+        Refusal::invalid(
+            &format!("bindings.{env}"),
+            format!(
+                "{} runs one service with one environment for everybody, so no caller’s own {env} could be kept from the others’ calls. Run it on this machine, or bind a secret of the owner’s.",
+                target.title(),
+            ),
+        )
+    })
+}
+
+pub(super) fn brought_wrong(spec: &DeploymentSpec) -> Option<Refusal> {
+    let is_brought = |binding: &&Binding| matches!(binding.to, Bound::PerUser { .. });
+    let brought = spec.bindings.iter().find(is_brought)?;
+    per_user_wrong(spec.target, &brought.env)
+}
+
 /// What can be said without looking anything up.
 pub(super) fn check_spec(caller: &Caller, spec: &DeploymentSpec) -> Result<(), Refusal> {
     if let Some(refusal) = source_wrong(caller, &spec.source, spec.target) {
@@ -334,6 +353,9 @@ pub(super) fn check_spec(caller: &Caller, spec: &DeploymentSpec) -> Result<(), R
     }
     if spec.provider_key.is_some() != spec.target.is_remote() {
         return Err(no_provider_key(spec.target));
+    }
+    if let Some(refusal) = brought_wrong(spec) {
+        return Err(refusal);
     }
     if spec.start.command.iter().any(|word| word.contains('\0')) {
         return Err(Refusal::invalid("command", "A command has no NUL in it."));
@@ -364,7 +386,7 @@ pub(super) async fn check_secrets(
 pub(super) fn secrets_of(spec: &DeploymentSpec) -> Vec<(String, Uuid)> {
     let bound = spec.bindings.iter().filter_map(|binding| match binding.to {
         Bound::Secret { id } => Some((format!("bindings.{}", binding.env), id)),
-        Bound::Text { .. } => None,
+        Bound::Text { .. } | Bound::PerUser { .. } => None,
     });
     bound
         .chain(spec.fetch_key.map(|id| ("fetch_key".to_owned(), id)))
@@ -389,7 +411,7 @@ pub(super) async fn look_at(
     let rows = sqlx::query!(
         r#"select s.id, s.path, s.active, coalesce(s.expires_at <= now(), false) as "expired!",
              coalesce(octet_length(v.sealed), 0) as "sealed_len_bytes!",
-             usable_in($3, s.owner_id, s.id, s.path, $2) as "owner_may!"
+             usable_in($3, s.owner_id, s.id, s.path, $2) as "owner_may!", s.use_only
            from secrets s left join secret_versions v on v.secret_id = s.id and v.version = s.version
            where s.id = any($1) and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,
         &ids,
@@ -433,6 +455,15 @@ pub(super) async fn look_at(
                 ),
                 "the owner has no right to a bound secret",
             ),
+            Some(row) if row.use_only => (
+                Lacking::Refused,
+                RefusalKind::Invalid,
+                format!(
+                    "{} was connected to a deployment for that one’s use only. Choose another.",
+                    row.path
+                ),
+                "a bound secret is for use only",
+            ),
             Some(row) if row.expired => (
                 Lacking::Expired,
                 RefusalKind::Invalid,
@@ -468,6 +499,8 @@ pub(super) fn lens_wrong(
     let lens = bindings.iter().map(|binding| match &binding.to {
         Bound::Text { text } => text.len(),
         Bound::Secret { id } => lens_bytes.get(id).copied().unwrap_or(0),
+        // Told when it is connected and opened.
+        Bound::PerUser { .. } => 0,
     });
     let refusal = check_values_len(lens).err()?;
     Some(Wrong {

@@ -70,7 +70,7 @@ impl Db {
         let rows = sqlx::query_as!(
             ListRow,
             r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
-                      reach(d.owner_id, 'deployment', d.id, null) as "level!", d.target, d.destroying,
+                      reach(d.owner_id, 'deployment', d.id, null) as "level!", d.target, d.destroying, d.per_user,
                       r.state as "last_state?", r.created_at as "last_at?", r.created_by as "last_by?",
                       (d.wanted and d.state in ('running', 'restarting', 'deploying') and exists (
                          select 1 from release_bindings rb
@@ -121,7 +121,7 @@ impl Db {
         };
         let id = row.id;
         let found = sqlx::query!(
-            "select start, owner_id, follows_changes, target, options, placed, destroying from deployments where id = $1",
+            "select start, owner_id, follows_changes, target, options, placed, destroying, per_user from deployments where id = $1",
             id
         )
         .fetch_optional(&mut *tx)
@@ -134,7 +134,7 @@ impl Db {
         let mut bindings = bindings(&mut tx, id).await?;
         let releases = releases(&mut tx, id, None).await?;
         tx.commit().await?;
-        if bindings.iter().any(|binding| binding.text.is_none()) {
+        if bindings.iter().any(BindingSummary::is_secret) {
             let lost = self.lost_bindings(caller, id, found.owner_id).await?;
             for binding in &mut bindings {
                 binding.lost = lost.get(binding.env.as_str()).cloned();
@@ -160,6 +160,7 @@ impl Db {
                 false => Placed::default(),
             },
             destroying: found.destroying,
+            per_user: found.per_user,
             bindings,
             follows_changes: found.follows_changes,
             releases,
@@ -328,6 +329,7 @@ struct ListRow {
     level: i32,
     target: String,
     destroying: bool,
+    per_user: bool,
     last_state: Option<String>,
     last_at: Option<OffsetDateTime>,
     last_by: Option<String>,
@@ -367,6 +369,7 @@ impl ListRow {
             target: target?,
             destroying: self.destroying,
             is_older: self.is_older,
+            per_user: self.per_user,
             last,
         })
     }
@@ -374,7 +377,7 @@ impl ListRow {
 
 async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<BindingSummary>> {
     let rows = sqlx::query!(
-        r#"select b.env, b.text, b.secret_id, case when b.secret_id is not null then coalesce(s.path, b.secret_path) end as "path?",
+        r#"select b.env, b.text, b.per_user, b.secret_id, case when b.secret_id is not null then coalesce(s.path, b.secret_path) end as "path?",
              s.version as "current_version?", rb.version as "running_version?",
              s.active as "active?", coalesce(s.expires_at <= now(), false) as "expired!",
              coalesce(ran.value_id <> newest.value_id, false) as "is_older!"
@@ -399,6 +402,7 @@ async fn bindings(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Vec<Bi
                     .zip(row.path)
                     .map(|(id, path)| damage::path_of(id, &path)),
                 text: row.text,
+                per_user: row.per_user,
                 lost: None,
                 running_version: row.running_version,
                 current_version: row.current_version,

@@ -41,6 +41,12 @@ pub struct Held {
     pub placed: Placed,
     /// It is to be gone: what the provider has first.
     pub destroying: bool,
+    /// Each caller has an instance of their own.
+    pub per_user: bool,
+    /// Another number whenever it is something else that callers would agree to.
+    pub terms: i32,
+    /// What the target was told, by name.
+    pub options: BTreeMap<String, String>,
 }
 
 impl Db {
@@ -534,17 +540,28 @@ pub(super) async fn put_binding(
     let (secret_id, path, text) = match &binding.to {
         Bound::Secret { id } => (Some(*id), paths.get(id).map(SecretPath::as_str), None),
         Bound::Text { text } => (None, None, Some(text.as_str())),
+        Bound::PerUser { .. } => (None, None, None),
+    };
+    // What it is was found when the source was looked at, which not every change does.
+    let description = match &binding.to {
+        Bound::PerUser { description } => {
+            Some(description.as_str()).filter(|said| !said.is_empty())
+        }
+        _ => None,
     };
     sqlx::query!(
-        "insert into bindings (deployment_id, owner_id, env, secret_id, secret_path, text) \
-         values ($1, $2, $3, $4, $5, $6) \
-         on conflict (deployment_id, env) do update set secret_id = $4, secret_path = $5, text = $6",
+        "insert into bindings (deployment_id, owner_id, env, secret_id, secret_path, text, per_user, description) \
+         values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '')) \
+         on conflict (deployment_id, env) do update set secret_id = $4, secret_path = $5, text = $6, per_user = $7, \
+           description = coalesce($8, bindings.description)",
         deployment_id,
         owner_id,
         binding.env.as_str(),
         secret_id,
         path,
         text,
+        matches!(binding.to, Bound::PerUser { .. }),
+        description,
     )
     .execute(&mut **tx)
     .await?;

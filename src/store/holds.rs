@@ -35,7 +35,7 @@ impl Db {
                  holder = $1, held_until = now() + make_interval(secs => $2)
                from mine where d.id = mine.id
                returning d.id, d.ordinal, d.name, d.owner_id, d.wanted, d.state, d.release, d.fence, d.source, d.start,
-                 d.target, d.placed, d.destroying,
+                 d.target, d.placed, d.destroying, d.per_user, d.terms, d.options,
                  (select max(r.number) from releases r where r.deployment_id = d.id and r.state = 'live') as live_release"#,
             holder,
             f64::from(hold_secs),
@@ -46,6 +46,24 @@ impl Db {
         let mut held: Vec<Held> = rows.into_iter().filter_map(HeldRow::into_held).collect();
         held.sort_by_key(|held| held.ordinal);
         Ok(held)
+    }
+
+    /// A deployment as it is now, if `holder` holds it.
+    pub async fn deployment_held(&self, holder: Uuid, id: Uuid) -> Result<Option<Held>> {
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let row = sqlx::query_as!(
+            HeldRow,
+            r#"select d.id, d.ordinal, d.name, d.owner_id, d.wanted, d.state, d.release, d.fence, d.source, d.start,
+                 d.target, d.placed, d.destroying, d.per_user, d.terms, d.options,
+                 (select max(r.number) from releases r where r.deployment_id = d.id and r.state = 'live') as live_release
+               from deployments d where d.id = $2 and d.holder = $1 and d.held_until > now()"#,
+            holder,
+            id,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(row.and_then(HeldRow::into_held))
     }
 
     /// Which of these deployments were destroyed, so that their files can go. That one is not in this database is no reason:
@@ -163,6 +181,9 @@ struct HeldRow {
     target: String,
     placed: Value,
     destroying: bool,
+    per_user: bool,
+    terms: i32,
+    options: Value,
     live_release: Option<i32>,
 }
 
@@ -185,6 +206,9 @@ impl HeldRow {
                 target: Target::from_name(&self.target)?,
                 placed: serde_json::from_value(self.placed).ok()?,
                 destroying: self.destroying,
+                per_user: self.per_user,
+                terms: self.terms,
+                options: serde_json::from_value(self.options).ok()?,
             })
         })();
         if held.is_none() {

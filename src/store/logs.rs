@@ -12,6 +12,8 @@ use crate::model::paths::DeploymentName;
 
 /// An append trims once in about so many lines of the installation.
 const TRIM_EVERY_LINES: i64 = 256;
+/// Lines of one caller's own instance that are kept.
+const OWN_LINES_KEPT: i64 = 1_000;
 /// A reason can hold a server's last lines.
 const SENTENCE_LEN_BYTES: usize = 6 * 1024;
 /// Stands at the end of a line that was cut.
@@ -33,6 +35,18 @@ impl Db {
         release: i32,
         lines: &[NewLine],
     ) -> Result<()> {
+        self.log_append_of(deployment_id, release, None, lines)
+            .await
+    }
+
+    /// The same of an instance that is one caller's: nobody else reads it.
+    pub async fn log_append_of(
+        &self,
+        deployment_id: Uuid,
+        release: i32,
+        user_id: Option<Uuid>,
+        lines: &[NewLine],
+    ) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -47,14 +61,15 @@ impl Db {
         .fetch_one(&mut *tx)
         .await?;
         let seqs = sqlx::query_scalar!(
-            "insert into log_lines (deployment_id, owner_id, number, stream, line) \
-             select d.id, d.owner_id, $2, new.stream, new.line \
+            "insert into log_lines (deployment_id, owner_id, number, stream, line, user_id) \
+             select d.id, d.owner_id, $2, new.stream, new.line, $5 \
              from deployments d, unnest($3::text[], $4::text[]) with ordinality as new (stream, line, place) \
              where d.id = $1 order by new.place returning seq",
             deployment_id,
             release,
             &streams,
             &texts,
+            user_id,
         )
         .fetch_all(&mut *tx)
         .await;
@@ -72,10 +87,12 @@ impl Db {
             && (first - 1) / TRIM_EVERY_LINES != last / TRIM_EVERY_LINES
         {
             sqlx::query!(
-                "delete from log_lines where deployment_id = $1 and seq <= ( \
-                 select seq from log_lines where deployment_id = $1 order by seq desc offset $2 limit 1)",
+                "delete from log_lines where deployment_id = $1 and user_id is not distinct from $3 and seq <= ( \
+                 select seq from log_lines where deployment_id = $1 and user_id is not distinct from $3 \
+                 order by seq desc offset $2 limit 1)",
                 deployment_id,
-                LOG_LINES_KEPT,
+                user_id.map_or(LOG_LINES_KEPT, |_| OWN_LINES_KEPT),
+                user_id,
             )
             .execute(&mut *tx)
             .await?;
@@ -99,7 +116,7 @@ impl Db {
                 sqlx::query_as!(
                     LogLine,
                     "select seq, number as release, at, stream, line from log_lines \
-                     where deployment_id = $1 and seq > $2 order by seq limit $3",
+                     where deployment_id = $1 and user_id is null and seq > $2 order by seq limit $3",
                     id,
                     after,
                     limit,
@@ -111,7 +128,7 @@ impl Db {
                 let mut newest = sqlx::query_as!(
                     LogLine,
                     "select seq, number as release, at, stream, line from log_lines \
-                     where deployment_id = $1 order by seq desc limit $2",
+                     where deployment_id = $1 and user_id is null order by seq desc limit $2",
                     id,
                     limit,
                 )
@@ -123,6 +140,29 @@ impl Db {
         };
         tx.commit().await?;
         Ok(lines)
+    }
+
+    /// The newest lines of the caller's own instance, oldest first. Errors: `NotFound`.
+    pub async fn own_log_read(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+        limit: i64,
+    ) -> Result<Vec<LogLine>> {
+        let page = self.connect_page(caller, name).await?;
+        let mut tx = self.begin_as(caller).await?;
+        let mut newest = sqlx::query_as!(
+            LogLine,
+            "select seq, number as release, at, stream, line from log_lines \
+             where deployment_id = $1 and user_id = current_actor() order by seq desc limit $2",
+            page.id,
+            limit.clamp(1, OWN_LINES_KEPT),
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        newest.reverse();
+        Ok(newest)
     }
 }
 

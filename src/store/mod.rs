@@ -58,6 +58,8 @@ pub mod links;
 pub mod drafts;
 
 pub mod bindings;
+pub mod calls;
+pub mod connections;
 pub mod deployment_changes;
 pub mod deployment_checks;
 pub mod deployment_pages;

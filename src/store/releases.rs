@@ -36,6 +36,8 @@ pub struct ReleaseTask {
     pub provider_key: Option<Uuid>,
     /// What the provider has of it.
     pub placed: Placed,
+    /// Each caller has an instance of their own.
+    pub per_user: bool,
     /// What has no version, a directory, is to be copied anew.
     pub anew: bool,
     /// The commit that an older release ran, where that is to be built rather than what is newest.
@@ -68,7 +70,7 @@ impl Db {
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let found = sqlx::query!(
             r#"select r.deployment_id, r.number, r.owner_id, r.anew, d.ordinal, d.name, d.fence, d.source, d.start, d.fetch_key,
-               d.target, d.options, d.provider_key, d.placed, case when r.code_of is not null then r.commit end as commit,
+               d.target, d.options, d.provider_key, d.placed, d.per_user, case when r.code_of is not null then r.commit end as commit,
                exists (select 1 from users u where u.id = d.owner_id and u.is_admin and u.ended_at is null) as "owner_is_administrator!"
              from releases r join deployments d on d.id = r.deployment_id
              where d.holder = $1 and d.held_until > now() and d.wanted
@@ -114,6 +116,7 @@ impl Db {
             options: serde_json::from_value(row.options).map_err(unreadable)?,
             provider_key: row.provider_key,
             placed: serde_json::from_value(row.placed).map_err(unreadable)?,
+            per_user: row.per_user,
             anew: row.anew,
             commit: row.commit,
             owner_is_administrator: row.owner_is_administrator,

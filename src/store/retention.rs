@@ -59,10 +59,17 @@ impl Db {
         .rows_affected();
         gone += sqlx::query!(
             "delete from log_lines l using ( \
-               select deployment_id, seq, row_number() over (partition by deployment_id order by seq desc) as place \
+               select deployment_id, seq, row_number() over (partition by deployment_id, user_id order by seq desc) as place \
                from log_lines) ranked \
              where l.deployment_id = ranked.deployment_id and l.seq = ranked.seq and ranked.place > $1",
             LOG_LINES_KEPT,
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        gone += sqlx::query!(
+            "delete from calls where at < now() - make_interval(days => $1)",
+            LOG_MAX_AGE_DAYS as i32,
         )
         .execute(&mut *tx)
         .await?

@@ -31,6 +31,7 @@ struct Row {
     used_by: Vec<String>,
     fetched_by: Vec<String>,
     maskable: bool,
+    use_only: bool,
     level: i32,
 }
 
@@ -55,6 +56,7 @@ impl Row {
             used_by: self.used_by,
             fetched_by: self.fetched_by,
             maskable: self.maskable,
+            use_only: self.use_only,
             // What one does not reach is not seen.
             level: Level::from_number(self.level).unwrap_or(Level::Use),
         }
@@ -200,7 +202,7 @@ impl Db {
                       array(select distinct d.name from bindings b join deployments d on d.id = b.deployment_id
                             where b.secret_id = s.id order by d.name) as "used_by!: Vec<String>",
                       array(select d.name from deployments d where d.fetch_key = s.id order by d.name) as "fetched_by!: Vec<String>",
-                      coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
+                      coalesce(v.maskable, true) as "maskable!", s.use_only, reach(s.owner_id, 'secret', s.id, s.path) as "level!"
                from secrets s join owners o on o.id = s.owner_id
                left join secret_versions v on v.secret_id = s.id and v.version = s.version
                where o.handle = $1 and (s.path collate "C" = $2 or s.id = $3)
@@ -243,7 +245,7 @@ pub(super) async fn of_ids(
         Row,
         r#"select s.id, o.handle as owner, s.path, s.kind, s.description, s.tags, s.version, s.changed_at, s.expires_at, s.active,
                   used.by as "used_by!: Vec<String>", fetched.by as "fetched_by!: Vec<String>",
-                  coalesce(v.maskable, true) as "maskable!", reach(s.owner_id, 'secret', s.id, s.path) as "level!"
+                  coalesce(v.maskable, true) as "maskable!", s.use_only, reach(s.owner_id, 'secret', s.id, s.path) as "level!"
            from unnest($1::uuid[]) with ordinality as asked (id, place)
            join secrets s on s.id = asked.id
            join owners o on o.id = s.owner_id

@@ -376,6 +376,10 @@ fn refusal(why: &str) -> Error {
             RefusalKind::Denied,
             "This token may use the secret, not read it: bind it in a deployment, or ask its owner for read.",
         ),
+        "the secret is for use only" => (
+            RefusalKind::Denied,
+            "This value was given to a deployment for use only, and is shown to nobody, its owner included.",
+        ),
         "no values by MCP" => (
             RefusalKind::Denied,
             "This installation lets no value out by MCP. Bind the secret in a deployment, which gets it without showing it.",

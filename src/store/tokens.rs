@@ -120,6 +120,20 @@ fn check_of(body: &str) -> String {
 pub struct GatewayPass {
     pub token_id: Uuid,
     pub deployment_id: Uuid,
+    /// The token's maker: whose own keys a call runs with, where callers bring some.
+    pub user_id: Uuid,
+    pub keys: CallersKeys,
+}
+
+/// Whether a call needs keys of the caller's own, and has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallersKeys {
+    /// Everybody's calls run with the owner's secrets.
+    Shared,
+    /// Env names, secrets and versions, in one text: another text is another instance.
+    Connected(String),
+    /// The env names that the caller has not connected, or that cannot be used now.
+    Missing(Vec<String>),
 }
 
 /// Why a call comes no further than the gateway's door.
@@ -292,7 +306,7 @@ impl Db {
         let name = DeploymentName::parse(deployment).map(String::from);
         let opened = || {
             sqlx::query!(
-                "select token_id, deployment_id, refused from gateway_open($1, $2, $3, $4, $5, $6, $7, $8)",
+                "select token_id, deployment_id, refused, user_id, per_user, versions, missing from gateway_open($1, $2, $3, $4, $5, $6, $7, $8)",
                 hash,
                 name.as_deref().unwrap_or_default(),
                 Uuid::now_v7(),
@@ -305,10 +319,21 @@ impl Db {
             .fetch_one(self.pool())
         };
         let row = self.on_a_live_connection(opened).await?;
-        match (row.token_id, row.deployment_id, row.refused) {
-            (Some(token_id), Some(deployment_id), None) => Ok(GatewayPass {
+        match (row.token_id, row.deployment_id, row.user_id, row.refused) {
+            (Some(token_id), Some(deployment_id), Some(user_id), None) => Ok(GatewayPass {
                 token_id,
                 deployment_id,
+                user_id,
+                keys: match (
+                    row.per_user.unwrap_or(false),
+                    row.missing.unwrap_or_default(),
+                ) {
+                    (false, _) => CallersKeys::Shared,
+                    (true, missing) if missing.is_empty() => {
+                        CallersKeys::Connected(row.versions.unwrap_or_default())
+                    }
+                    (true, missing) => CallersKeys::Missing(missing),
+                },
             }),
             (None, ..) => {
                 self.record_stranger(origin, "unknown token").await?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use sealport::model::actors::{Actor, Caller, Origin};
+use sealport::model::paths::EnvName;
 use sealport::store::secrets::NewValue;
 use sealport::store::{DatabaseConfig, Db, KeySource};
 use secrecy::SecretString;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::common::TestCluster;
 use crate::program::{Place, column, key, said};
-use crate::world::{World, id, secret, text};
+use crate::world::{World, brought, id, secret, text};
 
 const PEOPLE: usize = 4;
 const SECRETS: usize = 60;
@@ -53,17 +54,26 @@ async fn a_backup_taken_under_load_is_restored_elsewhere_value_by_value() {
         let who = world.user(&format!("person{number}")).await;
         let mut secrets = Vec::new();
         for number in 0..SECRETS {
-            let made = world
-                .secret(&who, &format!("service/s{number}/KEY"), "the first value")
-                .await;
+            let path = match number {
+                0 => "service/crawl/OWN_KEY".to_owned(),
+                number => format!("service/s{number}/KEY"),
+            };
+            let made = world.secret(&who, &path, "the first value").await;
             written.insert((made, 1), "the first value".into());
             secrets.push(made);
         }
         people.push((who, secrets));
     }
     let (ann, anns) = (people[0].0.clone(), people[0].1.clone());
-    let bindings = vec![secret("KEY", anns[0]), text("PLAIN", "text")];
+    let bindings = vec![
+        secret("KEY", anns[1]),
+        text("PLAIN", "text"),
+        brought("OWN_KEY"),
+    ];
     let name = world.deployment(&ann, "crawl", bindings).await;
+    let env = EnvName::parse("OWN_KEY").unwrap();
+    let connected = world.db.connection_put(&ann, &name, &env, None, None).await;
+    connected.unwrap();
     world.claim(Uuid::now_v7()).await;
     let token = world
         .db
@@ -199,6 +209,14 @@ async fn a_backup_taken_under_load_is_restored_elsewhere_value_by_value() {
     for (secret, version) in before.keys() {
         assert!(pairs.contains(&format!("{secret} {version}")));
     }
+
+    // What was connected is, to the same terms, and stays for use only.
+    let connected = "select concat_ws(' ', c.env, c.terms = d.terms, s.use_only, c.secret_id) from connections c
+        join deployments d on d.id = c.deployment_id join secrets s on s.id = c.secret_id";
+    let expected = format!("OWN_KEY t t {}", anns[0]);
+    assert_eq!(column(&target, connected).await, [expected.as_str()]);
+    let env = "select description from bindings where per_user";
+    assert_eq!(column(&target, env).await, ["The OWN_KEY of whoever calls"]);
 
     // The record: each line as it was, one for each version and no other.
     let lines = "select a::text from audit a where action not in ('store.restore', 'store.check')

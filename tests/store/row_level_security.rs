@@ -158,6 +158,13 @@ const TABLES: &[Table] = &[
         forged: "(deployment_id, owner_id, env, text) values ('{deployment}', '{ann}', 'FORGED', 'x')",
     },
     Table {
+        name: "connections",
+        row: "user_id = '{ann}'",
+        owner_sees: true,
+        forged: "(deployment_id, owner_id, user_id, env, secret_id, terms, agreed) \
+                 values ('{deployment}', '{ann}', '{ann}', 'FORGED', '{secret}', 1, '{}')",
+    },
+    Table {
         name: "releases",
         row: "owner_id = '{ann}'",
         owner_sees: true,
@@ -181,6 +188,13 @@ const TABLES: &[Table] = &[
         row: "owner_id = '{ann}'",
         owner_sees: true,
         forged: "(deployment_id, owner_id, number, stream, line) values ('{deployment}', '{ann}', 1, 'stdout', 'forged')",
+    },
+    Table {
+        name: "calls",
+        row: "owner_id = '{ann}'",
+        owner_sees: true,
+        forged: "(deployment_id, owner_id, user_id, tool, outcome, took_ms) \
+                 values ('{deployment}', '{ann}', '{ann}', 'forged', 'done', 1)",
     },
     Table {
         name: "tokens",
@@ -252,12 +266,15 @@ const ROWS: &str = "
     insert into destroyed_deployments (id, owner_id) values ('{team}', '{ann}');
     insert into bindings (deployment_id, owner_id, env, secret_id, secret_path)
         values ('{deployment}', '{ann}', 'KEY', '{secret}', 'KEY');
+    insert into connections (deployment_id, owner_id, user_id, env, secret_id, terms, agreed)
+        values ('{deployment}', '{ann}', '{ann}', 'OWN_KEY', '{secret}', 1, '{}');
     insert into releases (deployment_id, owner_id, number, state, created_by)
         values ('{deployment}', '{ann}', 1, 'live', 'ann'), ('{bobs_deployment}', '{bob}', 1, 'live', 'bob');
     insert into release_steps (deployment_id, owner_id, number, step, state) values ('{deployment}', '{ann}', 1, 'fetch', 'done');
     insert into release_bindings (deployment_id, owner_id, number, env, secret_id, path, version)
         values ('{deployment}', '{ann}', 1, 'KEY', '{secret}', 'KEY', 1);
     insert into log_lines (deployment_id, owner_id, number, stream, line) values ('{deployment}', '{ann}', 1, 'stdout', 'hello');
+    insert into calls (deployment_id, owner_id, user_id, tool, outcome, took_ms) values ('{deployment}', '{ann}', '{ann}', 'search', 'done', 1);
     insert into tokens (id, hash, maker_id, owner_id, audience, deployment_id, name)
         values ('{team}', 'aa', '{ann}', '{ann}', 'gateway', '{deployment}', 'laptop');
     insert into leases (name, holder, held_until) values ('work', '{team}', now());

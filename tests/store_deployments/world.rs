@@ -223,6 +223,16 @@ pub fn text(env: &str, text: &str) -> Binding {
     }
 }
 
+/// Each caller brings it.
+pub fn brought(env: &str) -> Binding {
+    Binding {
+        env: EnvName::parse(env).unwrap(),
+        to: Bound::PerUser {
+            description: format!("The {env} of whoever calls"),
+        },
+    }
+}
+
 /// The refusal that it ended with.
 #[track_caller]
 pub fn refusal<T>(result: Result<T, Error>) -> Refusal {

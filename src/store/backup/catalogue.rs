@@ -14,6 +14,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("attempts", "they count tries of the last hours"),
     ("drafts", "they are not deployed yet, and go after a week"),
     ("log_lines", "they tell of servers that ran elsewhere"),
+    ("calls", "they tell of servers that ran elsewhere"),
     ("leases", "they tell which server works at what now"),
     ("servers", "they tell which servers are alive now"),
     ("pending_imports", "they wait for minutes for their person"),
