@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use sealport::deploy::sandbox::{
     FIRST_GUEST_ID, Guest, GuestNetwork, GuestSpec, Isolation, Limits, Outside, Sandbox,
-    SandboxConfig, SandboxError,
+    SandboxConfig, SandboxError, TooMuch,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -588,6 +588,7 @@ async fn a_guest_is_limited() {
         open_files: 77,
         processes: 40,
         file_bytes: 1 << 20,
+        ..Limits::default()
     };
     let limits = spec.limits;
     let said = output(house.sandbox.spawn(spec).await.unwrap()).await;
@@ -606,7 +607,9 @@ async fn a_guest_is_limited() {
     spec.limits.memory_bytes = 512 << 20;
     let mut guest = house.sandbox.spawn(spec).await.unwrap();
     let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
-    assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
+    assert!(
+        exit.expect("it is killed").code == 137 && guest.took_too_much() == Some(TooMuch::Memory)
+    );
     // Shared with nobody but itself: no file holds it, and its limit of data does not count it.
     let shared = "import mmap, time\nall = mmap.mmap(-1, 400 << 20)\n\
                   for at in range(0, len(all), 4096): all[at] = 1\ntime.sleep(600)";
@@ -615,7 +618,9 @@ async fn a_guest_is_limited() {
     spec.limits.memory_bytes = 256 << 20;
     let mut guest = house.sandbox.spawn(spec).await.unwrap();
     let exit = tokio::time::timeout(PATIENCE, guest.wait()).await;
-    assert!(exit.expect("it is killed").code == 137 && guest.took_too_much_memory());
+    assert!(
+        exit.expect("it is killed").code == 137 && guest.took_too_much() == Some(TooMuch::Memory)
+    );
     // What lies in memory as files.
     let fill =
         "head -c 600M /dev/zero >/dev/shm/fill || head -c 600M /dev/zero >/tmp/fill || echo full";
@@ -1334,6 +1339,7 @@ fn spec(home: &Path, uid: u32, argv: &[&str]) -> GuestSpec {
     GuestSpec {
         uid,
         home: home.to_owned(),
+        home_is_shared: false,
         cwd: None,
         data: None,
         read_only: Vec::new(),

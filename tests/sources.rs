@@ -770,6 +770,7 @@ impl House {
             .spawn(GuestSpec {
                 uid: home.uid,
                 home: home.path.clone(),
+                home_is_shared: false,
                 cwd: Some(installed.cwd.clone().into()),
                 data: Some(home.data.clone()),
                 read_only: Vec::new(),

@@ -47,6 +47,7 @@ impl Deployer {
             source: detail.summary.source,
             start: detail.start,
             target: detail.target,
+            options: detail.options,
             placed: detail.placed,
         };
         let unavailable = |says: String| Refusal::new(RefusalKind::Unavailable, says);

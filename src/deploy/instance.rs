@@ -13,12 +13,16 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Deployer;
+use super::calls;
 use super::log::{LastLines, Log};
 use super::masks::Masks;
-use super::relay::{HttpRelay, Options, Relay, StdioRelay};
-use super::sandbox::{FIRST_GUEST_ID, Guest, GuestExit, GuestNetwork, GuestSpec, Limits};
+use super::relay::{Called, HttpRelay, Options, Relay, StdioRelay};
+use super::sandbox::{
+    DATA, FIRST_GUEST_ID, Guest, GuestExit, GuestNetwork, GuestSpec, Limits, Taken, TooMuch,
+};
 use super::sources::Installed;
-use crate::model::sources::{StartPlan, Transport};
+use crate::model::limits::{GuestLimits, GuestUsage};
+use crate::model::sources::{Source, StartPlan, Transport};
 use crate::store;
 
 /// How long a server may take to answer the handshake.
@@ -47,7 +51,19 @@ pub(super) struct StartAsk {
     /// What outlives its installs.
     pub data: PathBuf,
     pub installed: Installed,
+    /// What was installed.
+    pub source: Source,
     pub start: StartPlan,
+    pub limits: GuestLimits,
+    /// Whose own instance it is, where callers bring keys.
+    pub own: Option<Own>,
+}
+
+/// A caller, and the versions of their own secrets.
+#[derive(Clone)]
+pub(super) struct Own {
+    pub user_id: Uuid,
+    pub versions: String,
 }
 
 /// Why a start failed, in a masked sentence with the server's last lines.
@@ -63,6 +79,8 @@ pub(super) struct Instance {
     relay: Arc<Relay>,
     /// Of one that runs elsewhere: another release there may give it other values.
     masks: Option<Arc<Masks>>,
+    /// What it takes of this machine.
+    taken: Option<Arc<Taken>>,
     stop: CancellationToken,
     ended: Arc<Ended>,
 }
@@ -83,15 +101,36 @@ impl Instance {
         log: Log,
         began: impl AsyncFnOnce(),
     ) -> Result<Instance, StartFailure> {
-        let opened = deployer
-            .0
-            .db
-            .bindings_open(ask.deployment_id, ask.owner_id, ask.release)
-            .await
-            .map_err(|error| StartFailure {
-                lasting: matches!(error, store::Error::Refused(_)),
-                reason: error.into_refusal().detail,
-            })?;
+        let refused = |error: store::Error| StartFailure {
+            lasting: matches!(error, store::Error::Refused(_)),
+            reason: error.into_refusal().detail,
+        };
+        let db = &deployer.0.db;
+        let of_owner = db.bindings_open(ask.deployment_id, ask.owner_id, ask.release);
+        let of_owner = of_owner.await.map_err(refused);
+        let mut opened = match (of_owner, &ask.own) {
+            (Ok(opened), _) => opened,
+            (Err(failure), None) => return Err(failure),
+            // Which secrets the owner binds is not a caller's to know.
+            (Err(failure), Some(_)) => {
+                Log::open(deployer, ask.deployment_id, ask.release).say(&failure.reason);
+                return Err(StartFailure {
+                    reason: "What its owner binds cannot be opened now. The server’s log says why to its owner."
+                        .into(),
+                    lasting: false,
+                });
+            }
+        };
+        if let Some(own) = &ask.own {
+            let brought = db
+                .connections_open(ask.deployment_id, own.user_id, &own.versions)
+                .await
+                .map_err(refused)?;
+            for (env, value) in brought {
+                opened.secrets.push(value.clone());
+                opened.environment.push((env, value));
+            }
+        }
         let masks = Masks::build(opened.secrets).await.map_err(|error| {
             tracing::error!(%error, "masks could not be built");
             StartFailure {
@@ -116,18 +155,26 @@ impl Instance {
             .map(|(name, value)| (name.to_string(), value))
             .collect();
         env.push(("NODE_ENV".into(), SecretString::from("production")));
+        if ask.own.is_some() {
+            // What is installed is everybody's; what this caller's instance writes is its own.
+            env.push(("HOME".into(), SecretString::from(DATA)));
+        }
         env.push(("PORT".into(), SecretString::from(GUEST_PORT.to_string())));
         let spec = GuestSpec {
             uid: FIRST_GUEST_ID + ask.ordinal.unsigned_abs(),
             home: ask.home.clone(),
+            home_is_shared: ask.own.is_some(),
             data: Some(ask.data.clone()),
             cwd: Some(ask.installed.cwd.clone().into()),
             read_only: Vec::new(),
             argv: ask.installed.argv.clone(),
             env,
-            network: GuestNetwork::Outgoing,
+            network: match ask.limits.network {
+                true => GuestNetwork::Outgoing,
+                false => GuestNetwork::None,
+            },
             listen: http_path.as_ref().map(|_| GUEST_PORT),
-            limits: Limits::default(),
+            limits: limits_of(&ask.limits),
         };
         let mut guest = deployer
             .0
@@ -141,7 +188,7 @@ impl Instance {
         began().await;
 
         let mut heard = Heard {
-            log,
+            log: log.at_most(ask.limits.log_lines),
             last: LastLines::default(),
             pumps: TaskTracker::new(),
             missing,
@@ -149,14 +196,15 @@ impl Instance {
         if let Some(stderr) = guest.stderr.take() {
             heard.pump("stderr", stderr, &masks);
         }
+        let calls = calls::open(deployer, ask.deployment_id);
         let joined = match http_path {
             Some(path) => {
                 if let Some(stdout) = guest.stdout.take() {
                     heard.pump("stdout", stdout, &masks);
                 }
-                Self::join_http(&mut guest, path, &masks).await
+                Self::join_http(&mut guest, path, &masks, calls).await
             }
-            None => Self::join_stdio(&mut guest, &masks, &heard).await,
+            None => Self::join_stdio(&mut guest, &masks, &heard, calls).await,
         };
         let relay = match joined {
             Ok(relay) => relay,
@@ -174,6 +222,7 @@ impl Instance {
             release: ask.release,
             relay: Arc::new(relay),
             masks: None,
+            taken: Some(guest.taken()),
             stop: CancellationToken::new(),
             ended: Arc::default(),
         };
@@ -185,12 +234,18 @@ impl Instance {
         guest: &mut Guest,
         path: String,
         masks: &Arc<Masks>,
+        calls: mpsc::Sender<Called>,
     ) -> Result<Relay, String> {
         let socket = guest
             .http_socket
             .clone()
             .ok_or("The server has no way in.")?;
-        let handshake = HttpRelay::start(socket, path, Arc::clone(masks), HANDSHAKE_TIMEOUT);
+        let options = Options {
+            calls: Some(calls),
+            ..Options::default()
+        };
+        let masks = Arc::clone(masks);
+        let handshake = HttpRelay::start_with(socket, path, masks, HANDSHAKE_TIMEOUT, options);
         tokio::select! {
             relay = handshake => relay.map(Relay::Http).map_err(|error| error.to_string()),
             exit = guest.wait() => Err(format!("The server {} before it answered the MCP handshake.", how(guest, exit))),
@@ -201,6 +256,7 @@ impl Instance {
         guest: &mut Guest,
         masks: &Arc<Masks>,
         heard: &Heard,
+        calls: mpsc::Sender<Called>,
     ) -> Result<Relay, String> {
         let (Some(stdin), Some(stdout)) = (guest.stdin.take(), guest.stdout.take()) else {
             return Err("The server's pipes are gone.".into());
@@ -215,6 +271,7 @@ impl Instance {
         });
         let options = Options {
             log: Some(stray),
+            calls: Some(calls),
             ..Options::default()
         };
         match StdioRelay::start_with(stdin, stdout, Arc::clone(masks), HANDSHAKE_TIMEOUT, options)
@@ -247,6 +304,7 @@ impl Instance {
             release,
             relay: Arc::new(relay),
             masks: Some(masks),
+            taken: None,
             stop: CancellationToken::new(),
             ended: Arc::default(),
         };
@@ -314,12 +372,34 @@ impl Instance {
         });
     }
 
+    /// What it takes of this machine now; none of one elsewhere.
+    pub(super) fn usage(&self) -> Option<GuestUsage> {
+        let taken = self.taken.as_ref()?;
+        let mib = |bytes: u64| u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        Some(GuestUsage {
+            memory_mib: mib(taken.memory_bytes()),
+            processes: taken.processes(),
+            disk_mib: mib(taken.disk_bytes()),
+        })
+    }
+
     pub(super) fn relay(&self) -> Arc<Relay> {
         Arc::clone(&self.relay)
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.flag.load(Ordering::Acquire)
+    }
+
+    /// Returns when nothing of it is left.
+    pub(super) async fn ended(&self) {
+        loop {
+            let ended = self.ended.notify.notified();
+            if self.has_ended() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Why it ended; empty when it was stopped.
@@ -334,13 +414,7 @@ impl Instance {
     /// Stops it and waits until nothing of it is left.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        loop {
-            let ended = self.ended.notify.notified();
-            if self.has_ended() {
-                return;
-            }
-            ended.await;
-        }
+        self.ended().await;
     }
 }
 
@@ -401,11 +475,22 @@ fn not_bound(wants: &[String], is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     missing.take(MISSING_MAX).cloned().collect()
 }
 
+fn limits_of(limits: &GuestLimits) -> Limits {
+    let bytes = |mib: u32| u64::from(mib) << 20;
+    Limits {
+        memory_bytes: bytes(limits.memory_mib),
+        open_files: limits.open_files.into(),
+        processes: limits.processes.into(),
+        file_bytes: bytes(limits.file_mib),
+        disk_bytes: bytes(limits.disk_mib),
+    }
+}
+
 /// How a guest ended, in words that follow "the server".
 fn how(guest: &Guest, exit: GuestExit) -> String {
-    if guest.took_too_much_memory() {
-        "took more memory than a server may have and was ended".to_owned()
-    } else {
-        exit.to_string()
+    match guest.took_too_much() {
+        Some(TooMuch::Memory) => "took more memory than it may have and was ended".to_owned(),
+        Some(TooMuch::Disk) => "kept more on the disk than it may have and was ended".to_owned(),
+        None => exit.to_string(),
     }
 }

@@ -1,7 +1,8 @@
 //! The writing end of a deployment's log: masked lines, in batches, bounded.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
@@ -24,15 +25,54 @@ const READ_LEN_BYTES: usize = 8 * 1024;
 pub(super) struct Log {
     lines: mpsc::Sender<NewLine>,
     dropped: Arc<AtomicU64>,
+    /// Lines that were kept in the second of this moment; none where as many are kept as there come.
+    rate: Option<Arc<Rate>>,
+}
+
+/// How many lines of a server's own are kept in a second.
+struct Rate {
+    most: u32,
+    second: std::sync::Mutex<(Instant, u32)>,
+}
+
+impl Rate {
+    fn takes(&self) -> bool {
+        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        if second.0.elapsed() >= Duration::from_secs(1) {
+            *second = (Instant::now(), 0);
+        }
+        second.1 += 1;
+        second.1 <= self.most
+    }
 }
 
 impl Log {
     pub(super) fn open(deployer: &Deployer, deployment_id: Uuid, release: i32) -> Log {
+        Self::open_of(deployer, deployment_id, release, None)
+    }
+
+    /// Of an instance that is one caller's.
+    pub(super) fn open_own(
+        deployer: &Deployer,
+        deployment_id: Uuid,
+        release: i32,
+        user_id: Uuid,
+    ) -> Log {
+        Self::open_of(deployer, deployment_id, release, Some(user_id))
+    }
+
+    fn open_of(
+        deployer: &Deployer,
+        deployment_id: Uuid,
+        release: i32,
+        user_id: Option<Uuid>,
+    ) -> Log {
         let (lines, mut waiting) = mpsc::channel::<NewLine>(WAITING_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let log = Log {
             lines,
             dropped: Arc::clone(&dropped),
+            rate: None,
         };
         let writer = deployer.clone();
         deployer.0.tasks.spawn(async move {
@@ -45,7 +85,10 @@ impl Log {
                         line: format!("{lost} lines were dropped: the server wrote faster than they could be kept."),
                     });
                 }
-                let kept = writer.0.db.log_append(deployment_id, release, &batch).await;
+                let db = &writer.0.db;
+                let kept = db
+                    .log_append_of(deployment_id, release, user_id, &batch)
+                    .await;
                 if let Err(error) = kept {
                     // A destroyed deployment has no log any more; anything else is logged there.
                     error.into_refusal();
@@ -62,8 +105,22 @@ impl Log {
         self.push("sealport", line.into());
     }
 
+    /// With so many lines of the server's own in a second, at most.
+    pub(super) fn at_most(mut self, lines_a_second: u32) -> Log {
+        self.rate = Some(Arc::new(Rate {
+            most: lines_a_second,
+            second: std::sync::Mutex::new((Instant::now(), 0)),
+        }));
+        self
+    }
+
     /// A line that is masked already.
     pub(super) fn push(&self, stream: &'static str, line: String) {
+        let is_own = matches!(stream, "stdout" | "stderr");
+        if is_own && self.rate.as_ref().is_some_and(|rate| !rate.takes()) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if self.lines.try_send(NewLine { stream, line }).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -156,6 +213,7 @@ mod tests {
         let log = Log {
             lines,
             dropped: Arc::default(),
+            rate: None,
         };
         let masks = Arc::new(Masks::new(&[SecretString::from("hunter22-and-more")]));
         let printed: &[u8] = b"\x1b[1mkey\x1b[0m hunter\x1b[31m22-and-more\x1b[0m\nplain\n";

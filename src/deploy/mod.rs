@@ -10,6 +10,8 @@ pub mod relay;
 pub mod providers;
 
 mod accounts;
+mod callers;
+mod calls;
 mod drift;
 mod inspections;
 mod instance;
@@ -32,7 +34,10 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::model::limits::GuestUsage;
 use crate::store::Db;
+use callers::Callers;
+pub use callers::{CallersLimits, InUse};
 use instance::Instance;
 use looks::Looks;
 use lookups::Lookups;
@@ -45,6 +50,9 @@ pub use targets::{Providers, trial};
 /// Releases and inspections that run at once on this machine, each.
 const WORK_AT_ONCE: usize = 2;
 
+/// Callers' own instances that start at once.
+const OWN_STARTS_AT_ONCE: usize = 8;
+
 /// Where guests live, and what the administrator lets sources be.
 pub struct DeployerConfig {
     pub guests_dir: PathBuf,
@@ -55,6 +63,7 @@ pub struct DeployerConfig {
     pub providers: Providers,
     /// A server that crashed waits so long before it is started again, and twice as long each time after.
     pub restart_after: Duration,
+    pub callers: CallersLimits,
 }
 
 /// The deploy room as the dashboard and the gateway see it. Cheap to clone.
@@ -80,6 +89,10 @@ struct Inner {
     /// Something that pages show has changed.
     changed: Notify,
     running: Mutex<HashMap<Uuid, Running>>,
+    callers: Callers,
+    callers_limits: CallersLimits,
+    /// Callers' instances that start at once.
+    own_starts: Semaphore,
     waiting: Mutex<HashMap<Uuid, Waiting>>,
     releases: Semaphore,
     inspections: Semaphore,
@@ -128,6 +141,9 @@ impl Deployer {
             wake: Notify::new(),
             changed: Notify::new(),
             running: Mutex::new(HashMap::new()),
+            callers: Callers::default(),
+            callers_limits: config.callers,
+            own_starts: Semaphore::new(OWN_STARTS_AT_ONCE),
             waiting: Mutex::new(HashMap::new()),
             releases: Semaphore::new(WORK_AT_ONCE),
             inspections: Semaphore::new(WORK_AT_ONCE),
@@ -184,6 +200,12 @@ impl Deployer {
             Some(running) if running.is_up() => Ok(running.instance.relay()),
             _ => Err("This server is not running now. Its page in Sealport says why; if it crashed, it is being started again.".into()),
         }
+    }
+
+    /// What a shared server takes of this machine now; none when it does not run here.
+    pub async fn usage(&self, deployment_id: Uuid) -> Option<GuestUsage> {
+        let running = self.0.running.lock().await;
+        running.get(&deployment_id)?.instance.usage()
     }
 
     /// How guests are confined on this machine, in sentences for pages and `/readyz`; the flag is false where that is

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 use crate::model::actors::{Actor, Caller};
-use crate::model::deployments::{Binding, Bound, DeploymentSpec};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec, described};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, EnvName, KeyPath};
@@ -265,6 +265,7 @@ impl Deployer {
             source: summary.source,
             start: detail.start,
             target: detail.target,
+            options: detail.options,
             placed: detail.placed,
         });
         Ok(weighed)
@@ -481,6 +482,16 @@ impl Weighed {
         self.answered.as_ref().and_then(|found| found.fetch_key)
     }
 
+    /// What the source says of a variable; empty where it was not looked at.
+    fn description_of(&self, env: &EnvName) -> String {
+        let found = self.plan.found.iter().flat_map(|found| &found.variables);
+        let mut named = found.filter(|wanted| wanted.name == env.as_str());
+        named
+            .next()
+            .map(|wanted| described(&wanted.description))
+            .unwrap_or_default()
+    }
+
     fn bindings(&self) -> Vec<Binding> {
         let ids = self.answered.as_ref().map(|found| &found.secrets);
         let bind = |(env, to): &(EnvName, To)| {
@@ -490,6 +501,9 @@ impl Weighed {
                 },
                 To::Text(text) => Bound::Text {
                     text: text.text.clone(),
+                },
+                To::PerUser => Bound::PerUser {
+                    description: self.description_of(env),
                 },
             };
             Some(Binding {

@@ -37,8 +37,14 @@ impl Deployer {
     async fn release(&self, task: ReleaseTask) {
         let log = Log::open(self, task.deployment_id, task.number);
         log.say(format!("Release {} begins.", task.number));
+        let bringing_up = async {
+            match task.per_user {
+                true => self.make_ready(&task, &log).await.map(|()| None),
+                false => self.bring_up(&task, &log).await.map(Some),
+            }
+        };
         let outcome = tokio::select! {
-            outcome = self.bring_up(&task, &log) => outcome,
+            outcome = bringing_up => outcome,
             () = self.unwanted(&task) => {
                 log.say("The release was given up: something newer was asked for.");
                 self.end(&task, ReleaseState::Superseded, None).await;
@@ -83,36 +89,75 @@ impl Deployer {
         joined.map_err(|failure| failure.reason)
     }
 
-    /// Puts the new instance in the place of the older one, and says that it is live.
-    async fn take_over(&self, task: &ReleaseTask, instance: Instance) {
-        let instance = Arc::new(instance);
+    /// Installs what callers' own instances are started from, and sees that the owner's part of their environment opens.
+    async fn make_ready(&self, task: &ReleaseTask, log: &Log) -> Result<(), String> {
+        let run = Run::of_task(task);
+        let driver = self.driver(&run).await.map_err(|failure| failure.reason)?;
+        let work = Work::new(self, task, log, task.placed.clone());
+        driver.apply(&work).await?;
+        let opened = self
+            .0
+            .db
+            .bindings_open(run.id, run.owner_id, run.release)
+            .await;
+        opened.map_err(|error| error.into_refusal().detail)?;
+        for step in [StepName::Start, StepName::Handshake] {
+            let says = "Each caller’s own instance is started at their first call.";
+            self.step(task, step, "done", says).await;
+        }
+        Ok(())
+    }
+
+    /// Puts the new instance in the place of the older one, and says that it is live. None where callers have instances of their own.
+    async fn take_over(&self, task: &ReleaseTask, instance: Option<Instance>) {
+        let instance = instance.map(Arc::new);
         if !self.end(task, ReleaseState::Live, None).await {
             // Another server took the deployment, or someone stopped it meanwhile.
-            instance.stop().await;
+            if let Some(instance) = instance {
+                instance.stop().await;
+            }
             return;
         }
-        let older = self.0.running.lock().await.insert(
-            task.deployment_id,
-            Running {
-                instance,
-                backoff: Backoff::default(),
-                stopping: false,
-            },
-        );
+        let older = {
+            let mut running = self.0.running.lock().await;
+            match instance {
+                Some(instance) => running.insert(
+                    task.deployment_id,
+                    Running {
+                        instance,
+                        backoff: Backoff::default(),
+                        stopping: false,
+                    },
+                ),
+                None => running.remove(&task.deployment_id),
+            }
+        };
         if let Some(older) = older {
             older.instance.stop().await;
         }
-        self.sweep(task).await;
+        // Beside what comes next: their calls may go on for a while.
+        let (deployer, task) = (self.clone(), task.clone());
+        self.0.tasks.spawn(async move {
+            deployer.retire_callers(task.deployment_id, false).await;
+            deployer.sweep(&task).await;
+        });
     }
 
     /// A failed release leaves an older one running, and says so.
     async fn keep_older(&self, task: &ReleaseTask, reason: &str) {
-        let older = {
-            let running = self.0.running.lock().await;
-            running
-                .get(&task.deployment_id)
-                .filter(|running| running.is_up())
-                .map(|running| running.instance.release)
+        let older = match task.per_user {
+            // Callers' instances start from what was installed before.
+            true => {
+                let held = self.0.db.deployment_held(self.0.holder, task.deployment_id);
+                held.await.ok().flatten().and_then(|held| held.live_release)
+            }
+            false => {
+                let running = self.0.running.lock().await;
+                let up = running
+                    .get(&task.deployment_id)
+                    .filter(|found| found.is_up());
+                up.map(|found| found.instance.release)
+            }
         };
         if let Some(older) = older {
             let reason = format!(

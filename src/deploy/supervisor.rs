@@ -62,9 +62,19 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// When it may be tried again.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// So long ago that it says nothing any more.
+    pub fn is_over(&self) -> bool {
+        self.since.elapsed() > RECOVERED_AFTER
+    }
+
     /// After a failure: waits `first`, then twice as long, and so on. False when it was the last that is forgiven.
-    fn failed(&mut self, first: Duration) -> bool {
-        if self.since.elapsed() > RECOVERED_AFTER {
+    pub fn failed(&mut self, first: Duration) -> bool {
+        if self.is_over() {
             self.failures = 0;
         }
         self.failures += 1;
@@ -103,6 +113,7 @@ impl Deployer {
             self.rounds(&cancel, fresh),
             self.sweeps(&cancel),
             self.follow_changes(&cancel),
+            self.stop_unused(&cancel),
         );
         self.stop_all().await;
         if let Err(error) = self.0.db.deployments_release_holds(self.0.holder).await {
@@ -178,11 +189,28 @@ impl Deployer {
         for id in running.into_iter().filter(|id| !ids.contains(id)) {
             self.begin_stop(id).await;
         }
+        let of_callers = self.0.callers.deployments();
+        for id in of_callers.into_iter().filter(|id| !ids.contains(id)) {
+            self.begin_retire(id);
+        }
+    }
+
+    /// Callers' instances of a deployment give way, beside the rounds.
+    fn begin_retire(&self, id: Uuid) {
+        let deployer = self.clone();
+        self.0.tasks.spawn(async move {
+            deployer.retire_callers(id, true).await;
+            deployer.wake();
+        });
     }
 
     async fn look_after(&self, held: &Held) -> crate::store::Result<()> {
         if !held.wanted {
             if self.begin_stop(held.id).await {
+                return Ok(());
+            }
+            if self.0.callers.deployments().contains(&held.id) {
+                self.begin_retire(held.id);
                 return Ok(());
             }
             self.0.waiting.lock().await.remove(&held.id);
@@ -200,6 +228,10 @@ impl Deployer {
         let Some(live) = held.live_release else {
             return Ok(());
         };
+        // What runs of it is started by its callers.
+        if held.per_user {
+            return Ok(());
+        }
         if let Some((why, backoff)) = self.take_ended(held.id).await {
             self.after_failure(held, live, backoff, &why).await;
             return Ok(());
@@ -486,6 +518,7 @@ impl Deployer {
 
     async fn stop_all(&self) {
         self.0.waiting.lock().await.clear();
+        self.stop_all_callers().await;
         let all: Vec<Running> = self
             .0
             .running
@@ -533,7 +566,9 @@ impl Deployer {
             .collect();
         // What still runs is stopped first; its files go the next time.
         let running: HashSet<Uuid> = self.0.running.lock().await.keys().copied().collect();
-        let ids: Vec<Uuid> = ids.into_iter().filter(|id| !running.contains(id)).collect();
+        let of_callers = self.0.callers.deployments();
+        let is_used = |id: &Uuid| running.contains(id) || of_callers.contains(id);
+        let ids: Vec<Uuid> = ids.into_iter().filter(|id| !is_used(id)).collect();
         if ids.is_empty() {
             return;
         }

@@ -9,7 +9,7 @@ use axum::Router;
 use leptos::prelude::LeptosOptions;
 use sealport::deploy::sandbox::{Sandbox, SandboxConfig};
 use sealport::deploy::sources::SourceHosts;
-use sealport::deploy::{Deployer, DeployerConfig, Providers};
+use sealport::deploy::{CallersLimits, Deployer, DeployerConfig, Providers};
 use sealport::doors::web::{AppState, WebConfig};
 use sealport::store::Db;
 
@@ -42,6 +42,7 @@ pub async fn deployer(
             look_every: Duration::from_millis(20),
         },
         restart_after: Duration::from_millis(20),
+        callers: CallersLimits::default(),
     };
     change(&mut sandbox, &mut config);
     Deployer::new(db.clone(), Sandbox::probe(sandbox).await.unwrap(), config)
@@ -67,6 +68,7 @@ pub fn doors(
             public_url: public_url.parse().unwrap(),
             trusted_proxies: Vec::new(),
             api_requests_per_minute,
+            calls_per_minute: 0,
         }),
     })
 }

@@ -9,12 +9,13 @@ use crate::deploy::targets::text_refused;
 use crate::model::actors::Caller;
 use crate::model::deployments::{Binding, Bound};
 use crate::model::errors::Refusal;
+use crate::model::limits::GuestLimits;
 use crate::model::paths::{EnvName, KeyPath};
 use crate::model::plans::{BindingRequest, ChangeRequest, DeployRequest, Plan};
 use crate::model::sources::{Source, Transport};
 use crate::model::targets::Target;
 use crate::store::deployment_checks::{
-    BINDINGS_MAX, Keeps, bound_twice, no_provider_key, too_many_bindings,
+    BINDINGS_MAX, Keeps, bound_twice, no_provider_key, per_user_wrong, too_many_bindings,
 };
 
 /// From how many bytes on the text of a variable that is named like a secret is taken for one.
@@ -45,6 +46,8 @@ pub struct Parts {
 pub enum To {
     Secret(KeyPath),
     Text(Text),
+    /// Each caller brings it.
+    PerUser,
 }
 
 pub struct Text {
@@ -73,11 +76,12 @@ impl Parts {
 
     pub fn of_new(caller: &Caller, request: &DeployRequest, plan: &mut Plan) -> Self {
         let mut parts = Parts::at(read_target(request.target.as_deref(), plan));
-        check_mode(request.mode.as_deref().unwrap_or("shared"), plan);
+        check_mode(request, plan);
         parts.read_provider_key(request.key.as_deref(), true, plan);
         parts.read_source(caller, &request.source, plan);
         parts.read_options(&request.options, plan);
         parts.read_bindings(&request.bindings, plan);
+        parts.check_place(plan);
         parts.read_fetch_key(request.fetch_key.as_deref(), plan);
         parts
     }
@@ -113,6 +117,7 @@ impl Parts {
         }
         if let Some(bindings) = &request.bindings {
             parts.read_bindings(bindings, plan);
+            parts.check_place(plan);
         }
         parts.read_fetch_key(request.fetch_key.as_deref(), plan);
         parts
@@ -121,13 +126,13 @@ impl Parts {
     pub fn secrets(&self) -> impl Iterator<Item = (EnvName, KeyPath)> {
         self.bound.iter().filter_map(|(env, to)| match to {
             To::Secret(at) => Some((env.clone(), at.clone())),
-            To::Text(_) => None,
+            To::Text(_) | To::PerUser => None,
         })
     }
 
     pub fn texts(&self) -> impl Iterator<Item = (&EnvName, &Text)> {
         self.bound.iter().filter_map(|(env, to)| match to {
-            To::Secret(_) => None,
+            To::Secret(_) | To::PerUser => None,
             To::Text(text) => Some((env, text)),
         })
     }
@@ -135,6 +140,17 @@ impl Parts {
     /// The variables that there will be.
     pub fn names(&self) -> impl Iterator<Item = &EnvName> {
         self.bound.iter().map(|(env, _)| env).chain(&self.kept)
+    }
+
+    /// What each caller brings can be kept apart on this machine alone.
+    fn check_place(&self, plan: &mut Plan) {
+        for (env, to) in &self.bound {
+            if matches!(to, To::PerUser)
+                && let Some(refusal) = per_user_wrong(self.target, env)
+            {
+                plan.refuse(refusal);
+            }
+        }
     }
 
     /// By which path a part of the request names its secret.
@@ -222,6 +238,13 @@ impl Parts {
                 },
                 // The target's own.
                 _ => {}
+            }
+        }
+        if self.target == Target::Local
+            && let Err(wrong) = GuestLimits::of(&self.options)
+        {
+            for refusal in wrong {
+                plan.refuse(refusal);
             }
         }
     }
@@ -347,10 +370,7 @@ fn read_binding(env: &EnvName, binding: &BindingRequest) -> Result<To, Refusal> 
                 suspicious: suspicious && !binding.plain,
             }))
         }
-        (None, None, true) => Err(Refusal::invalid(
-            "",
-            "Variables that each caller brings are not there yet: every deployment is shared. Bind a secret of its owner’s, or a text.",
-        )),
+        (None, None, true) => Ok(To::PerUser),
         _ => Err(Refusal::invalid(
             "",
             "Say one of secret (a path), text, and per_user.",
@@ -385,16 +405,20 @@ fn read_target(said: Option<&str>, plan: &mut Plan) -> Target {
     }
 }
 
-fn check_mode(mode: &str, plan: &mut Plan) {
-    match mode {
-        "shared" => {}
-        "per-user" => plan.refuse(Refusal::invalid(
-            "mode",
-            "Servers with each caller’s own keys are not there yet. Leave the mode out: the server then runs with its owner’s secrets.",
-        )),
-        _ => plan.refuse(Refusal::invalid(
-            "mode",
-            "A deployment’s mode is shared: one server, with its owner’s secrets.",
-        )),
-    }
+/// The bindings say it; where it is said besides, the two agree.
+fn check_mode(request: &DeployRequest, plan: &mut Plan) {
+    let brings = request.bindings.iter().any(|binding| binding.per_user);
+    let says = match (request.mode.as_deref(), brings) {
+        (None, _) | (Some("shared"), false) | (Some("per-user"), true) => return,
+        (Some("shared"), true) => {
+            "In a shared deployment no caller brings a variable: make it per-user, or leave per_user out."
+        }
+        (Some("per-user"), false) => {
+            "In a per-user deployment each caller brings a variable: say which, with \"per_user\": true."
+        }
+        (Some(_), _) => {
+            "A deployment’s mode is shared (one server, with its owner’s secrets) or per-user (an instance for each caller, with keys of their own)."
+        }
+    };
+    plan.refuse(Refusal::invalid("mode", says));
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::called::{Called, Calling};
 use super::guesses::Guesses;
 use super::room::{Full, Held, Room, weigh};
 use super::wire::{CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, is_id, kind};
@@ -58,6 +59,7 @@ struct Shared {
     room: Room,
     guesses: Guesses,
     lines: mpsc::Sender<Outgoing>,
+    calls: Option<mpsc::Sender<Called>>,
     state: Mutex<State>,
     ended: CancellationToken,
 }
@@ -111,6 +113,7 @@ pub(super) struct Call {
     heard: Instant,
     timeout: Duration,
     cancel_on_drop: bool,
+    calling: Option<Calling>,
 }
 
 /// What comes of a call; after an answer or a failure comes nothing more.
@@ -138,6 +141,7 @@ impl Child {
             room: options.room,
             guesses: options.guesses,
             lines,
+            calls: options.calls,
             state: Mutex::new(State {
                 next_id: 1,
                 pending: HashMap::new(),
@@ -193,6 +197,12 @@ impl Child {
             progress: progress_token.is_some().then_some(progress_in),
             answer: answer_in,
         };
+        let calling = Calling::of(
+            self.shared.calls.as_ref(),
+            &self.shared.masks,
+            asker.client,
+            &request,
+        );
         let id = self.shared.register(pending)?;
         let now = Instant::now();
         // Made before sending, so that giving up while sending forgets the request too.
@@ -208,6 +218,7 @@ impl Child {
             heard: now,
             timeout: self.shared.limits.request_timeout,
             cancel_on_drop: false,
+            calling,
         };
         request["id"] = json!(id);
         if let Some(token) = request.pointer_mut("/params/_meta/progressToken") {
@@ -326,6 +337,9 @@ impl Call {
             }
             reply = &mut self.answer => match reply {
                 Ok(Reply::Answer(mut message, held)) => {
+                    if let Some(calling) = &mut self.calling {
+                        calling.answered(&message);
+                    }
                     let masked = self.shared.masks.json(&mut message);
                     message["id"] = self.client_id.clone();
                     self.shared.guesses.slow(self.client, masked).await;

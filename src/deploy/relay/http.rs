@@ -15,10 +15,12 @@ use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTE
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::called::{Called, Calling};
 use super::events::{Event, Events};
 use super::guesses::Guesses;
 use super::room::{Full, Held, Room, weigh};
@@ -51,6 +53,7 @@ pub struct HttpRelay {
     room: Room,
     guesses: Guesses,
     sessions: Sessions,
+    calls: Option<mpsc::Sender<Called>>,
     pending: Arc<Mutex<HashMap<ClientKey, usize>>>,
     info: Value,
 }
@@ -133,6 +136,7 @@ impl HttpRelay {
             sessions: Sessions::new(limits, options.room.clone()),
             room: options.room,
             guesses: options.guesses,
+            calls: options.calls,
             pending: Arc::default(),
             info: Value::Null,
         };
@@ -179,7 +183,11 @@ impl HttpRelay {
         let held = self.room.hold(client);
         let asked = match parts.method {
             Method::POST => match read_message(&parts.headers, body, &self.limits, held).await {
-                Ok(read) => Asked::of(read),
+                Ok(read) => {
+                    let sink = self.calls.as_ref();
+                    let calling = Calling::of(sink, &self.masks, client, &read.message);
+                    Asked::of(read, calling)
+                }
                 Err(error) => return error.response(&Value::Null),
             },
             Method::GET | Method::DELETE => Asked::without_body(held),
@@ -204,6 +212,7 @@ impl HttpRelay {
             opens,
             body,
             mut held,
+            calling,
         } = asked;
         if opens && headers.contains_key(SESSION_HEADER) {
             return Err(no_session_here());
@@ -242,7 +251,9 @@ impl HttpRelay {
             )?),
             _ => None,
         };
-        let mut response = self.passed_out(answer, method, id, held, slot).await?;
+        let mut response = self
+            .passed_out(answer, method, id, held, slot, calling)
+            .await?;
         if let Some(id) = opened.or(session.map(|session| session.id))
             && let Ok(id) = HeaderValue::from_str(&id.to_string())
         {
@@ -259,6 +270,7 @@ impl HttpRelay {
         id: Value,
         mut held: Held,
         slot: Slot,
+        mut calling: Option<Calling>,
     ) -> Result<Response, RpcError> {
         let status = answer.status();
         let refused = |text: String| RpcError::new(StatusCode::BAD_GATEWAY, SERVER_GONE, text);
@@ -300,6 +312,7 @@ impl HttpRelay {
                     },
                 id,
                 answered: method != Method::POST,
+                calling,
                 _slot: slot,
             };
             let headers = [
@@ -327,6 +340,9 @@ impl HttpRelay {
                 .map_err(Full::answer_error)?;
             let mut answer: Value = serde_json::from_slice(&body)
                 .map_err(|_| refused("The server's answer is not JSON.".to_owned()))?;
+            if let Some(calling) = &mut calling {
+                calling.answered(&answer);
+            }
             let is_for = answer.get("id") == Some(&id);
             let masked = self.masks.json(&mut answer);
             if is_for {
@@ -526,10 +542,11 @@ struct Asked {
     opens: bool,
     body: Bytes,
     held: Held,
+    calling: Option<Calling>,
 }
 
 impl Asked {
-    fn of(read: Read) -> Self {
+    fn of(read: Read, calling: Option<Calling>) -> Self {
         let message = read.message;
         let mut held = read.held;
         held.shrink(read.bytes.len());
@@ -548,6 +565,7 @@ impl Asked {
             ),
             body: read.bytes,
             held,
+            calling,
         }
     }
 
@@ -557,6 +575,7 @@ impl Asked {
             opens: false,
             body: Bytes::new(),
             held,
+            calling: None,
         }
     }
 }
@@ -617,6 +636,7 @@ struct Streamed {
     until: Instant,
     id: Value,
     answered: bool,
+    calling: Option<Calling>,
     _slot: Slot,
 }
 
@@ -672,7 +692,12 @@ impl Streamed {
             self.held.resize_soon(bytes).await?;
             let (masked, message) = event.mask(&self.masks);
             let answers = message.as_ref().and_then(kind);
-            self.answered |= matches!(answers, Some(Kind::Answer { id }) if *id == self.id);
+            if matches!(answers, Some(Kind::Answer { id }) if *id == self.id) {
+                self.answered = true;
+                if let (Some(calling), Some(message)) = (&mut self.calling, &message) {
+                    calling.answered(message);
+                }
+            }
             drop(message);
             self.guesses.slow(self.client, masked).await;
             written.push_str(&event.write());

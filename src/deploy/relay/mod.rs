@@ -4,6 +4,7 @@
 //! It works on JSON values rather than on typed messages, so that fields it does not know pass
 //! unchanged. Every answer is masked before it is sent.
 
+mod called;
 mod child;
 mod events;
 mod guesses;
@@ -12,6 +13,7 @@ mod modern;
 mod room;
 mod sessions;
 mod stdio;
+mod unconnected;
 mod wire;
 
 use std::sync::Arc;
@@ -24,12 +26,14 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::masks::Masks;
+pub use called::{Called, Outcome};
 pub use events::{Event, Events};
 pub use guesses::Guesses;
 pub use http::HttpRelay;
 pub use modern::{INVALID_PARAMS, SERVER_KEY, VERSION_KEY, check_envelope};
 pub use room::{Room, RoomLimits};
 pub use stdio::StdioRelay;
+pub use unconnected::Unconnected;
 pub use wire::{
     Accepts, INVALID_REQUEST, METHOD_NOT_FOUND, MODERN_VERSION, PARSE_ERROR, RpcError,
     SESSION_VERSIONS, VERSION_HEADER, is_type, versions,
@@ -147,6 +151,8 @@ pub struct Options {
     pub log: Option<mpsc::Sender<String>>,
     /// What is masked in these lines; by default what is masked in answers.
     pub log_masks: Option<Arc<Masks>>,
+    /// Takes what there is to tell of tool calls. One that finds no room is left out.
+    pub calls: Option<mpsc::Sender<Called>>,
     /// Where messages are held; by default the room of all relays.
     pub room: Room,
     /// How many masked answers callers got; by default counted over all relays.

@@ -18,7 +18,7 @@ use super::wire::{
 
 const META: &str = "io.modelcontextprotocol/";
 pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(super) const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 pub const SERVER_KEY: &str = "io.modelcontextprotocol/serverInfo";
 pub const INVALID_PARAMS: i64 = -32602;
 
@@ -228,7 +228,7 @@ fn completed(mut message: Value, method: &str) -> Value {
     message
 }
 
-fn discovered(info: &Value) -> Value {
+pub(super) fn discovered(info: &Value) -> Value {
     let mut capabilities = Map::new();
     for capability in [
         "tools",

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 use super::GuestSpec;
-use super::memory::Watch;
+use super::memory::{Taken, TooMuch, Watch};
 use super::network::Network;
 
 /// How long the kernel may take to clear away a guest that was killed.
@@ -34,7 +34,7 @@ pub struct Guest {
     pub http_socket: Option<PathBuf>,
     child: Child,
     members: Arc<Members>,
-    memory: Watch,
+    watch: Watch,
     network: Network,
     serves_http: bool,
     exit: Option<GuestExit>,
@@ -85,7 +85,7 @@ impl Guest {
             stderr: child.stderr.take(),
             http_socket: network.http_socket(),
             child,
-            memory: Watch::start(members.clone(), spec.limits.memory_bytes),
+            watch: Watch::start(members.clone(), spec),
             members,
             network,
             serves_http: spec.listen.is_some(),
@@ -111,9 +111,14 @@ impl Guest {
         exit
     }
 
-    /// Whether it was killed because its processes together held more memory than they may.
-    pub fn took_too_much_memory(&self) -> bool {
-        self.memory.exceeded()
+    /// Of what it took more than it may, so that it was killed.
+    pub fn took_too_much(&self) -> Option<TooMuch> {
+        self.watch.exceeded()
+    }
+
+    /// What it takes, as it was last looked at.
+    pub fn taken(&self) -> Arc<Taken> {
+        self.watch.taken()
     }
 
     /// Ends the guest politely, then surely: its input is closed, after half of `grace` (at once

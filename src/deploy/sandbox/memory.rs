@@ -1,58 +1,237 @@
-//! What a guest as a whole takes of the host's memory.
+//! What a guest as a whole takes of the host: memory, processes, and the disk.
 //!
-//! The kernel's limit is for each process, and a guest can have many. Control groups would sum
-//! them up where a host lets us make some; looking now and then works on every host.
+//! The kernel's limits are for each process and each file, and a guest can have many. Control groups
+//! and quotas would sum them up where a host lets us make some; looking now and then works on every host.
 
 use std::collections::VecDeque;
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::GuestSpec;
 use super::guest::Members;
 
 /// Between two looks. What a guest can take meanwhile, the kernel takes from it before others:
 /// the launcher marks it as the first to be killed when memory runs out.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Between two looks at what lies on the disk, which costs more.
+const DISK_PERIOD: Duration = Duration::from_secs(20);
+/// Looks at the disk that go on at once on this machine.
+static WALKS: Semaphore = Semaphore::const_new(2);
+/// Files that are looked at, and folders within each other; who has more has too much.
+const FILES_MAX: u32 = 500_000;
+const DEPTH_MAX: usize = 128;
 
-/// Looks after one guest's memory until dropped.
+/// What a guest takes, as it was last looked at.
+#[derive(Debug, Default)]
+pub struct Taken {
+    memory_bytes: AtomicU64,
+    processes: AtomicU32,
+    disk_bytes: AtomicU64,
+}
+
+impl Taken {
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn processes(&self) -> u32 {
+        self.processes.load(Ordering::Relaxed)
+    }
+
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Of what a guest took more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooMuch {
+    Memory,
+    Disk,
+}
+
+/// Looks after what one guest takes until dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
-    task: JoinHandle<()>,
-    exceeded: Arc<AtomicBool>,
+    tasks: [JoinHandle<()>; 2],
+    stop: Arc<AtomicBool>,
+    exceeded: Arc<OnceLock<TooMuch>>,
+    taken: Arc<Taken>,
 }
 
 impl Watch {
-    /// Kills the guest when its processes hold more than `most` bytes of their own together.
-    pub fn start(members: Arc<Members>, most: u64) -> Self {
-        let exceeded = Arc::new(AtomicBool::new(false));
-        let told = exceeded.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                let first = members.first();
-                let held = tokio::task::spawn_blocking(move || held_bytes(first, most));
-                if held.await.unwrap_or_default() > most {
-                    told.store(true, Ordering::Relaxed);
-                    members.kill();
-                    return;
-                }
-            }
-        });
-        Watch { task, exceeded }
+    /// Kills the guest when its processes together hold more memory, or its folders more of the disk, than it may.
+    pub fn start(members: Arc<Members>, spec: &GuestSpec) -> Self {
+        let exceeded = Arc::new(OnceLock::new());
+        let taken = Arc::new(Taken::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let memory = watch_memory(
+            Arc::clone(&members),
+            spec.limits.memory_bytes,
+            Arc::clone(&taken),
+            Arc::clone(&exceeded),
+        );
+        let disk = watch_disk(
+            members,
+            (written(spec), spec.limits.disk_bytes),
+            Arc::clone(&taken),
+            Arc::clone(&exceeded),
+            Arc::clone(&stop),
+        );
+        Watch {
+            tasks: [tokio::spawn(memory), tokio::spawn(disk)],
+            stop,
+            exceeded,
+            taken,
+        }
     }
 
-    pub fn exceeded(&self) -> bool {
-        self.exceeded.load(Ordering::Relaxed)
+    pub fn exceeded(&self) -> Option<TooMuch> {
+        self.exceeded.get().copied()
+    }
+
+    pub fn taken(&self) -> Arc<Taken> {
+        Arc::clone(&self.taken)
+    }
+}
+
+async fn watch_memory(
+    members: Arc<Members>,
+    most: u64,
+    taken: Arc<Taken>,
+    exceeded: Arc<OnceLock<TooMuch>>,
+) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let first = members.first();
+        let look =
+            tokio::task::spawn_blocking(move || (held_bytes(first, most), family(first).len()));
+        let Ok((memory, processes)) = look.await else {
+            continue;
+        };
+        taken.memory_bytes.store(memory, Ordering::Relaxed);
+        let processes = u32::try_from(processes).unwrap_or(u32::MAX);
+        taken.processes.store(processes, Ordering::Relaxed);
+        if memory > most {
+            let _ = exceeded.set(TooMuch::Memory);
+            members.kill();
+            return;
+        }
+    }
+}
+
+async fn watch_disk(
+    members: Arc<Members>,
+    (folders, most): (Vec<PathBuf>, u64),
+    taken: Arc<Taken>,
+    exceeded: Arc<OnceLock<TooMuch>>,
+    stop: Arc<AtomicBool>,
+) {
+    loop {
+        tokio::time::sleep(DISK_PERIOD).await;
+        let Ok(_turn) = WALKS.acquire().await else {
+            return;
+        };
+        let (folders, stop) = (folders.clone(), Arc::clone(&stop));
+        let look = tokio::task::spawn_blocking(move || kept_bytes(&folders, &stop));
+        let Ok(Some(kept)) = look.await else {
+            continue;
+        };
+        taken.disk_bytes.store(kept, Ordering::Relaxed);
+        if kept > most {
+            let _ = exceeded.set(TooMuch::Disk);
+            members.kill();
+            return;
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.store(true, Ordering::Relaxed);
+        for task in &self.tasks {
+            task.abort();
+        }
     }
+}
+
+/// Where a guest writes what stays.
+fn written(spec: &GuestSpec) -> Vec<PathBuf> {
+    let home = (!spec.home_is_shared).then(|| spec.home.clone());
+    home.into_iter().chain(spec.data.clone()).collect()
+}
+
+/// What lies below these folders, as the disk has it; None when it was to stop. Links are not followed. Directories are held open, not named:
+/// a guest makes names as long as it likes. What is too deep, or cannot be looked at, is too much.
+fn kept_bytes(folders: &[PathBuf], stop: &AtomicBool) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+    use rustix::io::Errno;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let (mut bytes, mut files) = (0, 0);
+    for folder in folders {
+        let first = match openat(CWD, folder, flags, Mode::empty()) {
+            Ok(first) => first,
+            Err(Errno::NOENT) => continue,
+            Err(_) => return Some(u64::MAX),
+        };
+        let Ok(first) = Dir::new(first) else {
+            return Some(u64::MAX);
+        };
+        let mut open = vec![first];
+        loop {
+            let depth = open.len();
+            let Some(dir) = open.last_mut() else {
+                break;
+            };
+            if stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let Some(entry) = dir.read() else {
+                open.pop();
+                continue;
+            };
+            let Ok(entry) = entry else {
+                return Some(u64::MAX);
+            };
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            files += 1;
+            let found = dir
+                .fd()
+                .and_then(|fd| Ok((fd, statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?)));
+            let (fd, found) = match found {
+                Ok(found) => found,
+                // It went meanwhile.
+                Err(Errno::NOENT) => continue,
+                Err(_) => return Some(u64::MAX),
+            };
+            // In blocks of 512 bytes, so that a file with holes counts for what it takes.
+            bytes += u64::try_from(found.st_blocks).unwrap_or(0) * 512;
+            if !FileType::from_raw_mode(found.st_mode).is_dir() {
+                continue;
+            }
+            if files > FILES_MAX || depth >= DEPTH_MAX {
+                return Some(u64::MAX);
+            }
+            match openat(fd, name, flags, Mode::empty()).and_then(Dir::new) {
+                Ok(below) => open.push(below),
+                Err(Errno::NOENT) => {}
+                Err(_) => return Some(u64::MAX),
+            }
+        }
+    }
+    Some(match files > FILES_MAX {
+        true => u64::MAX,
+        false => bytes,
+    })
 }
 
 /// The memory that a process and all below it hold and share with no file of a disk.
@@ -113,6 +292,29 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn what_lies_below_a_folder_is_counted_and_links_are_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let below = place.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("file"), vec![1; 3 << 20]).unwrap();
+        std::os::unix::fs::symlink("/usr", below.join("out")).unwrap();
+        let holes = fs::File::create(below.join("holes")).unwrap();
+        holes.set_len(1 << 30).unwrap();
+        let go_on = AtomicBool::new(false);
+        let kept = || kept_bytes(&[place.path().to_owned()], &go_on);
+        let mib = kept().unwrap() >> 20;
+        assert!((3..5).contains(&mib), "{mib} MiB");
+        // What is made so that nobody can look at it is too much.
+        let deep = place.path().join("x/".repeat(DEPTH_MAX + 1));
+        fs::create_dir_all(deep).unwrap();
+        assert_eq!(kept(), Some(u64::MAX));
+        assert_eq!(
+            kept_bytes(&[place.path().to_owned()], &AtomicBool::new(true)),
+            None
+        );
+    }
 
     #[test]
     fn what_a_family_shares_is_counted_and_once_when_it_matters() {

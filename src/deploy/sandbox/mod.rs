@@ -21,6 +21,7 @@ use tokio::process::Child;
 pub use doctor::{examine, orphans, trial_place};
 pub use guest::{Guest, GuestExit};
 pub use launcher::{entry, harden_self};
+pub use memory::{Taken, TooMuch};
 pub(super) use network::GATEWAY;
 pub use report::{Isolation, Outside, SandboxReport};
 pub use walls::DATA;
@@ -88,6 +89,8 @@ pub struct GuestSpec {
     pub uid: u32,
     /// The only place that it can write and that stays; it sees it as `/srv`, its HOME.
     pub home: PathBuf,
+    /// Other guests have the same home: it reads what is there, and writes nothing.
+    pub home_is_shared: bool,
     /// What outlives this home: it sees it as `/data`.
     pub data: Option<PathBuf>,
     /// Where it starts, as it sees it: `/srv` when None.
@@ -122,6 +125,8 @@ pub struct Limits {
     pub processes: u64,
     /// The longest file that it may write.
     pub file_bytes: u64,
+    /// Of all that it keeps, looked at now and then.
+    pub disk_bytes: u64,
 }
 
 impl Default for Limits {
@@ -131,6 +136,7 @@ impl Default for Limits {
             open_files: 4096,
             processes: 512,
             file_bytes: 2 << 30,
+            disk_bytes: 8 << 30,
         }
     }
 }
@@ -361,6 +367,7 @@ impl Inner {
             .start(GuestSpec {
                 uid: PROBE_ID,
                 home: home.to_owned(),
+                home_is_shared: false,
                 cwd: None,
                 data: None,
                 read_only: Vec::new(),

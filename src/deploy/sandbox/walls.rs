@@ -190,7 +190,10 @@ fn build(line: &mut Line, means: Means, layout: &Layout, guest: &GuestSpec, priv
     for folder in ["/tmp", "/dev/shm"] {
         line.words(["--size", TMP_MAX_BYTES, "--tmpfs", folder]);
     }
-    line.words(["--bind"]);
+    line.words([match guest.home_is_shared {
+        true => "--ro-bind",
+        false => "--bind",
+    }]);
     line.push(&guest.home);
     line.words([HOME, "--chdir", HOME]);
     if let Some(data) = &guest.data {
@@ -263,15 +266,22 @@ pub(super) fn paths(means: Means, guest: &GuestSpec) -> (Vec<PathBuf>, Vec<PathB
         readable.extend(guest.read_only.iter().map(|(_, inside)| inside.clone()));
         readable.push("/dev".into());
         let mut writable: Vec<PathBuf> = DEVICES.map(PathBuf::from).into();
-        writable.extend([HOME, "/tmp", "/dev/shm", "/dev/pts"].map(PathBuf::from));
+        writable.extend(["/tmp", "/dev/shm", "/dev/pts"].map(PathBuf::from));
+        match guest.home_is_shared {
+            true => readable.push(HOME.into()),
+            false => writable.push(HOME.into()),
+        }
         writable.extend(guest.data.is_some().then(|| PathBuf::from(DATA)));
         return (readable, writable);
     }
     // Here Landlock is the only wall, and /etc, /tmp and /dev are the host's.
     readable.extend(ETC.iter().chain(&ETC_OF_THE_HOST).map(PathBuf::from));
     readable.extend(guest.read_only.iter().map(|(outside, _)| outside.clone()));
-    let mut writable = vec![guest.home.clone()];
-    writable.extend(guest.data.clone());
+    let mut writable: Vec<PathBuf> = guest.data.iter().cloned().collect();
+    match guest.home_is_shared {
+        true => readable.push(guest.home.clone()),
+        false => writable.push(guest.home.clone()),
+    }
     writable.extend(["/dev/null", "/dev/zero", "/dev/full"].map(PathBuf::from));
     readable.extend(["/dev/random", "/dev/urandom"].map(PathBuf::from));
     (readable, writable)

@@ -112,6 +112,7 @@ impl Job<'_> {
         let spec = GuestSpec {
             uid: self.uid,
             home: self.home.to_owned(),
+            home_is_shared: false,
             data: None,
             cwd: Some(call.cwd.into()),
             read_only: self.settings.read_only.clone(),

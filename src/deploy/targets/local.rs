@@ -11,16 +11,19 @@ use uuid::Uuid;
 
 use super::{Driver, Order, Run, Steps, Work};
 use crate::deploy::Deployer;
-use crate::deploy::instance::{Instance, StartAsk, StartFailure};
+use crate::deploy::instance::{Instance, Own, StartAsk, StartFailure};
 use crate::deploy::log::Log;
 use crate::deploy::sandbox::FIRST_GUEST_ID;
 use crate::deploy::sources::Installed;
 use crate::model::deployments::StepName;
 use crate::model::errors::Refusal;
+use crate::model::limits::GuestLimits;
 use crate::model::sources::{Source, StartPlan};
 use crate::model::targets::AccountSays;
 use crate::store::releases::ReleaseTask;
 
+/// What callers' own instances write lies below it, in a directory for each.
+const CALLERS_DIR: &str = "callers";
 /// Lines of the installers that wait to be logged.
 const INSTALL_LINES: usize = 256;
 
@@ -65,22 +68,7 @@ impl Driver for Local {
         steps: &Steps<'_>,
         log: &Log,
     ) -> Result<Instance, StartFailure> {
-        let Some(standing) = self.deployer.standing(run.id, run.release).await else {
-            return Err(StartFailure {
-                reason: "What was installed is not on this machine any more. Redeploy it.".into(),
-                lasting: true,
-            });
-        };
-        let ask = StartAsk {
-            deployment_id: run.id,
-            ordinal: run.ordinal,
-            owner_id: run.owner_id,
-            release: run.release,
-            home: self.deployer.deployment_dir(run.id).join(&standing.dir),
-            data: self.deployer.data_dir(run.id),
-            installed: standing.installed,
-            start: standing.start,
-        };
+        let ask = self.deployer.start_ask(run).await?;
         steps.say(StepName::Start, "running", "").await;
         let instance = Instance::start(&self.deployer, ask, log.clone(), async || {
             steps.say(StepName::Start, "done", "").await;
@@ -121,6 +109,65 @@ struct Standing {
 }
 
 impl Deployer {
+    /// How what is installed is started.
+    async fn start_ask(&self, run: &Run) -> Result<StartAsk, StartFailure> {
+        let Some(standing) = self.standing(run.id, run.release).await else {
+            return Err(StartFailure {
+                reason: "What was installed is not on this machine any more. Redeploy it.".into(),
+                lasting: true,
+            });
+        };
+        Ok(StartAsk {
+            deployment_id: run.id,
+            ordinal: run.ordinal,
+            owner_id: run.owner_id,
+            release: run.release,
+            home: self.deployment_dir(run.id).join(&standing.dir),
+            data: self.data_dir(run.id),
+            installed: standing.installed,
+            source: standing.source,
+            start: standing.start,
+            // Checked when they were set; a row of another version may hold something else.
+            limits: GuestLimits::of(&run.options).unwrap_or_default(),
+            own: None,
+        })
+    }
+
+    /// Starts a caller's own instance, with a directory of its own.
+    pub(in crate::deploy) async fn start_for(
+        &self,
+        run: &Run,
+        own: Own,
+        log: &Log,
+    ) -> Result<Instance, StartFailure> {
+        let mut ask = self.start_ask(run).await?;
+        // What callers agree to is what the deployment is now; until its release is live, an older install stands here.
+        if (&ask.source, &ask.start) != (&run.source, &run.start) {
+            return Err(StartFailure {
+                reason: "Its newest release is not live yet. Call again when it is.".into(),
+                lasting: true,
+            });
+        }
+        let dir = self.deployment_dir(run.id).join(CALLERS_DIR);
+        // Another owner's server finds nothing of what was kept for this one's.
+        ask.data = dir.join(format!("{}-{}", own.user_id, run.owner_id));
+        let made = async {
+            make_passage(&dir)
+                .await
+                .map_err(|error| error.to_string())?;
+            let uid = FIRST_GUEST_ID + run.ordinal.unsigned_abs();
+            let prepared = self.0.sandbox.prepare_home(uid, &ask.data).await;
+            prepared.map_err(|error| error.to_string())
+        };
+        made.await.map_err(|error| StartFailure {
+            reason: format!("The directory of your own instance cannot be made: {error}"),
+            lasting: false,
+        })?;
+        ask.own = Some(own);
+        log.say("Your own instance is being started.");
+        Instance::start(self, ask, log.clone(), async || {}).await
+    }
+
     /// Fetches and installs, unless just that stands there already.
     async fn install(&self, task: &ReleaseTask, log: &Log) -> Result<Standing, String> {
         if let Some(standing) = self.standing(task.deployment_id, task.number).await
@@ -238,9 +285,7 @@ impl Deployer {
 
     /// Ours; the guest passes through it to its home and can neither list nor change it.
     async fn make_deployment_dir(&self, deployment_id: Uuid) -> std::io::Result<()> {
-        let dir = self.deployment_dir(deployment_id);
-        tokio::fs::create_dir_all(&dir).await?;
-        tokio::fs::set_permissions(&dir, Permissions::from_mode(0o711)).await
+        make_passage(&self.deployment_dir(deployment_id)).await
     }
 
     /// The newest install that a release may use: its own or one before it.
@@ -311,6 +356,12 @@ impl Deployer {
             .join(directory_of(release));
         remove_dir(&dir).await;
     }
+}
+
+/// A directory of ours that guests pass through.
+async fn make_passage(dir: &std::path::Path) -> std::io::Result<()> {
+    tokio::fs::create_dir_all(dir).await?;
+    tokio::fs::set_permissions(dir, Permissions::from_mode(0o711)).await
 }
 
 /// The directory that a release installs into, below the deployment's.

@@ -91,6 +91,7 @@ pub(super) struct Run {
     pub source: Source,
     pub start: StartPlan,
     pub target: Target,
+    pub options: BTreeMap<String, String>,
     pub placed: Placed,
 }
 
@@ -105,6 +106,7 @@ impl Run {
             source: task.source.clone(),
             start: task.start.clone(),
             target: task.target,
+            options: task.options.clone(),
             placed: task.placed.clone(),
         }
     }
@@ -119,6 +121,7 @@ impl Run {
             source: held.source.clone(),
             start: held.start.clone(),
             target: held.target,
+            options: held.options.clone(),
             placed: held.placed.clone(),
         }
     }

@@ -13,6 +13,7 @@ use super::render::RenderDriver;
 use super::shape::PORT;
 use super::{Driver, Order, Run, Steps};
 use crate::deploy::Deployer;
+use crate::deploy::calls;
 use crate::deploy::instance::{Instance, StartFailure};
 use crate::deploy::log::Log;
 use crate::deploy::masks::Masks;
@@ -143,7 +144,10 @@ impl Deployer {
             &given.gateway_key,
             Arc::clone(&given.masks),
             HANDSHAKE_TIMEOUT,
-            Options::default(),
+            Options {
+                calls: Some(calls::open(self, run.id)),
+                ..Options::default()
+            },
         )
         .await
         .map_err(|error| passing(given.masks.text(&error.to_string()).into_owned()))?;

@@ -1,0 +1,4 @@
+mod calls;
+mod far;
+mod house;
+mod instances;
