@@ -85,6 +85,8 @@ struct Things {
     /// One that waits.
     import: Uuid,
     name: String,
+    /// A deployment whose callers bring a key of their own, where the table's rows made one.
+    own: String,
     token_id: Uuid,
     token: String,
     /// Words that tell of these things wherever they appear.
@@ -279,6 +281,7 @@ impl Things {
             draft: Uuid::now_v7(),
             import: Uuid::now_v7(),
             name: "guessed-server".into(),
+            own: "guessed-own".into(),
             token_id: Uuid::now_v7(),
             token: String::new(),
             marks: Vec::new(),
@@ -292,6 +295,7 @@ impl Things {
             .replace("/move/secret/{id}", "/move/secret/{secret}")
             .replace("/runs/{id}", "/runs/{secret}")
             .replace("/teams/{handle}", "/teams/{team}")
+            .replace("/connect/{name}", "/connect/{own}")
             .replace("/grants/{id}", "/grants/{grant}")
             .replace("/tokens/{id}", "/tokens/{token}")
             .replace("/releases/{number}", "/releases/1")
@@ -317,6 +321,8 @@ impl Things {
             ("{id}", self.draft.to_string()),
             ("{import}", self.import.to_string()),
             ("{name}", self.name.clone()),
+            ("{own}", self.own.clone()),
+            ("{own_key}", callers::OWN_KEY.into()),
             ("{token}", self.token_id.to_string()),
             ("{link}", "guess".into()),
         ]

@@ -13,6 +13,8 @@ mod world;
 #[path = "rest/house.rs"]
 mod house;
 
+#[path = "rest/connections.rs"]
+mod connections;
 #[path = "rest/contract.rs"]
 mod contract;
 #[path = "rest/making.rs"]

@@ -229,6 +229,10 @@ pub struct ServeArgs {
     )]
     pub api_requests_per_minute: u32,
 
+    /// Calls of deployed servers that each caller has in a minute, over all of their tokens; 0: as many as there come.
+    #[arg(long, env = "SEALPORT_CALLS_PER_MINUTE", default_value_t = 6_000)]
+    pub calls_per_minute: u32,
+
     /// Directories under which administrators may deploy servers by `dir:`.
     #[arg(long, env = "SEALPORT_DIR_ROOTS", value_delimiter = ',', value_parser = directory)]
     pub dir_roots: Vec<PathBuf>,

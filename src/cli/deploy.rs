@@ -36,11 +36,12 @@ pub struct DeployArgs {
     #[arg(long, value_name = "ENV=TEXT", value_parser = text)]
     set: Vec<(EnvName, String)>,
 
-    /// (Not yet.) A variable that each caller brings.
-    #[arg(long, hide = true, value_name = "ENV", value_parser = EnvName::parse)]
+    /// A variable that each caller brings: everybody's calls run in an instance of their own, with what they connected by
+    /// `sealport connect`. On this machine alone; can be given several times.
+    #[arg(long, value_name = "ENV", value_parser = EnvName::parse)]
     per_user: Vec<EnvName>,
 
-    /// (Not yet.) One server for all, or one for each caller.
+    /// One server for all, or one for each caller. --per-user says it.
     #[arg(long, hide = true, value_enum)]
     mode: Option<Mode>,
 
@@ -52,8 +53,8 @@ pub struct DeployArgs {
     #[arg(long, value_name = "PATH", value_parser = KeyPath::parse)]
     fetch_key: Option<KeyPath>,
 
-    /// In place of what looking at the source finds: command, and transport (stdio or http); at a provider also branch and
-    /// health_check; at Render owner, region and plan, at Railway workspace, project and environment. Can be given several
+    /// In place of what looking at the source finds: command, and transport (stdio or http); on this machine also memory_mib,
+    /// processes, open_files, disk_mib, file_mib, log_lines and network; at a provider branch, dockerfile and health_check; at Render owner, region and plan, at Railway workspace, project and environment. Can be given several
     /// times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = option)]
     option: Vec<(String, String)>,
@@ -102,7 +103,7 @@ pub(super) fn option(text: &str) -> Result<(String, String), String> {
 pub async fn run(args: DeployArgs) -> anyhow::Result<Exit> {
     let api = args.api.clone();
     let (dry_run, watch) = (args.dry_run, args.watch);
-    let name = args.name.clone();
+    let (name, brought) = (args.name.clone(), args.per_user.clone());
     let client = api.server.client().await?;
     let request = client.post("/deployments").body(&body(args)?)?;
     if dry_run {
@@ -112,6 +113,11 @@ pub async fn run(args: DeployArgs) -> anyhow::Result<Exit> {
     let answer: Value = request.json().await?;
     let release: Release = serde_json::from_value(answer.clone())?;
     begun(&api, &name, &answer, &release)?;
+    for env in brought {
+        shown::aside(format!(
+            "Each caller brings {env}: `sealport connect {name} {env}`, or the page /connect/{name}."
+        ));
+    }
     if watch {
         return logs::follow(&client, &name, Asked::until(release.number), api.json).await;
     }

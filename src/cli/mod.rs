@@ -26,6 +26,7 @@ mod values;
 mod audit_list;
 pub mod bridge;
 pub mod completions;
+pub mod connect;
 pub mod deploy;
 pub mod deployments;
 pub mod export;
@@ -95,6 +96,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Makes a deployment out of a source, with secrets bound by their paths.
     Deploy(Box<deploy::DeployArgs>),
+    /// Gives a per-user deployment one's own key. The value comes from standard input or a prompt, and is shown to nobody.
+    Connect(connect::ConnectArgs),
     /// Lists deployments.
     Deployments(server::ApiArgs),
     /// Prints the log of a deployment.
@@ -228,6 +231,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
         Command::Share(args) => share::share(*args).await,
         Command::Unshare(args) => share::unshare(*args).await,
         Command::Export(args) => export::run(*args).await,
+        Command::Connect(args) => connect::run(args).await,
         Command::Deployments(api) => deployments::list(api).await,
         Command::Destroy(args) => deployments::destroy(args).await,
         Command::Completions(args) => completions::run(&args),
@@ -326,6 +330,7 @@ fn takes_by_mistake(
     let mut words = command_line.into_iter().skip(1);
     match (words.next()?.to_str()?, words.next()?.to_str()?) {
         ("login", _) => Some(("login", "token")),
+        ("connect", _) => Some(("connect NAME ENV", "value")),
         ("secret", "set") => Some(("secret set PATH", "value")),
         ("secret", "check") => Some(("secret check PATH", "value")),
         ("target", "check") => Some(("target check PROVIDER", "key")),

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::config::ServeArgs;
 use crate::deploy::sandbox::{Sandbox, SandboxConfig};
 use crate::deploy::sources::SourceHosts;
-use crate::deploy::{Deployer, DeployerConfig, Providers};
+use crate::deploy::{CallersLimits, Deployer, DeployerConfig, Providers};
 use crate::doors;
 use crate::doors::web::{AppState, WebConfig};
 use crate::store::Db;
@@ -104,6 +104,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
                 look_every: LOOK_EVERY,
             },
             restart_after: RESTART_AFTER,
+            callers: CallersLimits::default(),
         },
     );
 
@@ -130,6 +131,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             public_url: public_url.clone(),
             trusted_proxies: args.trusted_proxies.clone(),
             api_requests_per_minute: args.api_requests_per_minute,
+            calls_per_minute: args.calls_per_minute,
         }),
     });
     let mut stop = StopSignal::listen().context("Signals cannot be listened for")?;

@@ -28,7 +28,10 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/healthz", get(requests::healthy))
         .route("/readyz", get(requests::ready))
-        .route("/s/{name}/mcp", gateway::routes())
+        .route(
+            "/s/{name}/mcp",
+            gateway::routes(state.config.calls_per_minute),
+        )
         .route("/mcp", mcp::routes(quotas.clone()))
         .route(
             "/metrics",

@@ -8,7 +8,7 @@ async fn shells_take_the_completions() {
     for name in ["bash", "zsh", "fish"] {
         let said = shell.run(&["completions", name]).await.done();
         assert!(
-            said.contains("bridge") && said.contains("rollback"),
+            said.contains("bridge") && said.contains("rollback") && said.contains("per-user"),
             "{name}"
         );
     }

@@ -58,6 +58,19 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
         "{said}"
     );
     assert!(said.ends_with("Nothing is in the way.\n"), "{said}");
+    let each = [
+        "deploy",
+        "each",
+        "--source",
+        SOURCE,
+        "--per-user",
+        "EACH_KEY",
+        "--dry-run",
+    ];
+    let said = ran(&each, 0).await;
+    assert!(said.contains("bound\tEACH_KEY\n"), "{said}");
+    let said = ran(&[&each[..], &["--target", "render"]].concat(), 1).await;
+    assert!(said.contains("refused\tbindings.EACH_KEY\t"), "{said}");
     assert_eq!(served.world.count("deployments").await, 0);
 
     let said = ran(

@@ -17,11 +17,12 @@ use std::fs;
 use std::path::Path;
 
 use sealport::model::actors::Caller;
+use sealport::model::grants::Shareable;
 use sealport::model::levels::Level;
 use sealport::model::paths::SecretPath;
 
 use crate::served::{Ran, Served, Shell};
-use crate::world::{own, secret};
+use crate::world::{brought, own, secret};
 
 #[derive(Default)]
 struct Step {
@@ -78,7 +79,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn new(served: &Served) -> Session<'_> {
         let anna = served.world.user("anna").await;
-        served.world.user("bela").await;
+        desk(served, &anna).await;
         let mut tokens = HashMap::new();
         for level in Level::ALL {
             tokens.insert(level.as_str(), served.token(&anna, level, None).await);
@@ -124,6 +125,18 @@ impl Session<'_> {
         command.envs(variables);
         crate::served::ran(command, &step.input).await
     }
+}
+
+/// Bela's server, whose callers bring `DESK_KEY`; anna may call it.
+async fn desk(served: &Served, anna: &Caller) {
+    let (world, handle) = (&served.world, &anna.user().unwrap().handle);
+    let bela = world.user("bela").await;
+    let name = world
+        .running(&bela, "desk", vec![brought("DESK_KEY")])
+        .await;
+    let on = Shareable::Deployment { name };
+    let given = world.db.share(&bela, &on, handle, Level::Use, &[]).await;
+    given.unwrap();
 }
 
 /// Writes the files that stand before the steps, too.

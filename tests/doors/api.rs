@@ -8,14 +8,17 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Request, header};
 use sealport::model::actors::Caller;
+use sealport::model::deployments::{Binding, Bound};
 use sealport::model::grants::Shareable;
 use sealport::model::levels::Level;
-use sealport::model::paths::Folder;
+use sealport::model::paths::{EnvName, Folder};
 use sealport::store::api_tokens::ApiTokenSpec;
+use sealport::store::secrets::NewValue;
+use secrecy::SecretString;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use crate::{Browser, HOST, Installation, Things, walk};
+use crate::{Browser, HOST, Installation, Things, walk, world};
 
 /// The callers: the owner's tokens with each ceiling, and with `use` and the right to deploy; the owner's with `admin` under another
 /// prefix; somebody else's with `admin`; an expired and a revoked one; a gateway's; the owner's session without a token; nobody.
@@ -66,9 +69,20 @@ POST   /api/v1/deployments/{name}/stop        | | rrrr d nn iiiii
 POST   /api/v1/deployments/{name}/releases    | | rrrr d nn iiiii
 GET    /api/v1/deployments/{name}/releases/{number} | | nooo o nn iiiii
 GET    /api/v1/deployments/{name}/logs        | | nooo o nn iiiii
+GET    /api/v1/connections/{deployment}       | | nnss n nn iiiii
+PUT    /api/v1/connections/{deployment}/{env} | {"value":"a new value"} | nndd n nn iiiii
+DELETE /api/v1/connections/{deployment}/{env} | | nnrd n nn iiiii
 GET    /api/v1/audit                          | | ooos o oo iiiii
 POST   /api/v1/import                         | {"entries":[{"name":"{path}_MORE","value":"one more value"}]} | rrdd r ro iiiii
 "#;
+
+/// What callers of a deployment bring.
+const OWN_KEY: &str = "OWN_KEY";
+
+/// The owner's deployment whose callers bring it.
+fn per_user(things: &Things) -> String {
+    format!("{}-keys", things.name)
+}
 
 struct Row {
     method: &'static str,
@@ -157,7 +171,11 @@ impl Installation {
         token: Option<&str>,
         cookie: &str,
     ) -> (&'static str, String) {
-        let (mut path, mut body) = (things.fill_route(row.route), things.fill(row.body));
+        let route = row
+            .route
+            .replace("{deployment}", &per_user(things))
+            .replace("{env}", OWN_KEY);
+        let (mut path, mut body) = (things.fill_route(&route), things.fill(row.body));
         if row.method == "GET" && !body.is_empty() {
             path = format!("{path}?{}", std::mem::take(&mut body));
         }
@@ -286,6 +304,9 @@ impl Installation {
                             .share(owner, &on, crate::callers::OTHER, Level::Use, &[]);
                     things.grant = given.await.unwrap();
                     things.marks.push(things.grant.to_string());
+                    if row.route.contains("/connections/") {
+                        self.connected(owner, &mut things).await;
+                    }
                     let tokens = self.tokens(owner, other, &things).await;
                     (things, tokens)
                 }
@@ -323,6 +344,26 @@ impl Installation {
             }
         }
         letters.concat()
+    }
+
+    /// A deployment whose callers bring a key, with the owner's own connected.
+    async fn connected(&self, owner: &Caller, things: &mut Things) {
+        let description = format!("said-of-{}", things.name);
+        let env = EnvName::parse(OWN_KEY).unwrap();
+        let brought = Binding {
+            env: env.clone(),
+            to: Bound::PerUser {
+                description: description.clone(),
+            },
+        };
+        let db = &self.world.db;
+        let spec = world::spec(&per_user(things), vec![brought]);
+        let name = db.deployment_create(owner, None, &spec).await.unwrap();
+        let value = NewValue::Typed(SecretString::from("a value to keep"));
+        db.connection_put(owner, &name, &env, None, Some(value))
+            .await
+            .unwrap();
+        things.marks.push(description);
     }
 
     /// The owner's rows; when a token was used last is no change of theirs.

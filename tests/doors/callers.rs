@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sealport::model::actors::Caller;
+use sealport::model::deployments::{Binding, Bound};
 use sealport::model::drafts::DraftForm;
 use sealport::model::imports::Destination;
-use sealport::model::paths::{DeploymentName, Handle, SecretPath};
+use sealport::model::paths::{DeploymentName, EnvName, Handle, SecretPath};
 use sealport::store::secrets::{NewSecret, NewValue, SecretEdit};
 use secrecy::SecretString;
 use time::{Duration, OffsetDateTime};
@@ -18,6 +19,9 @@ use crate::{Browser, Installation, Things, walk};
 
 /// Somebody who has `use` on some of the owner's things, and is a member of the teams.
 pub const OTHER: &str = "bystander";
+
+/// What the callers of a deployment bring.
+pub const OWN_KEY: &str = "OWN_KEY";
 
 /// The people of the table. The team of a row is made anew with its things, by `maker`.
 pub struct Callers {
@@ -179,6 +183,7 @@ impl Installation {
             free,
             draft,
             import,
+            own: format!("owners-own-{number}-x"),
             name,
             token_id: token.id,
             token: token.token,
@@ -186,10 +191,27 @@ impl Installation {
         }
     }
 
+    /// A deployment whose callers bring a key of their own.
+    async fn make_own(&self, maker: &Caller, team: Option<&Handle>, things: &mut Things) {
+        let said = format!("said-of-{}", things.own);
+        let brought = Binding {
+            env: EnvName::parse(OWN_KEY).unwrap(),
+            to: Bound::PerUser {
+                description: said.clone(),
+            },
+        };
+        let mut spec = world::spec(&things.own, vec![brought]);
+        spec.owner = team.cloned();
+        let db = &self.world.db;
+        db.deployment_create(maker, None, &spec).await.unwrap();
+        things.marks.extend([things.own.clone(), said]);
+    }
+
     /// A person's things, shared with those to whom something is given.
     async fn shared_things(&self, callers: &Callers, number: &str) -> Things {
         self.tidy(&callers.owner).await;
         let mut things = self.things_of(&callers.owner, None, number).await;
+        self.make_own(&callers.owner, None, &mut things).await;
         let team = Handle::parse(&format!("owners-team-{number}-x")).unwrap();
         let team_id = self
             .world
@@ -228,6 +250,8 @@ impl Installation {
             .await
             .unwrap();
         let mut things = self.things_of(&callers.maker, Some(&team), number).await;
+        self.make_own(&callers.maker, Some(&team), &mut things)
+            .await;
         (things.owner_id, things.team_id) = (team_id, team_id);
         things.marks.extend([things.team.clone(), things.giver()]);
         let mut sql = self.bystander(&things, callers, team_id);
@@ -286,15 +310,17 @@ impl Things {
     }
 
     /// What a level is given on: the column of a grant, and what stands in it, as SQL.
-    fn objects(&self) -> [(String, String); 4] {
+    fn objects(&self) -> [(String, String); 5] {
+        let deployment = |name: &str| {
+            let id = format!("(select id from deployments where name = '{name}')");
+            ("deployment_id".into(), id)
+        };
         [
             ("secret_id".into(), format!("'{}'", self.secret)),
             ("secret_id".into(), format!("'{}'", self.free)),
             ("prefix".into(), format!("'{}'", self.prefix)),
-            (
-                "deployment_id".into(),
-                format!("(select id from deployments where name = '{}')", self.name),
-            ),
+            deployment(&self.name),
+            deployment(&self.own),
         ]
     }
 }

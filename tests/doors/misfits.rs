@@ -171,7 +171,7 @@ async fn answers_have_the_headers_that_the_document_names() {
     let docs = String::from_utf8(docs.unwrap().to_vec()).unwrap();
     assert_eq!(
         docs.matches("curl").count(),
-        8,
+        9,
         "a call to try for each group"
     );
     let counted = send("GET", "/metrics", "").await;

@@ -11,7 +11,7 @@
 //! ones; an account that has ended and had been given `admin`; nobody. Where no `d` stands the owner's rows stay as they were.
 
 /// Placeholders stand for the owner's things, for a guessing stranger for guesses; `{other}` is somebody else's handle and `{fresh}` a
-/// name that nobody has.
+/// name that nobody has. `/connect/…` is about `{own}`, a deployment whose callers bring `{own_key}`.
 pub const TABLE: &str = "
 GET  /                                | | s ssss ssss oo ii
 GET  /sign-in                         | | o oooo oooo oo oo
@@ -38,6 +38,7 @@ GET  /settings/render                 | | s oooo ooss oo ii
 GET  /settings/railway                | | s oooo ooss oo ii
 GET  /deployments                     | | s ssss ssss oo ii
 GET  /deployments/{name}              | | s osss ssss nn ii
+GET  /connect/{name}                  | | s ssss ssss nn ii
 GET  /deploy                          | | s oooo oooo oo ii
 GET  /deploy/{id}/source              | | s nnnn nnnn nn ii
 GET  /deploy/{id}/secrets             | | s nnnn nnnn nn ii
@@ -124,6 +125,11 @@ POST /_fn/deployment_drift            | name={name} | r nrrr nrrr nn ii
 POST /_fn/deployment_follow           | name={name}&on=true | d rrrd rrrd nn ii
 POST /_fn/deployment_destroy          | name={name}&typed={name} | d rrrd rrrd nn ii
 POST /_fn/gateway_token_new           | name={name}&label=mine&days=7 | d dddd dddd nn ii
+POST /_fn/connection_open             | name={own} | s ssss ssss nn ii
+POST /_fn/connection_open             | name={name} | o oooo oooo nn ii
+POST /_fn/connection_put              | name={own}&env={own_key}&terms=2&value=my+own+key | d dddd dddd nn ii
+POST /_fn/connection_put              | name={own}&env={own_key}&terms=1&value=my+own+key | r rrrr rrrr nn ii
+POST /_fn/connection_clear            | name={own}&env={own_key}&typed={own_key} | m mmmm mmmm nn ii
 POST /_fn/token_shown_once            | id={token} | o oooo oooo oo ii
 POST /_fn/tokens_list                 | | s ooos ooos oo ii
 POST /_fn/token_revoke                | id={token} | d nnnd nnnd nn ii
@@ -133,7 +139,7 @@ POST /_fn/drafts                      | | s oooo oooo oo ii
 POST /_fn/draft_new                   | | d mmmm mmmm mm ii
 POST /_fn/draft_load                  | id={id} | s nnnn nnnn nn ii
 POST /_fn/draft_source                | id={id}&source_kind=npm&source=left-pad | d nnnn nnnn nn ii
-POST /_fn/draft_secrets               | id={id}&plain_env[k0]=A&plain_text[k0]=b&add_path[B]={path}_B&add_value[B]=v | d nnnn nnnn nn ii
+POST /_fn/draft_secrets               | id={id}&own_env[k0]=C&plain_env[k0]=A&plain_text[k0]=b&add_path[B]={path}_B&add_value[B]=v | d nnnn nnnn nn ii
 POST /_fn/draft_target                | id={id}&target=local&name={name}-t&key[render]=meta/x&options[render][region]=ohio | d nnnn nnnn nn ii
 POST /_fn/draft_deploy                | id={id} | d nnnn nnnn nn ii
 POST /_fn/draft_delete                | id={id} | d nnnn nnnn nn ii

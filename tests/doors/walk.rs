@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where rows are somebody's. The record is not: it grows with every refusal.
-pub const TABLES_OF_AN_OWNER: [&str; 17] = [
+pub const TABLES_OF_AN_OWNER: [&str; 18] = [
     "grants",
     "team_members",
     "owners",
@@ -18,6 +18,7 @@ pub const TABLES_OF_AN_OWNER: [&str; 17] = [
     "deployment_names",
     "deployments",
     "bindings",
+    "connections",
     "releases",
     "release_bindings",
     "log_lines",

@@ -61,7 +61,7 @@ async fn a_dry_run_says_all_that_is_in_the_way_and_leaves_nothing() {
     let creates = house.world.record("deployment.create").await.len();
 
     let wrong = json!({
-        "name": "bobs", "source": SOURCE, "target": "render", "mode": "per-user", "key": "meta/render/api_key",
+        "name": "bobs", "source": SOURCE, "target": "render", "mode": "each", "key": "meta/render/api_key",
         "options": {"transport": "carrier pigeon", "region": "moon"},
         "bindings": [
             {"env": "GOOD_KEY", "secret": "GOOD_KEY"},
@@ -100,10 +100,10 @@ async fn a_dry_run_says_all_that_is_in_the_way_and_leaves_nothing() {
             "options.transport",
             "bindings.PATH",
             "bindings.GOOD_KEY",
-            "bindings.EACH",
             "bindings.BOTH",
             "bindings.API_TOKEN",
             "bindings.VALUE",
+            "bindings.EACH",
             "name",
             "bindings.OFF_KEY",
         ]

@@ -115,6 +115,13 @@ pub async fn show(path: &KeyPath, api: &ApiArgs) -> anyhow::Result<()> {
             secret.expires_at.map(written).unwrap_or_default(),
         ),
         ("state", standing.into()),
+        (
+            "shown to",
+            match secret.use_only {
+                true => "nobody: it is connected for use only".into(),
+                false => String::new(),
+            },
+        ),
         ("variable", secret.env.unwrap_or_default()),
         ("used by", secret.used_by.join(", ")),
     ];

@@ -1,26 +1,37 @@
 //! The gateway: `/s/<name>/mcp`, Streamable HTTP in front of any deployment. Reads `Authorization` only, and
 //! answers the same 401 for any name to whoever has no token for it.
 
-use axum::body::Body;
+mod quota;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
+use http_body::{Frame, SizeHint};
 use serde_json::json;
+
+use quota::CallQuota;
 
 use super::quotas::bearer;
 use super::web::{AppState, origin};
-use crate::deploy::relay::ClientKey;
+use crate::deploy::InUse;
+use crate::deploy::relay::{ClientKey, Room, Unconnected};
 use crate::model::actors::Origin;
-use crate::store::tokens::TurnedAway;
+use crate::store::tokens::{CallersKeys, TurnedAway};
 
-pub(super) fn routes() -> MethodRouter<AppState> {
-    any(call)
+pub(super) fn routes(calls_per_minute: u32) -> MethodRouter<AppState> {
+    any(call).layer(Extension(CallQuota::per_minute(calls_per_minute)))
 }
 
 /// One call of an MCP client.
 async fn call(
     State(state): State<AppState>,
+    Extension(quota): Extension<CallQuota>,
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
@@ -51,15 +62,84 @@ async fn call(
             };
         }
     };
-    match state.deployer.relay(pass.deployment_id).await {
-        Ok(relay) => relay.handle(ClientKey(pass.token_id), request).await,
-        Err(why) => {
-            let mut response = trouble(StatusCode::SERVICE_UNAVAILABLE, &why);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            response
+    if let Err(wait_secs) = quota.take(pass.user_id) {
+        return too_many(wait_secs);
+    }
+    let client = ClientKey(pass.token_id);
+    let deployer = &state.deployer;
+    match &pass.keys {
+        CallersKeys::Shared => match deployer.relay(pass.deployment_id).await {
+            Ok(relay) => relay.handle(client, request).await,
+            Err(why) => not_now(&why),
+        },
+        CallersKeys::Connected(versions) => {
+            let own = deployer.own_instance(pass.deployment_id, pass.user_id, versions);
+            match own.await {
+                Ok(in_use) => {
+                    let response = in_use.relay().handle(client, request).await;
+                    response.map(|body| {
+                        Body::new(InUseBody {
+                            body,
+                            _in_use: in_use,
+                        })
+                    })
+                }
+                Err(why) => not_now(&why),
+            }
         }
+        CallersKeys::Missing(names) => {
+            deployer.retire_own(pass.deployment_id, pass.user_id);
+            let url = format!("{}connect/{name}", state.config.public_url);
+            let ask = Unconnected {
+                server: &name,
+                names,
+                url: &url,
+            };
+            ask.handle(client, &Room::default(), request).await
+        }
+    }
+}
+
+fn too_many(wait_secs: u64) -> Response {
+    let says = format!("You made too many calls within a minute. Try again in {wait_secs} s.");
+    let mut response = trouble(StatusCode::TOO_MANY_REQUESTS, &says);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(wait_secs));
+    response
+}
+
+fn not_now(why: &str) -> Response {
+    let mut response = trouble(StatusCode::SERVICE_UNAVAILABLE, why);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+/// An answer during which a caller's instance counts as used: a stream is open as long as it is read.
+struct InUseBody {
+    body: Body,
+    _in_use: InUse,
+}
+
+impl HttpBody for InUseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

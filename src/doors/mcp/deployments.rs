@@ -180,8 +180,12 @@ struct Done {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Bound {
     env: EnvName,
+    /// Each caller brings it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    per_user: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -398,6 +402,7 @@ impl From<BindingSummary> for Bound {
         let unusable = of.unusable.map(|why| format!("The secret {why}."));
         Bound {
             env: of.env,
+            per_user: of.per_user,
             secret: of.secret.map(String::from),
             problem: lost.or(unusable),
         }

@@ -164,7 +164,7 @@ impl Called {
         let status = status(&found);
         let reason = match status {
             "active" if refusal.kind == RefusalKind::Conflict => "conflict",
-            "active" if found.level >= Level::Read => "values_off",
+            "active" if found.level >= Level::Read && !found.use_only => "values_off",
             "active" => "use_only",
             other => other,
         };

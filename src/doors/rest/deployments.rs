@@ -46,7 +46,8 @@ pub struct Deployment {
     pub state_since: OffsetDateTime,
     /// The number of the newest release.
     pub release: i32,
-    /// How far this token reaches on it. With `use` alone there is no reason, command, binding, release or log.
+    /// How far this token reaches on it. With `use` alone there is no reason, command, release or log, and no binding but what callers
+    /// bring.
     #[schema(value_type = LevelName)]
     pub level: Level,
     /// Where MCP clients connect, each with a gateway token of this deployment.
@@ -66,7 +67,8 @@ pub struct DeploymentShown {
     /// What the provider has of it; null on this machine, and before anything is made.
     #[serde(default)]
     pub at_provider: Option<AtProvider>,
-    /// `shared`: one server, with its owner's secrets.
+    /// `shared`: one server, with its owner's secrets; or `per-user`: an instance for each caller, who connects keys of their own.
+    #[schema(example = "shared")]
     pub mode: String,
     /// `node` or `python`.
     pub runtime: String,
@@ -98,6 +100,9 @@ pub struct BindingShown {
     /// The path of its secret, where that is in sight.
     pub secret: Option<String>,
     pub text: Option<String>,
+    /// Each caller brings it: `/connections/{deployment}`.
+    #[serde(default)]
+    pub per_user: bool,
     /// The path when it was bound, of a secret that the owner may not use any more, or that is gone.
     pub lost: Option<String>,
     /// The version that runs, and the newest.
@@ -451,7 +456,11 @@ fn shown(state: &AppState, detail: DeploymentDetail) -> DeploymentShown {
             url: detail.placed.url,
             open: detail.placed.open,
         }),
-        mode: "shared".into(),
+        mode: match detail.per_user {
+            true => "per-user",
+            false => "shared",
+        }
+        .into(),
         runtime: match detail.start.runtime {
             Runtime::Node => "node",
             Runtime::Python => "python",
@@ -474,6 +483,7 @@ fn binding_shown(binding: BindingSummary) -> BindingShown {
         env: binding.env.into(),
         secret: binding.secret.map(String::from),
         text: binding.text,
+        per_user: binding.per_user,
         lost: binding.lost,
         running_version: binding.running_version,
         current_version: binding.current_version,

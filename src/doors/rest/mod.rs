@@ -16,6 +16,7 @@ pub mod values;
 pub mod versions;
 
 pub mod audit;
+pub mod connections;
 pub mod grants;
 pub mod teams;
 pub mod tokens;
@@ -87,6 +88,9 @@ const BODY_LEN_BYTES: usize = 512 * 1024;
         deployments::release,
         renewals::redeploy_using,
         logs::logs,
+        connections::show,
+        connections::put,
+        connections::delete,
     ),
     components(schemas(logs::LineEvent, logs::StepEvent, logs::StateEvent, logs::EndEvent))
 )]
@@ -143,6 +147,11 @@ pub(super) fn router(state: &AppState, quotas: Quotas) -> Router<AppState> {
         .route(
             "/deployments/{name}/logs",
             get(logs::logs).layer(Extension(Streams::default())),
+        )
+        .route("/connections/{deployment}", get(connections::show))
+        .route(
+            "/connections/{deployment}/{env}",
+            put(connections::put).delete(connections::delete),
         )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

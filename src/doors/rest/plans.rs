@@ -28,7 +28,8 @@ pub struct NewDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 40, example = "local")]
     pub target: Option<String>,
-    /// `shared`, as when this is left out: one server, with its owner's secrets.
+    /// `shared` (one server, with its owner's secrets) or `per-user` (an instance for each caller, with keys of their own). The bindings
+    /// say it too: where it is left out, one with `per_user` makes it `per-user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 40, example = "shared")]
     pub mode: Option<String>,
@@ -43,8 +44,8 @@ pub struct NewDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<KeyPathText>)]
     pub fetch_key: Option<String>,
-    /// `command` and `transport` (`stdio` or `http`), instead of what looking at the source finds; at a provider also `branch`,
-    /// `dockerfile` and `health_check`; at Render `owner`, `region` and `plan`, at Railway `workspace`, `project` and `environment`.
+    /// `command` and `transport` (`stdio` or `http`), instead of what looking at the source finds; on this machine also `memory_mib`,
+    /// `processes`, `open_files`, `disk_mib`, `file_mib`, `log_lines` and `network` (`outgoing` or `none`); at a provider `branch`, `dockerfile` and `health_check`; at Render `owner`, `region` and `plan`, at Railway `workspace`, `project` and `environment`.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -70,7 +71,7 @@ pub struct NewBinding {
     /// The text is no secret, although it looks like one.
     #[serde(default)]
     pub plain: bool,
-    /// Each caller brings it; refused until deployments can be per user.
+    /// Each caller brings it, at `/connections/{deployment}/{env}`. On this machine alone.
     #[serde(default)]
     pub per_user: bool,
 }

@@ -20,7 +20,7 @@ pre{overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:s
 .m{display:inline-block;min-width:4.5rem;font-weight:700}div.t{overflow-x:auto}";
 
 /// By tag: the title, and a call to try.
-const GROUPS: [(&str, &str, &str); 8] = [
+const GROUPS: [(&str, &str, &str); 9] = [
     (
         "secrets",
         "Secrets",
@@ -43,6 +43,12 @@ const GROUPS: [(&str, &str, &str); 8] = [
         r#"curl -X POST "$SEALPORT_URL/api/v1/deployments?dry_run=true" -H "Authorization: Bearer $SEALPORT_TOKEN" \
   -H "Content-Type: application/json" -d '{"name": "shop-tools", "source": "npm:firecrawl-mcp",
   "bindings": [{"env": "FIRECRAWL_API_KEY", "secret": "project/shop/FIRECRAWL_API_KEY"}]}'"#,
+    ),
+    (
+        "connections",
+        "One’s own keys of per-user deployments",
+        r#"printf '{"value": "%s"}' "$STRIPE_KEY" | curl -X PUT "$SEALPORT_URL/api/v1/connections/shop-tools/STRIPE_KEY" \
+  -H "Authorization: Bearer $SEALPORT_TOKEN" -H "Content-Type: application/json" -d @-"#,
     ),
     (
         "grants",

@@ -61,6 +61,9 @@ pub struct Secret {
     pub fetched_by: Vec<String>,
     /// Whether its value is long enough to be masked in what a server prints.
     pub maskable: bool,
+    /// It was connected to a per-user deployment: its value is shown to nobody any more, its owner included.
+    #[serde(default)]
+    pub use_only: bool,
     /// How far this token reaches on it.
     #[schema(value_type = LevelName)]
     pub level: Level,
@@ -113,6 +116,7 @@ impl From<SecretSummary> for Secret {
             used_by: summary.used_by,
             fetched_by: summary.fetched_by,
             maskable: summary.maskable,
+            use_only: summary.use_only,
             level: summary.level,
             due: None,
             runs: None,

@@ -46,6 +46,8 @@ pub struct WebConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Requests to the API that each token has in a minute, on each server; 0: as many as there come.
     pub api_requests_per_minute: u32,
+    /// Calls of deployed servers that each caller has; 0: as many as there come.
+    pub calls_per_minute: u32,
 }
 
 impl WebConfig {

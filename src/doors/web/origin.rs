@@ -240,6 +240,7 @@ mod tests {
         let config = WebConfig {
             public_url: "https://sealport.example.org".parse().unwrap(),
             api_requests_per_minute: 0,
+            calls_per_minute: 0,
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         };
         let address = |peer: &str, last: &[u8]| {
