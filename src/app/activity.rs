@@ -324,8 +324,8 @@ pub fn Told(row: AuditRow, #[prop(optional)] here: bool) -> impl IntoView {
         }
         let release = row.release.map(|number| format!(", release {number}"));
         let preposition = match (row.path.is_some(), row.action.as_str()) {
-            (true, _) => "for ",
-            (false, action) => leads_to(action),
+            (true, action) if !action.starts_with("connection.") => "for ",
+            (_, action) => leads_to(action),
         };
         view! {
             " "
@@ -473,6 +473,8 @@ fn verb(action: &str, refused: bool) -> String {
         "deployment.stop" => ("stopped", "stop"),
         "deployment.destroy" => ("destroyed", "destroy"),
         "deployment.move" => ("handed over", "hand over"),
+        "connection.make" => ("connected", "connect a key"),
+        "connection.end" => ("disconnected", "disconnect a key"),
         "release.end" => ("ended a release", "end a release"),
         "token.create" => ("made a token", "make a token"),
         "token.revoke" => ("revoked a token", "revoke a token"),
@@ -517,7 +519,8 @@ fn leads_to(action: &str) -> &'static str {
     match action {
         "release.end" => "of ",
         "token.create" | "token.revoke" => "for ",
-        "gateway.connect" => "to ",
+        "gateway.connect" | "connection.make" => "to ",
+        "connection.end" => "from ",
         _ => "",
     }
 }

@@ -6,7 +6,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::activity_parts::ActivityOf;
+use super::calls::calls;
 use super::clients::{Clients, NO_TOKEN};
+use super::connection::people::{bring_your_own, connected_people};
 use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
     StateBadge, deployment, release_word, token_shown_once,
@@ -17,7 +19,7 @@ use super::frame::{Folding, Here, Page, Section, page};
 use super::icons::Icon;
 use super::islands::copy::Copy;
 use super::islands::follow::Follow;
-use super::placements::{destroying, drift, options, placed};
+use super::placements::{destroying, drift, options, placed, taken};
 use super::release_timeline::timeline;
 use super::times::{When, span};
 use super::wire::{Flash, page_open};
@@ -92,6 +94,8 @@ pub fn DeploymentPage() -> impl IntoView {
                                             }
                                         })}
                                     {connect(&found, token, &token_flash)}
+                                    {connected_people(&found)}
+                                    {calls("Calls", found.calls.clone(), level >= Level::Write)}
                                     {(level >= Level::Read)
                                         .then(|| {
                                             view! { {bindings(&found)} {older(&found.detail)} }
@@ -190,6 +194,7 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
                 </div>
             </div>
             {options(found.detail.target, &found.detail.options)}
+            {found.usage.map(|usage| taken(usage, &found.detail.options))}
             {destroying(&found.detail)}
             {drift(&found.detail)}
             {(!is_mine)
@@ -326,29 +331,35 @@ fn log(lines: Vec<LogLine>) -> impl IntoView {
     view! {
         <Section title="Log" id="log">
             <Follow />
-            <ol
-                data-log=""
-                tabindex="0"
-                aria-label="Lines of the log"
-                class="max-h-96 overflow-auto rounded-field bg-base-200 p-3 font-mono text-xs leading-5"
-            >
-                {lines
-                    .into_iter()
-                    .map(|line| {
-                        let stream = line.stream.clone();
-                        view! {
-                            <li class="whitespace-pre-wrap break-words" data-stream=stream>
-                                <span class="text-dim">{line.stream} " "</span>
-                                {line.line}
-                            </li>
-                        }
-                    })
-                    .collect_view()}
-            </ol>
+            {log_lines(lines)}
             <p class="text-sm text-dim">
                 "Bound secrets are masked as [sealed] before a line is kept. The newest 300 lines stand here."
             </p>
         </Section>
+    }
+}
+
+pub fn log_lines(lines: Vec<LogLine>) -> impl IntoView {
+    view! {
+        <ol
+            data-log=""
+            tabindex="0"
+            aria-label="Lines of the log"
+            class="max-h-96 overflow-auto rounded-field bg-base-200 p-3 font-mono text-xs leading-5"
+        >
+            {lines
+                .into_iter()
+                .map(|line| {
+                    let stream = line.stream.clone();
+                    view! {
+                        <li class="whitespace-pre-wrap break-words" data-stream=stream>
+                            <span class="text-dim">{line.stream} " "</span>
+                            {line.line}
+                        </li>
+                    }
+                })
+                .collect_view()}
+        </ol>
     }
 }
 
@@ -358,6 +369,7 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
     let name = found.detail.summary.name.to_string();
     let url = found.gateway_url.clone();
     let there = placed(found.detail.target, &found.detail.placed);
+    let own = bring_your_own(found);
     let is_ending = found.detail.destroying;
     let label_error = flash.error("name").or_else(|| flash.error(""));
     let typed = flash.typed("label");
@@ -369,6 +381,7 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
     view! {
         <Section title="Connect" id="connect">
             <p>"Its address: " <code class="break-all font-mono select-all">{url.clone()}</code></p>
+            {own}
             <div id="placed" data-live="">{there}</div>
             {token
                 .map(|token| {
@@ -411,7 +424,7 @@ fn connect(found: &DeploymentView, token: Option<String>, flash: &Flash) -> impl
 /// Names, what they are bound to, and which version runs.
 fn bindings(found: &DeploymentView) -> impl IntoView + use<> {
     let rows = found.detail.bindings.clone();
-    let has_secrets = rows.iter().any(|binding| binding.text.is_none());
+    let has_secrets = rows.iter().any(BindingSummary::is_secret);
     let follow = (has_secrets && !found.detail.destroying)
         .then(|| follow(&found.detail.summary.name, found.detail.follows_changes));
     view! {
@@ -472,6 +485,7 @@ fn binding_row(binding: BindingSummary) -> impl IntoView {
             let path = binding.lost.clone().unwrap_or_default();
             format!("secret {path}, which is gone or not the owner’s to use any more")
         }
+        _ if binding.per_user => "Each caller’s own".to_owned(),
         (Some(path), _) => format!("secret {path}"),
         (None, Some(text)) => format!("plain text: {text}"),
         (None, None) => "a secret that is gone".to_owned(),

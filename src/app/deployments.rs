@@ -4,16 +4,19 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::connection::address;
 use super::frame::{Empty, Here, Page, page, primary};
 use super::times::When;
 use super::wire::page_open;
 #[cfg(feature = "ssr")]
 use super::wire::{back, caller, done};
+use crate::model::connections::{CallRow, ConnectedPerson};
 use crate::model::deployments::{
     DeploymentDetail, DeploymentRow, DeploymentState, LastRelease, LogLine, ReleaseState,
 };
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
+use crate::model::limits::GuestUsage;
 use crate::model::paths::DeploymentName;
 
 /// Lines that a page begins with.
@@ -39,6 +42,12 @@ pub struct DeploymentView {
     /// The address of its gateway.
     pub gateway_url: String,
     pub confinement: Vec<(bool, String)>,
+    /// Who has connected keys of their own, for whoever may change it.
+    pub people: Vec<ConnectedPerson>,
+    /// The newest calls: everybody's for whoever may change it, else one's own.
+    pub calls: Vec<CallRow>,
+    /// What a shared server takes of this machine now.
+    pub usage: Option<GuestUsage>,
 }
 
 #[server(prefix = "/_fn", endpoint = "deployment")]
@@ -53,12 +62,26 @@ pub async fn deployment(name: DeploymentName) -> Result<DeploymentView, Refusal>
     } else {
         Vec::new()
     };
+    let people = if detail.per_user && detail.summary.level >= Level::Write {
+        db.connected_people(&caller, &name).await.map_err(told)?
+    } else {
+        Vec::new()
+    };
+    let calls = db.calls_list(&caller, &name, false).await.map_err(told)?;
+    let deployer = expect_context::<crate::deploy::Deployer>();
+    let usage = match detail.summary.level >= Level::Read {
+        true => deployer.usage(detail.summary.id).await,
+        false => None,
+    };
     let public = expect_context::<url::Url>();
     Ok(DeploymentView {
+        calls,
+        usage,
         detail,
         log,
         gateway_url: format!("{public}s/{name}/mcp"),
-        confinement: expect_context::<crate::deploy::Deployer>().confinement(),
+        confinement: deployer.confinement(),
+        people,
     })
 }
 
@@ -326,6 +349,7 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
                 </a>
                 {others.map(|others| view! { <span class="ms-2 text-dim">{others}</span> })}
                 <div class="break-all font-mono text-dim">{summary.source.to_string()}</div>
+                {of.per_user.then(|| connect_link(&summary.name))}
             </td>
             <td>
                 <StateBadge state=summary.state />
@@ -340,6 +364,16 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
             </td>
             <td>{last.map(last_release)}</td>
         </tr>
+    }
+}
+
+/// The way to one's own keys of a deployment.
+fn connect_link(name: &DeploymentName) -> impl IntoView + use<> {
+    view! {
+        <a class="link inline-flex min-h-6 items-center" href=address(name)>
+            "Connect your keys"
+            <span class="sr-only">{format!(" to {name}")}</span>
+        </a>
     }
 }
 
@@ -397,6 +431,7 @@ mod tests {
             target,
             destroying: false,
             is_older,
+            per_user: false,
             last: None,
         };
         let says = |row: DeploymentRow| drift(&row).map(|(_, says)| says);

@@ -39,6 +39,8 @@ pub mod sessions;
 pub mod settings;
 pub mod tokens;
 
+pub mod calls;
+pub mod connection;
 pub mod deploy;
 pub mod deployment;
 pub mod deployments;
@@ -110,6 +112,7 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/settings/railway") view=provider::RailwayPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments") view=deployments::DeploymentsPage ssr=SsrMode::Async />
                 <Route path=path!("/deployments/:name") view=deployment::DeploymentPage ssr=SsrMode::Async />
+                <Route path=path!("/connect/:name") view=connection::ConnectionPage ssr=SsrMode::Async />
                 <Route path=path!("/deploy") view=deploy::DraftsPage ssr=SsrMode::Async />
                 <Route path=path!("/deploy/:id/source") view=deploy::source::SourcePage ssr=SsrMode::Async />
                 <Route path=path!("/deploy/:id/secrets") view=deploy::secrets::SecretsStepPage ssr=SsrMode::Async />

@@ -7,6 +7,7 @@ use leptos::prelude::*;
 use super::icons::Icon;
 use crate::model::deployments::DeploymentDetail;
 use crate::model::errors::Refusal;
+use crate::model::limits::{GuestLimits, GuestUsage};
 use crate::model::paths::DeploymentName;
 use crate::model::targets::{Placed, Target};
 
@@ -34,6 +35,21 @@ pub fn options(target: Target, options: &BTreeMap<String, String>) -> impl IntoV
             {told}
         </dl>
     }
+}
+
+/// What a server takes of this machine, of what it may.
+pub fn taken(usage: GuestUsage, options: &BTreeMap<String, String>) -> impl IntoView + use<> {
+    let most = GuestLimits::of(options).unwrap_or_default();
+    let says = format!(
+        "Takes {} of {} MiB of memory, {} of {} processes and threads, {} of {} MiB of disk.",
+        usage.memory_mib,
+        most.memory_mib,
+        usage.processes,
+        most.processes,
+        usage.disk_mib,
+        most.disk_mib,
+    );
+    view! { <p class="text-sm text-dim">{says}</p> }
 }
 
 /// What the provider has of it, also after a release that failed; its address, and whether that lets in whoever comes.

@@ -2,6 +2,7 @@
 
 pub mod steps;
 
+pub mod own;
 pub mod review;
 pub mod secrets;
 pub mod source;
@@ -240,6 +241,7 @@ fn Summary(draft: DraftView) -> impl IntoView {
         .filter(|row| row.ticked)
         .map(|row| row.env.clone())
         .collect();
+    names.extend(form.per_user.iter().cloned());
     names.extend(form.plain.iter().map(|plain| plain.env.clone()));
     if names.is_empty() {
         names.push("none yet".to_owned());

@@ -60,6 +60,11 @@ pub fn ReviewPage() -> impl IntoView {
             })
             .collect();
         rows.extend(
+            form.per_user
+                .iter()
+                .map(|own| (own.clone(), "each caller’s own".to_owned())),
+        );
+        rows.extend(
             form.plain
                 .iter()
                 .map(|plain| (plain.env.clone(), "plain text".to_owned())),
@@ -242,6 +247,10 @@ fn named(draft: &DraftView, field: &str) -> Option<String> {
     if let Some(id) = field.strip_prefix("env.") {
         let row = draft.secrets.iter().find(|row| row.id.to_string() == id);
         return row.map(|row| row.path.clone());
+    }
+    if let Some(row) = field.strip_prefix("own.") {
+        let row: usize = row.split('.').next()?.parse().ok()?;
+        return draft.draft.form.per_user.get(row).cloned();
     }
     let (row, _) = field.strip_prefix("plain.")?.split_once('.')?;
     let row: usize = row.parse().ok()?;

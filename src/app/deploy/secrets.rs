@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::own::each_callers_own;
 use super::steps::{DraftSecrets, DraftView, SECRETS_FORM as FORM, SecretRow};
 use super::{STEP_FORM, alert, step_page, wrong};
 use crate::app::fields::TextField;
@@ -43,6 +44,7 @@ fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
         .collect_view();
     let flash = opened.flash_of(FORM);
     let plain = plain_rows(draft, &flash);
+    let own = each_callers_own(draft);
     let (missing, optional) = (missing(draft, &flash), optional(draft, &flash));
     let id = draft.draft.id.to_string();
     view! {
@@ -67,6 +69,7 @@ fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
                 <ul class="flex flex-col divide-y divide-base-300">{secrets}</ul>
             </Section>
             {optional}
+            {own}
             <Section title="Plain variables" id="plain">
                 <p class="text-dim">
                     "Whoever sees the deployment can read these. Keys and passwords belong among the secrets."
@@ -124,6 +127,10 @@ fn missing(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
                         .then(|| view! { <p class="text-dim break-words">{wanted.description.clone()}</p> })}
                     <p class="text-dim break-words">{says}</p>
                     {add}
+                    <p class="text-dim">
+                        "Or let each caller bring it: mark it under "
+                        <a class="link" href="#own">"Each caller brings it"</a> "."
+                    </p>
                 </section>
             }
         })
@@ -290,7 +297,10 @@ fn plain_rows(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
         } else {
             !wanted.suggested && !draft.draft.form.ticked
         };
-        if offered && !rows.iter().any(|row| row.env == wanted.name) {
+        if offered
+            && !draft.is_brought(&wanted.name)
+            && !rows.iter().any(|row| row.env == wanted.name)
+        {
             rows.push(DraftPlain {
                 env: wanted.name.clone(),
                 text: wanted.default.clone().unwrap_or_default(),

@@ -86,6 +86,11 @@ impl DraftView {
         }
     }
 
+    /// Whether each caller brings it.
+    pub fn is_brought(&self, name: &str) -> bool {
+        self.draft.form.per_user.iter().any(|own| own == name)
+    }
+
     /// What the source asks for and nothing is bound to.
     pub fn unbound(&self) -> Vec<WantedVariable> {
         let bound = |name: &str| {
@@ -96,6 +101,7 @@ impl DraftView {
                     .plain
                     .iter()
                     .any(|plain| plain.env == name && !plain.text.is_empty())
+                || self.is_brought(name)
         };
         self.wanted()
             .iter()
@@ -215,7 +221,10 @@ pub async fn draft_source(
         if changed && draft.inspection.is_some() && draft.form.source != before.source {
             draft.form.ticked = false;
             draft.form.secrets.clear();
-            draft.errors.retain(|field, _| !field.starts_with("env."));
+            draft.form.per_user.clear();
+            draft
+                .errors
+                .retain(|field, _| !field.starts_with("env.") && !field.starts_with("own."));
         }
         // The steps after this one go by what the source says.
         let step = if errors.is_empty() && !changed {
@@ -260,13 +269,15 @@ pub fn without_tag(reference: &str) -> &str {
     &reference[..name_at + name_len]
 }
 
-/// The secrets step: ticks, env names, plain variables, and new secrets, which are sealed at once and ticked.
+/// The secrets step: ticks, env names, what callers bring, plain variables, and new secrets, which are sealed at once and ticked.
 #[server(prefix = "/_fn", endpoint = "draft_secrets")]
 #[allow(clippy::too_many_arguments)] // One argument a field of the form.
 pub async fn draft_secrets(
     id: Uuid,
     #[server(default)] ticked: BTreeMap<String, String>,
     #[server(default)] env: BTreeMap<String, String>,
+    #[server(default)] own: BTreeMap<String, String>,
+    #[server(default)] own_env: BTreeMap<String, String>,
     #[server(default)] plain_env: BTreeMap<String, String>,
     #[server(default)] plain_text: BTreeMap<String, Typed>,
     #[server(default)] plain_keep: BTreeMap<String, String>,
@@ -279,11 +290,16 @@ pub async fn draft_secrets(
         let (db, caller, mut draft) = open(id).await?;
         let (made, flash) = seal_new(&db, &caller, &add_path, add_value).await;
         draft.form.new_paths = paths_to_keep(&add_path, &made);
-        // What was just sealed does not stand among the plain ones any more, unless with a text of its own.
+        let (brought, own_errors) = read_own(seen.wanted(), &own, &own_env);
+        draft.form.per_user = brought;
+        // What was just sealed, or is each caller's, does not stand among the plain ones any more, unless with a text of its own.
         let mut plain_env = plain_env;
         plain_env.retain(|row, name| {
-            let is_made = made.iter().any(|made| made.env == name.trim());
-            !is_made || plain_text.get(row).is_some_and(|text| !text.is_empty())
+            let name = name.trim();
+            let is_made = made.iter().any(|made| made.env == name);
+            let is_own = draft.form.per_user.iter().any(|own| own == name);
+            let text = plain_text.get(row);
+            !(is_made || is_own) || !is_untouched(seen.wanted(), name, text)
         });
         let (plain, plain_errors) = read_plain(
             &plain_env,
@@ -297,6 +313,7 @@ pub async fn draft_secrets(
         ticked.extend(made.iter().map(|row| (row.key(), "on".to_owned())));
         seen.secrets.extend(made);
         let mut errors = read_secrets(&mut draft.form, &seen.secrets, &ticked, &env);
+        errors.extend(own_errors);
         errors.extend(plain_errors);
         // What could not be sealed is typed again here, wherever the button leads.
         let step = if !flash.errors.is_empty() || then == "stay" {
@@ -343,6 +360,9 @@ pub async fn draft_target(
             && let Some(refusal) = source_wrong(&caller, &source, target)
         {
             note(&mut errors, "target", refusal);
+        }
+        if let Some((_, refusal)) = not_there(&draft.form) {
+            errors.entry("target".into()).or_insert(refusal.detail);
         }
         let next = if errors.is_empty() {
             "review"

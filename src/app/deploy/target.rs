@@ -91,7 +91,14 @@ fn choice(draft: &DraftView, target: Target) -> impl IntoView + use<> {
         }
     };
     let below = match target {
-        Target::Local => confinement(draft).into_any(),
+        Target::Local => view! {
+            {confinement(draft)}
+            <details>
+                <summary class="cursor-pointer text-sm font-medium">"Limits and network"</summary>
+                <div class="pt-3">{option_fields(draft, target, is_chosen)}</div>
+            </details>
+        }
+        .into_any(),
         target => told(draft, target, is_chosen).into_any(),
     };
     view! {
@@ -147,24 +154,6 @@ fn told(draft: &DraftView, target: Target, is_chosen: bool) -> impl IntoView + u
     } else {
         usual.to_owned()
     };
-    let options = target
-        .own_options()
-        .map(|option| {
-            let value = form.options.get(option.name).cloned().unwrap_or_default();
-            view! {
-                <TextField
-                    name=format!("options[{at}][{}]", option.name)
-                    id=format!("{at}-{}", option.name)
-                    label=option.title()
-                    value
-                    error=error(&format!("options.{}", option.name))
-                    hint=option.says
-                    code=true
-                    maxlength=500
-                />
-            }
-        })
-        .collect_view();
     view! {
         <TextField
             name=format!("key[{at}]")
@@ -180,6 +169,33 @@ fn told(draft: &DraftView, target: Target, is_chosen: bool) -> impl IntoView + u
                 {format!("How to make a key at {}, seal it here and check it", target.title())}
             </a>
         </p>
-        <div class="grid items-start gap-4 sm:grid-cols-2">{options}</div>
+        {option_fields(draft, target, is_chosen)}
     }
+}
+
+/// What a target can be told beside that.
+fn option_fields(draft: &DraftView, target: Target, is_chosen: bool) -> impl IntoView + use<> {
+    let at = target.as_str();
+    let options = target
+        .own_options()
+        .map(|option| {
+            let value = draft.draft.form.options.get(option.name).cloned();
+            let error = is_chosen
+                .then(|| wrong(draft, &format!("options.{}", option.name)))
+                .flatten();
+            view! {
+                <TextField
+                    name=format!("options[{at}][{}]", option.name)
+                    id=format!("{at}-{}", option.name)
+                    label=option.title()
+                    value=value.unwrap_or_default()
+                    error
+                    hint=option.says
+                    code=true
+                    maxlength=500
+                />
+            }
+        })
+        .collect_view();
+    view! { <div class="grid items-start gap-4 sm:grid-cols-2">{options}</div> }
 }

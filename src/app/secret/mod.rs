@@ -263,6 +263,16 @@ fn About(secret: SecretSummary, rotation: Option<Rotation>, now: OffsetDateTime)
                 })}
             {(!secret.description.is_empty())
                 .then(|| view! { <p class="w-full whitespace-pre-line break-words">{secret.description.clone()}</p> })}
+            {secret
+                .use_only
+                .then(|| {
+                    view! {
+                        <p class="flex w-full items-start gap-2 text-dim">
+                            <Icon name="lock" class="mt-0.5 size-4 shrink-0" />
+                            "Connected to a deployment, for use only: nobody reads it any more, its owner included."
+                        </p>
+                    }
+                })}
             {(!secret.maskable)
                 .then(|| {
                     view! {

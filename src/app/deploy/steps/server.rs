@@ -15,7 +15,7 @@ use crate::deploy::plans::read_told;
 use crate::deploy::sources::check_command;
 use crate::deploy::sources::variables::{is_secret_name, looks_like_secret};
 use crate::model::actors::Caller;
-use crate::model::deployments::{Binding, Bound, DeploymentSpec};
+use crate::model::deployments::{Binding, Bound, DeploymentSpec, described};
 use crate::model::drafts::{Draft, DraftForm, DraftPlain, DraftSecret, STEPS};
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::levels::Level;
@@ -23,6 +23,7 @@ use crate::model::paths::{DeploymentName, EnvName, Handle, KeyPath, PATH_LEN_BYT
 use crate::model::secrets::{Kind, SecretSort, SecretSummary};
 use crate::model::sources::WantedVariable;
 use crate::model::targets::Target;
+use crate::store::deployment_checks::per_user_wrong;
 pub use crate::store::deployment_checks::source_wrong;
 use crate::store::secrets::{NewSecret, NewValue};
 use crate::store::{Db, Error};
@@ -379,7 +380,63 @@ pub fn read_secrets(
             &plain.env,
         );
     }
+    for (i, own) in form.per_user.iter().enumerate() {
+        let field = format!("own.{i}.env");
+        check_name(&mut errors, &mut names, &field, own, "each caller");
+    }
+    if let Some((i, refusal)) = not_there(form) {
+        errors
+            .entry(format!("own.{i}.env"))
+            .or_insert(refusal.detail);
+    }
     errors
+}
+
+/// The first variable that callers bring to where that cannot be, and why not.
+pub fn not_there(form: &DraftForm) -> Option<(usize, Refusal)> {
+    let target = form.chosen_target()?;
+    let mut named = form.per_user.iter().enumerate();
+    named.find_map(|(i, own)| {
+        let env = EnvName::parse(own).ok()?;
+        per_user_wrong(target, &env).map(|refusal| (i, refusal))
+    })
+}
+
+/// Reads what each caller brings: what is marked of what the source asks for, then what was typed. What can be no name is not kept.
+pub fn read_own(
+    wanted: &[WantedVariable],
+    marked: &BTreeMap<String, String>,
+    typed: &BTreeMap<String, String>,
+) -> (Vec<String>, FieldErrors) {
+    let mut errors = FieldErrors::new();
+    let marked = wanted
+        .iter()
+        .filter(|wanted| marked.contains_key(&wanted.name));
+    let mut names: Vec<String> = marked.map(|wanted| wanted.name.clone()).collect();
+    let mut rows: Vec<(&String, &String)> = typed.iter().collect();
+    rows.sort_by_key(|(row, _)| row.parse().unwrap_or(usize::MAX));
+    for (_, typed) in rows {
+        let name = typed_name(typed);
+        if name.is_empty() && !typed.trim().is_empty() {
+            let says =
+                format!("The name of what each caller brings is no name of a variable. {NOT_KEPT}");
+            errors.insert("bindings.own".into(), says);
+        } else if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.truncate(NEW_SECRETS_MAX);
+    (names, errors)
+}
+
+/// Whether the text of a plain variable is none, or the one that the form offered.
+pub fn is_untouched(wanted: &[WantedVariable], name: &str, text: Option<&Typed>) -> bool {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return true;
+    };
+    let mut named = wanted.iter().filter(|wanted| wanted.name == name);
+    let offered = named.find_map(|wanted| wanted.default.as_deref());
+    offered.is_some_and(|offered| text.clone().into_value().expose_secret() == offered)
 }
 
 fn check_name(
@@ -519,6 +576,20 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
             Err(refusal) => note(&mut errors, format!("plain.{i}.env"), refusal),
         }
     }
+    for (i, own) in form.per_user.iter().enumerate() {
+        match EnvName::parse(own) {
+            Ok(env) => bindings.push(Binding {
+                to: Bound::PerUser {
+                    description: said_of(view, &env),
+                },
+                env,
+            }),
+            Err(refusal) => note(&mut errors, format!("own.{i}.env"), refusal),
+        }
+    }
+    if let Some((i, refusal)) = not_there(form) {
+        note(&mut errors, format!("own.{i}.env"), refusal);
+    }
     let target = form
         .chosen_target()
         .filter(|target| TARGETS.contains(target));
@@ -550,6 +621,15 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
     }
 }
 
+/// What the source says of a variable.
+fn said_of(view: &DraftView, env: &EnvName) -> String {
+    let mut wanted = view.wanted().iter();
+    let found = wanted.find(|wanted| wanted.name == env.as_str());
+    found
+        .map(|wanted| described(&wanted.description))
+        .unwrap_or_default()
+}
+
 /// What a provider is told. Command and transport stand at the source step; a provider is told them as well.
 fn options_of(form: &DraftForm, target: Target) -> BTreeMap<String, String> {
     let mut options = form.options.clone();
@@ -576,6 +656,8 @@ pub fn field_of(view: &DraftView, field: &str) -> String {
         format!("env.{}", row.id)
     } else if let Some((i, _)) = plain.enumerate().find(|(_, plain)| plain.env == env) {
         format!("plain.{i}.env")
+    } else if let Some(i) = view.draft.form.per_user.iter().position(|own| own == env) {
+        format!("own.{i}.env")
     } else {
         field.to_owned()
     }

@@ -2,6 +2,7 @@
 use time::{Duration, OffsetDateTime};
 
 use super::*;
+use crate::model::deployments::Bound;
 use crate::model::drafts::DraftPlain;
 use crate::model::paths::SecretPath;
 use crate::model::secrets::{Kind, SecretSummary};
@@ -21,6 +22,7 @@ fn secret(path: &str) -> SecretSummary {
         used_by: Vec::new(),
         fetched_by: Vec::new(),
         maskable: true,
+        use_only: false,
         level: crate::model::levels::Level::Admin,
     }
 }
@@ -306,4 +308,97 @@ fn an_image_is_named_without_its_tag_and_kept_without_a_password() {
     form.source = "ghcr.io/owner/server@sha256:0123".into();
     assert!(drop_credentials(&mut form).is_empty());
     assert!(!form.source.is_empty());
+}
+
+#[test]
+fn what_each_caller_brings_is_bound_and_goes_to_no_provider() {
+    let mut declared = wanted("KEY", true, false);
+    declared.description = "The key\nof the shop".into();
+    let mut draft = inspected(vec![declared, wanted("OTHER", false, false)]);
+    draft.form.name = "shop".into();
+    let wanted = draft.inspection.clone().unwrap().variables;
+    let marked = typed(&[("KEY", "on"), ("NOT_ASKED_FOR", "on")]);
+    let rows = typed(&[("0", " EXTRA_KEY "), ("1", "KEY"), ("2", "")]);
+    let (brought, errors) = read_own(&wanted, &marked, &rows);
+    assert_eq!(
+        (brought.as_slice(), errors.len()),
+        (["KEY".to_owned(), "EXTRA_KEY".to_owned()].as_slice(), 0)
+    );
+    draft.form.per_user = brought;
+    let mut view = view_of(draft, Vec::new());
+    let unbound: Vec<_> = view
+        .unbound()
+        .into_iter()
+        .map(|wanted| wanted.name)
+        .collect();
+    assert_eq!(unbound, ["OTHER"]);
+    let made = spec(&view).unwrap();
+    let bound: Vec<_> = made
+        .bindings
+        .iter()
+        .map(|binding| (binding.env.as_str(), &binding.to))
+        .collect();
+    let own = |description: &str| Bound::PerUser {
+        description: description.into(),
+    };
+    assert_eq!(
+        bound,
+        [
+            ("KEY", &own("The key of the shop")),
+            ("EXTRA_KEY", &own(""))
+        ]
+    );
+    assert_eq!(field_of(&view, "bindings.EXTRA_KEY"), "own.1.env");
+
+    // A name stands once, whoever gives it.
+    let rows = secret_rows(&view.draft, vec![secret("KEY")]);
+    let ticked = BTreeMap::from([(rows[0].key(), "on".to_owned())]);
+    let errors = read_secrets(&mut view.draft.form, &rows, &ticked, &BTreeMap::new());
+    assert!(
+        errors["own.0.env"].contains("already given by KEY"),
+        "{errors:?}"
+    );
+
+    view.draft.form.target = "render".into();
+    view.draft.form.secrets.clear();
+    view.provider_key = Some(Uuid::now_v7());
+    let errors = spec(&view).unwrap_err();
+    assert!(
+        errors["own.0.env"].contains("one environment for everybody"),
+        "{errors:?}"
+    );
+    assert_eq!(not_there(&view.draft.form).map(|(i, _)| i), Some(0));
+}
+
+#[test]
+fn what_can_be_no_name_is_said_and_not_kept() {
+    for bad in ["MY KEY", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB"] {
+        let (brought, errors) = read_own(&[], &BTreeMap::new(), &typed(&[("0", bad)]));
+        assert!(brought.is_empty());
+        assert!(errors["bindings.own"].ends_with(NOT_KEPT), "{errors:?}");
+        assert!(!errors["bindings.own"].contains(bad));
+    }
+}
+
+#[test]
+fn a_plain_row_is_untouched_with_no_text_or_the_one_that_was_offered() {
+    let mut level = wanted("LEVEL", false, false);
+    level.default = Some("info".into());
+    let untouched = |text: &str| {
+        is_untouched(
+            std::slice::from_ref(&level),
+            "LEVEL",
+            Some(&Typed::from(text.to_owned())),
+        )
+    };
+    assert_eq!(
+        (untouched(""), untouched("info"), untouched("debug")),
+        (true, true, false)
+    );
+    assert!(!is_untouched(
+        &[],
+        "LEVEL",
+        Some(&Typed::from("info".to_owned()))
+    ));
+    assert!(is_untouched(&[], "LEVEL", None));
 }
