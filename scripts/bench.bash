@@ -95,7 +95,7 @@ free_port() {
 port=$(free_port)
 address=127.0.0.1:$port
 mkdir "$dir/data"
-export SEALPORT_ADDR=$address SEALPORT_DATA=$dir/data SEALPORT_API_REQUESTS_PER_MINUTE=0 SEALPORT_DIR_ROOTS=$PWD/benches
+export SEALPORT_ADDR=$address SEALPORT_DATA=$dir/data SEALPORT_API_REQUESTS_PER_MINUTE=0 SEALPORT_CALLS_PER_MINUTE=0 SEALPORT_DIR_ROOTS=$PWD/benches
 export DATABASE_URL="postgres://sealport_app@localhost/sealport?host=$dir/pg"
 export DATABASE_OWNER_URL="postgres://sealport_owner@localhost/sealport?host=$dir/pg"
 

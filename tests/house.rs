@@ -68,6 +68,7 @@ const GATES: &[(&str, &str)] = &[
         "src/app/deploy/steps.rs",
         "what the wizard's server functions share",
     ),
+    ("src/app/connection/mod.rs", "where answers to its forms go"),
     ("src/app/deployments.rs", "what its server functions import"),
     ("src/app/secret/mod.rs", "where answers to its forms go"),
     (

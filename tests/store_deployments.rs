@@ -9,6 +9,8 @@ mod world;
 
 #[path = "store_deployments/binding.rs"]
 mod binding;
+#[path = "store_deployments/connections.rs"]
+mod connections;
 #[path = "store_deployments/creating.rs"]
 mod creating;
 #[path = "store_deployments/damage.rs"]
