@@ -240,9 +240,12 @@ impl Target {
 }
 
 impl TargetOption {
-    /// As a field is headed, as in "Health check".
+    /// As a field is headed, as in "Health check" or "Memory (MiB)".
     pub fn title(&self) -> String {
-        let mut title = self.name.replace('_', " ");
+        let mut title = match self.name.strip_suffix("_mib") {
+            Some(what) => format!("{what} (MiB)"),
+            None => self.name.replace('_', " "),
+        };
         if let Some(first) = title.get_mut(..1) {
             first.make_ascii_uppercase();
         }
@@ -309,5 +312,10 @@ mod tests {
             assert!(!Target::Local.may_be_key(path));
         }
         assert_eq!(HEALTH_CHECK.title(), "Health check");
+        let memory = LOCAL.iter().find(|option| option.name == "memory_mib");
+        assert_eq!(
+            memory.map(TargetOption::title).as_deref(),
+            Some("Memory (MiB)")
+        );
     }
 }

@@ -278,11 +278,15 @@ async fn a_caller_who_hangs_up_while_it_starts_pins_nothing() {
         .connect(&house.ada, &name, KEY, "a-key-of-the-shop")
         .await;
     let mut client = house.client(&house.ada, &name).await;
-    let hung_up = tokio::time::timeout(Duration::from_millis(50), client.begin(json!({}))).await;
-    println!(
-        "it was there before the caller hung up: {}",
-        hung_up.is_ok()
-    );
+    let is_there = async {
+        while house.deployer.callers_instances() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        answer = client.begin(json!({})) => panic!("it started before anybody could hang up: {answer:?}"),
+        there = tokio::time::timeout(Duration::from_secs(30), is_there) => there.expect("nothing is started"),
+    }
     until_stopped(&house).await;
     house.end().await;
 }
