@@ -8,6 +8,7 @@ use super::Deployer;
 use super::plans::of_image;
 use super::sandbox::FIRST_GUEST_ID;
 use super::sources::{SourceAsk, typed_command};
+use super::targets::remove_dir;
 use crate::model::drafts::DraftForm;
 use crate::model::errors::Refusal;
 use crate::model::sources::{Inspection, Source, Transport};
@@ -100,11 +101,7 @@ impl Deployer {
             }
             Err(error) => Err(Refusal::invalid("source", error.to_string())),
         };
-        if let Err(error) = tokio::fs::remove_dir_all(&room).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "an inspection's directory could not be removed");
-        }
+        remove_dir(&room).await;
         found
     }
 

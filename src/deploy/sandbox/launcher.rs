@@ -32,6 +32,10 @@ const FRAME_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How many connections one forwarder serves at once; further ones wait in the socket's backlog.
 const FORWARDS_MAX: usize = 256;
 
+/// The longest core: none. Of 0 bytes a kernel that hands cores to a program (`core_pattern` with a `|`) takes no notice,
+/// and that program may keep what was in memory, values included. 1 is its word for "to nobody" (core(5), `fs/coredump.c`).
+const CORE_BYTES: u64 = 1;
+
 /// Shells report a program that could not be started with this status.
 const EXIT_NOT_STARTED: u8 = 127;
 
@@ -49,7 +53,7 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
 /// Keeps Sealport's own memory and environment from other processes of the same user: no core
 /// dumps, no tracing, and `/proc/PID/environ` belongs to root. To be called first in `main`.
 pub fn harden_self() -> std::io::Result<()> {
-    setrlimit(Resource::Core, exactly(0))?;
+    setrlimit(Resource::Core, exactly(CORE_BYTES))?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())
 }
@@ -191,7 +195,7 @@ fn read_exact(mut bytes: &mut [u8]) -> Result<(), String> {
 
 fn limit(limits: &super::Limits) -> Result<(), String> {
     for (resource, most) in [
-        (Resource::Core, 0),
+        (Resource::Core, CORE_BYTES),
         // Not RLIMIT_AS: V8 reserves far more addresses than it uses, and its wasm fails under it.
         (Resource::Data, limits.memory_bytes),
         (Resource::Nofile, limits.open_files),

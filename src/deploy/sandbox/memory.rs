@@ -169,7 +169,7 @@ fn written(spec: &GuestSpec) -> Vec<PathBuf> {
 
 /// What lies below these folders, as the disk has it; None when it was to stop. Links are not followed. Directories are held open, not named:
 /// a guest makes names as long as it likes. What is too deep, or cannot be looked at, is too much.
-fn kept_bytes(folders: &[PathBuf], stop: &AtomicBool) -> Option<u64> {
+pub(in crate::deploy) fn kept_bytes(folders: &[PathBuf], stop: &AtomicBool) -> Option<u64> {
     use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
     use rustix::io::Errno;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

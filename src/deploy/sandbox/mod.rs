@@ -18,14 +18,17 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
+pub(super) use clearing::clear;
 pub use doctor::{examine, orphans, trial_place};
 pub use guest::{Guest, GuestExit};
 pub use launcher::{entry, harden_self};
+pub(super) use memory::kept_bytes;
 pub use memory::{Taken, TooMuch};
 pub(super) use network::GATEWAY;
 pub use report::{Isolation, Outside, SandboxReport};
 pub use walls::DATA;
 
+mod clearing;
 mod descriptors;
 mod doctor;
 mod guest;

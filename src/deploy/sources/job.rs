@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::deploy::masks::Masks;
-use crate::deploy::sandbox::{GuestNetwork, GuestSpec, Limits, Sandbox};
+use crate::deploy::sandbox::{GuestNetwork, GuestSpec, Limits, Sandbox, kept_bytes};
 use crate::model::deployments::LOG_LINE_LEN_BYTES;
 
 use super::failure::SourceFailure;
@@ -281,8 +281,9 @@ impl Job<'_> {
         loop {
             tokio::time::sleep(DISK_POLL).await;
             let (home, max) = (self.home.to_owned(), self.disk_max_bytes);
+            // By descriptors, not by names: a program can give its folders names that no path and no text can hold.
             let size = tokio::task::spawn_blocking(move || {
-                Tree::open(&home).map_or(0, |tree| tree.size(max))
+                kept_bytes(&[home], &AtomicBool::new(false)).unwrap_or(0)
             })
             .await
             .unwrap_or(0);

@@ -13,7 +13,7 @@ use super::{Driver, Order, Run, Steps, Work};
 use crate::deploy::Deployer;
 use crate::deploy::instance::{Instance, Own, StartAsk, StartFailure};
 use crate::deploy::log::Log;
-use crate::deploy::sandbox::FIRST_GUEST_ID;
+use crate::deploy::sandbox::{FIRST_GUEST_ID, clear};
 use crate::deploy::sources::Installed;
 use crate::model::deployments::StepName;
 use crate::model::errors::Refusal;
@@ -386,9 +386,11 @@ pub(in crate::deploy) async fn names_in(dir: &std::path::Path) -> Vec<String> {
 }
 
 pub(in crate::deploy) async fn remove_dir(dir: &std::path::Path) {
-    if let Err(error) = tokio::fs::remove_dir_all(dir).await
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    let gone = {
+        let dir = dir.to_owned();
+        tokio::task::spawn_blocking(move || clear(&dir)).await
+    };
+    if let Err(error) = gone.unwrap_or_else(|error| Err(error.into())) {
         tracing::warn!(%error, dir = %dir.display(), "a guest's directory could not be removed");
     }
 }
