@@ -134,6 +134,7 @@ fn prepare() -> Result<Command, String> {
     super::descriptors::keep_only_standard()
         .map_err(|error| format!("what is open cannot be listed: {error}"))?;
     confine(&frame.readable, &frame.writable)?;
+    super::filter::refuse()?;
     let program = frame.argv.first().ok_or("there is no program to run")?;
     std::env::set_current_dir(&frame.cwd)
         .map_err(|error| format!("{} cannot be entered: {error}", frame.cwd.display()))?;

@@ -31,6 +31,7 @@ pub use walls::DATA;
 mod clearing;
 mod descriptors;
 mod doctor;
+mod filter;
 mod guest;
 mod host;
 mod keeper;
