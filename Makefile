@@ -1,6 +1,6 @@
 # Every target installs what is missing first and says so; what is there is left alone.
 .DEFAULT_GOAL := help
-.PHONY: help run dev build test test-format test-lint test-rust test-browser bench fuzz prepare screenshots setup
+.PHONY: help run dev build test test-format test-lint test-rust test-browser bench fuzz soak prepare screenshots setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: ## the tables of speed in README.md, measured on this machine: make bench
 
 fuzz: ## longer runs of what reads bytes from outside: make fuzz FUZZ_SECS=600
 	@scripts/fuzz
+
+soak: ## starts, idle stops and crashes in a row: make soak SOAK_ROUNDS=1000
+	@scripts/soak
 
 prepare: ## describe the SQL queries anew in .sqlx, after a change of SQL or migrations
 	@scripts/setup run

@@ -128,12 +128,12 @@ impl House {
     pub async fn client(&self, who: &Caller, name: &DeploymentName) -> Client {
         let db = &self.world.db;
         let token = db.gateway_token_create(who, name, "a client", None).await;
-        Client {
-            http: self.http.clone(),
-            url: format!("{}/s/{name}/mcp", self.url),
-            token: token.unwrap().token,
-            session: None,
-        }
+        Client::at(&self.http, &self.url, name, token.unwrap().token)
+    }
+
+    /// It stops by itself; its doors close.
+    pub fn stop(&self) {
+        self.cancel.cancel();
     }
 
     pub async fn end(self) {
@@ -195,6 +195,22 @@ impl Client {
         let text = response.text().await.unwrap();
         let message = serde_json::from_str(&text).unwrap_or(Value::String(text));
         (Answer { status, message }, session)
+    }
+
+    pub fn at(http: &reqwest::Client, url: &str, name: &DeploymentName, token: String) -> Client {
+        Client {
+            http: http.clone(),
+            url: format!("{url}/s/{name}/mcp"),
+            token,
+            session: None,
+        }
+    }
+
+    /// The same client, of another server.
+    pub fn move_to(&mut self, url: &str) {
+        let path = self.url.find("/s/").unwrap();
+        self.url.replace_range(..path, url);
+        self.session = None;
     }
 
     /// Begins a session. Returns the server's answer.
