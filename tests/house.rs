@@ -437,11 +437,55 @@ fn rank(room: &str) -> Option<usize> {
     ROOMS.iter().position(|name| *name == room)
 }
 
+/// What the hostile server tries is listed for people who decide whether to trust the walls.
+#[test]
+fn every_try_of_the_list_in_security_md_is_a_test_and_every_try_is_in_the_list() {
+    let security = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let (_, list) = security
+        .split_once("## What the hostile server tries")
+        .unwrap();
+    let list = list.split("\n## ").next().unwrap();
+    let names = list
+        .lines()
+        .filter(|line| line.starts_with("- "))
+        .map(|line| {
+            let name = line
+                .strip_suffix('`')
+                .and_then(|line| line.rsplit_once(": `"));
+            name.unwrap_or_else(|| panic!("a try without its test: {line}"))
+                .1
+        });
+    let names: BTreeSet<&str> = names.collect();
+    assert!(names.len() > 70, "the list is found: {names:?}");
+
+    let mut tests = String::new();
+    for folder in ["src", "tests"] {
+        for file in rust_below(&root().join(folder)) {
+            tests.push_str(&fs::read_to_string(file).unwrap());
+        }
+    }
+    let missing = names
+        .iter()
+        .filter(|name| !tests.contains(&format!("fn {name}(")));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
+
+    // Those by which the hostile server is ordered about: each has a line.
+    let tries = fs::read_to_string(root().join("tests/guest/tries.rs")).unwrap();
+    let tries = tries.split("\ntries! {").nth(1).unwrap();
+    let ordered = tries.lines().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix("fn ")?;
+        Some(rest.split('(').next().unwrap_or_default())
+    });
+    let unlisted = ordered.filter(|name| !names.contains(name));
+    assert_eq!(unlisted.collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources() -> Vec<Source> {
+/// The Rust files below a directory, in order.
+fn rust_below(dir: &Path) -> Vec<PathBuf> {
     fn walk(dir: &Path, into: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -453,8 +497,13 @@ fn sources() -> Vec<Source> {
         }
     }
     let mut files = Vec::new();
-    walk(&root().join("src"), &mut files);
+    walk(dir, &mut files);
     files.sort();
+    files
+}
+
+fn sources() -> Vec<Source> {
+    let files = rust_below(&root().join("src"));
     assert!(files.len() > 20, "the walk finds the source");
     let mut sources: Vec<Source> = files
         .iter()

@@ -24,6 +24,9 @@ use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+#[path = "sources/hostile.rs"]
+mod hostile;
+
 const FETCH_KEY: &str = "canary-fetch-key-4f9a2c71d8";
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -225,4 +225,27 @@ mod tests {
         assert!(kept.recv().await.is_none());
         assert_eq!(last.joined(), "key [sealed]\nplain");
     }
+    #[tokio::test]
+    async fn a_line_without_an_end_is_kept_in_pieces() {
+        let (lines, mut kept) = mpsc::channel(8);
+        let dropped = Arc::<AtomicU64>::default();
+        let log = Log {
+            lines,
+            dropped: Arc::clone(&dropped),
+            rate: None,
+        };
+        let masks = Arc::new(Masks::new(&[]));
+        let endless = tokio::io::repeat(b'x').take(64 << 20);
+        log.pump("stderr", endless, masks, LastLines::default())
+            .await;
+        let mut pieces = 0;
+        while let Ok(piece) = kept.try_recv() {
+            assert_eq!(piece.line.len(), LOG_LINE_LEN_BYTES);
+            pieces += 1;
+        }
+        // What nobody takes is counted, not kept.
+        assert_eq!(pieces, 8);
+        let all = (64_u64 << 20) / LOG_LINE_LEN_BYTES as u64;
+        assert_eq!(dropped.load(Ordering::Relaxed), all - 8);
+    }
 }

@@ -1,6 +1,6 @@
 //! The same from a package's install script, and what only an install could try.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -16,25 +16,55 @@ use super::house::{fixture_file, processes_with, until};
 use super::scene::{Scene, of};
 use super::tries;
 
-/// One of the tries of `tries.rs`: what came of it in the one install that does them all.
+/// One of the tries of `tries.rs`: what came of it in the two installs that do them all.
 pub async fn tried(name: &str) {
-    static OUTCOMES: OnceCell<Value> = OnceCell::const_new();
-    let outcomes = OUTCOMES
-        .get_or_init(|| async {
-            let scene = Scene::shared().await;
-            let orders: Map<String, Value> = tries::all(&scene.facts)
-                .into_iter()
-                .map(|(name, order)| (name.to_owned(), order))
-                .collect();
-            let orders = of(&Value::Object(orders), "/srv");
-            let script = "python3 tries.py --all orders.json /srv/outcomes.json";
-            let (home, installed) = install("all", script, &[("orders.json", &orders)]).await;
-            installed.unwrap();
-            serde_json::from_slice(&std::fs::read(home.join("outcomes.json")).unwrap()).unwrap()
-        })
-        .await;
-    let said = &outcomes[name];
-    assert!(said.get("no").is_some(), "it worked: {name}\n{said}");
+    static OUTCOMES: OnceCell<[Value; 2]> = OnceCell::const_new();
+    let outcomes = OUTCOMES.get_or_init(|| async {
+        let scene = Scene::shared().await;
+        let orders: Map<String, Value> = tries::all(&scene.facts)
+            .into_iter()
+            .map(|(name, order)| (name.to_owned(), order))
+            .collect();
+        let orders = of(&Value::Object(orders), "/srv");
+        [npm(&orders).await, pip(&orders).await]
+    });
+    for (by, outcomes) in ["npm", "pip"].iter().zip(outcomes.await) {
+        let said = &outcomes[name];
+        assert!(
+            said.get("no").is_some(),
+            "it worked by {by}: {name}\n{said}"
+        );
+    }
+}
+
+async fn npm(orders: &str) -> Value {
+    let script = "python3 tries.py --all orders.json /srv/outcomes.json";
+    let (home, installed) = install("npm", script, &[("orders.json", orders)]).await;
+    installed.unwrap();
+    outcomes(&home)
+}
+
+/// By a build backend of the project's own, which needs nothing from a registry.
+async fn pip(orders: &str) -> Value {
+    let project = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n\
+                   [project]\nname = 'x'\nversion = '1'\n[project.scripts]\nx = 'x:main'\n";
+    let backend = "import subprocess\n\
+                   def build_wheel(*_):\n    \
+                   subprocess.run(['python3', '/srv/app/tries.py', '--all', '/srv/app/orders.json', '/srv/outcomes.json'])\n    \
+                   raise SystemExit('enough')\n";
+    let files = [
+        ("orders.json", orders),
+        ("pyproject.toml", project),
+        ("backend.py", backend),
+    ];
+    let (home, installed) = install_tree("pip", &files).await;
+    installed.expect_err("there is no wheel");
+    outcomes(&home)
+}
+
+fn outcomes(home: &Path) -> Value {
+    let written = std::fs::read(home.join("outcomes.json"));
+    serde_json::from_slice(&written.expect("it was built")).unwrap()
 }
 
 #[tokio::test]
@@ -97,18 +127,20 @@ async fn install(
     script: &str,
     files: &[(&str, &str)],
 ) -> (PathBuf, Result<(), SourceFailure>) {
+    let package = json!({"name": "x", "bin": "index.mjs", "scripts": {"postinstall": script}});
+    let package = package.to_string();
+    let own = [("package.json", package.as_str()), ("index.mjs", "")];
+    install_tree(name, &[files, &own].concat()).await
+}
+
+async fn install_tree(name: &str, files: &[(&str, &str)]) -> (PathBuf, Result<(), SourceFailure>) {
     static NEXT_ID: AtomicU32 = AtomicU32::new(FIRST_GUEST_ID + 9000);
     let scene = Scene::shared().await;
     let place = scene.house.place.path();
     let tree = place.join("roots").join(name);
     std::fs::create_dir_all(&tree).unwrap();
     std::fs::copy(fixture_file("tries.py"), tree.join("tries.py")).unwrap();
-    let package = json!({"name": "x", "bin": "index.mjs", "scripts": {"postinstall": script}});
-    let package = package.to_string();
-    for (file, text) in files
-        .iter()
-        .chain(&[("package.json", package.as_str()), ("index.mjs", "")])
-    {
+    for (file, text) in files {
         std::fs::write(tree.join(file), text).unwrap();
     }
     let workshop = Workshop::new(

@@ -35,6 +35,22 @@ async fn a_guest_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_process_that_forked_twice_is_gone_too() {
+    let house = House::new(&[]).await;
+    let mut server = house.server("daemon", &[]).await;
+    let marker = house.marker("daemon");
+    let order = json!({"what": "stay", "marker": marker}).to_string();
+    let run = json!({"what": "run", "argv": ["python3", "/srv/tries.py", order]});
+    server.does(run).await;
+    until("control: it is there", || {
+        !processes_with(&marker).is_empty()
+    })
+    .await;
+    server.guest.stop(Duration::from_secs(5)).await;
+    assert!(processes_with(&marker).is_empty(), "gone when stop returns");
+}
+
+#[tokio::test]
 async fn a_deaf_guest_is_killed_after_its_grace() {
     let house = House::new(&[]).await;
     let spec = house.spec("deaf", &["node", "server.mjs", "--deaf"]).await;
