@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-#[allow(dead_code)]
 mod common;
 #[path = "soak/counts.rs"]
 mod counts;
@@ -17,9 +16,6 @@ mod installed;
 mod killed;
 #[path = "soak/rounds.rs"]
 mod rounds;
-#[path = "common/serving.rs"]
-#[allow(dead_code)]
-mod serving;
 #[path = "soak/two.rs"]
 mod two;
 #[path = "store_deployments/world.rs"]

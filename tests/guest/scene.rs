@@ -112,7 +112,7 @@ impl Scene {
 
         let marker = house.marker("scene");
         let struck = place.join("struck");
-        let segment = i32::try_from(rand::random::<u16>()).unwrap() + 0x5ea1_0000;
+        let segment = i32::from(rand::random::<u16>()) + 0x5ea1_0000;
         let facts = json!({
             "canary": "canary-of-the-key", "key": data.join("master.key"), "marker": marker, "segment": segment, "struck": struck,
         });

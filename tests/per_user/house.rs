@@ -31,7 +31,7 @@ pub struct House {
     pub url: String,
     pub http: reqwest::Client,
     pub place: tempfile::TempDir,
-    cancel: CancellationToken,
+    pub cancel: CancellationToken,
     running: tokio::task::JoinHandle<()>,
 }
 
@@ -131,11 +131,6 @@ impl House {
         Client::at(&self.http, &self.url, name, token.unwrap().token)
     }
 
-    /// It stops by itself; its doors close.
-    pub fn stop(&self) {
-        self.cancel.cancel();
-    }
-
     pub async fn end(self) {
         self.cancel.cancel();
         self.running.await.unwrap();
@@ -156,7 +151,7 @@ pub fn brought(env: &str) -> Binding {
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
-    url: String,
+    pub url: String,
     token: String,
     session: Option<String>,
 }
@@ -204,13 +199,6 @@ impl Client {
             token,
             session: None,
         }
-    }
-
-    /// The same client, of another server.
-    pub fn move_to(&mut self, url: &str) {
-        let path = self.url.find("/s/").unwrap();
-        self.url.replace_range(..path, url);
-        self.session = None;
     }
 
     /// Begins a session. Returns the server's answer.

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use super::counts::descendants;
 use super::house::{Client, brought};
-use crate::serving::{self, Server};
+use super::two::move_to;
+use crate::common::serving::{self, Server};
 use crate::world::{self, World};
 
 /// Long, for it ends a test that hangs and nothing else.
@@ -82,14 +83,14 @@ async fn a_killed_server_leaves_nothing_and_runs_again_what_is_wanted() {
     let url = format!("http://{}", rig.server.at());
     let mut after = Vec::new();
     for (client, key) in &mut callers {
-        client.move_to(&url);
+        move_to(client, &url);
         assert_eq!(said(client, "key", json!({})).await, digest(key));
         let note = json!({"path": "/data/note"});
         // The key itself is masked on its way out.
         assert_eq!(said(client, "read", note).await, "[sealed]");
         after.push(said(client, "instance", json!({})).await);
     }
-    all.move_to(&url);
+    move_to(&mut all, &url);
     after.push(said(&mut all, "instance", json!({})).await);
     assert!(after.iter().all(|instance| !before.contains(instance)));
     let family = rig.family(3);

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::descendants;
-use super::house::House;
+use super::house::{Client, House};
 use crate::{installed, world};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -58,6 +58,12 @@ fn guests() -> usize {
     };
     let below = descendants(std::process::id());
     below.iter().filter(|one| is_guest(&one.0)).count()
+}
+
+/// From its next session on, the client is one of another server.
+pub fn move_to(client: &mut Client, url: &str) {
+    let path = client.url.find("/s/").unwrap();
+    client.url.replace_range(..path, url);
 }
 
 struct Second {
@@ -116,7 +122,7 @@ async fn a_deployment_and_a_callers_instance_run_on_one_of_two_servers() {
         for (number, client) in clients.iter().enumerate() {
             let mut client = client.clone();
             if let Some(url) = at {
-                client.move_to(url);
+                move_to(&mut client, url);
             }
             for _ in 0..CALLS {
                 let status = client.begin(json!({})).await.status;
@@ -133,7 +139,7 @@ async fn a_deployment_and_a_callers_instance_run_on_one_of_two_servers() {
     assert_eq!(guests(), 2, "control: one for all and one of Ada's");
 
     // The first stops, and the other takes over; what was installed stays where it was.
-    house.stop();
+    house.cancel.cancel();
     let (db, ada) = (&house.world.db, &house.ada);
     until("the other server has it", async || {
         let summary = db.deployment_show(ada, &shared).await.unwrap().summary;
@@ -147,7 +153,7 @@ async fn a_deployment_and_a_callers_instance_run_on_one_of_two_servers() {
     second.deployer.wake();
     for client in clients {
         let mut there = client;
-        there.move_to(&second.url);
+        move_to(&mut there, &second.url);
         until("it runs on the other server", async || {
             there.begin(json!({})).await.status == 200
         })
