@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::frame::Section;
 use super::times::When;
-use crate::model::connections::CallRow;
+use crate::model::calls::{CallRow, Outcome};
 
 /// `whose` heads it; `named` is whether it says who called.
 pub fn calls(whose: &'static str, calls: Vec<CallRow>, named: bool) -> impl IntoView {
@@ -26,11 +26,11 @@ pub fn calls(whose: &'static str, calls: Vec<CallRow>, named: bool) -> impl Into
 }
 
 fn row(call: CallRow, named: bool) -> impl IntoView {
-    let (class, says) = match call.outcome.as_str() {
-        "done" => ("text-dim", "done"),
-        "failed" => ("text-amber", "the tool failed"),
-        "refused" => ("text-amber", "refused"),
-        _ => ("text-amber", "given up"),
+    let (class, says) = match call.outcome {
+        Outcome::Done => ("text-dim", "done"),
+        Outcome::Failed => ("text-amber", "the tool failed"),
+        Outcome::Refused => ("text-amber", "refused"),
+        Outcome::GivenUp => ("text-amber", "given up"),
     };
     view! {
         <li class="flex flex-wrap items-center gap-x-4 gap-y-1 py-1.5">

@@ -10,7 +10,8 @@ use super::times::When;
 use super::wire::page_open;
 #[cfg(feature = "ssr")]
 use super::wire::{back, caller, done};
-use crate::model::connections::{CallRow, ConnectedPerson};
+use crate::model::calls::CallRow;
+use crate::model::connections::ConnectedPerson;
 use crate::model::deployments::{
     DeploymentDetail, DeploymentRow, DeploymentState, LastRelease, LogLine, ReleaseState,
 };
@@ -62,7 +63,7 @@ pub async fn deployment(name: DeploymentName) -> Result<DeploymentView, Refusal>
     } else {
         Vec::new()
     };
-    let people = if detail.per_user && detail.summary.level >= Level::Write {
+    let people = if detail.summary.per_user && detail.summary.level >= Level::Write {
         db.connected_people(&caller, &name).await.map_err(told)?
     } else {
         Vec::new()
@@ -243,7 +244,7 @@ pub fn StateBadge(state: DeploymentState) -> impl IntoView {
     let (label, class) = match state {
         DeploymentState::Deploying => ("Deploying", "badge badge-info badge-soft"),
         DeploymentState::Running => ("Running", "badge badge-success badge-soft"),
-        DeploymentState::Restarting => ("Restarting", "badge badge-warning badge-soft"),
+        DeploymentState::Restarting => ("Restarting", "badge badge-warning"),
         DeploymentState::Failed => ("Failed", "badge badge-error badge-soft"),
         DeploymentState::Stopped => ("Stopped", "badge badge-soft"),
     };
@@ -349,7 +350,7 @@ fn row(of: &DeploymentRow, me: &str) -> impl IntoView + use<> {
                 </a>
                 {others.map(|others| view! { <span class="ms-2 text-dim">{others}</span> })}
                 <div class="break-all font-mono text-dim">{summary.source.to_string()}</div>
-                {of.per_user.then(|| connect_link(&summary.name))}
+                {summary.per_user.then(|| connect_link(&summary.name))}
             </td>
             <td>
                 <StateBadge state=summary.state />
@@ -426,12 +427,12 @@ mod tests {
                 reason: None,
                 state_since: OffsetDateTime::UNIX_EPOCH,
                 release: 1,
+                per_user: false,
                 level,
             },
             target,
             destroying: false,
             is_older,
-            per_user: false,
             last: None,
         };
         let says = |row: DeploymentRow| drift(&row).map(|(_, says)| says);

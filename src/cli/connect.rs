@@ -33,7 +33,7 @@ pub struct ConnectArgs {
     #[arg(long, requires = "env")]
     kept: bool,
 
-    /// Take the value away, for good. Asks at a terminal; elsewhere it needs --yes.
+    /// Clear the value: it is deleted, for good. Asks at a terminal; elsewhere it needs --yes.
     #[arg(long, requires = "env", conflicts_with = "kept")]
     clear: bool,
 
@@ -103,10 +103,16 @@ async fn connect(
     if args.api.json {
         return shown::json(&answer);
     }
-    shown::line(format!(
-        "Connected your {env} to {name}, and sealed it as {}.",
-        answer.path
-    ))?;
+    shown::line(match args.kept {
+        true => format!(
+            "Connected your {env} to {name}: the value that is kept as {}.",
+            answer.path
+        ),
+        false => format!(
+            "Connected your {env} to {name}, and sealed it as {}.",
+            answer.path
+        ),
+    })?;
     match answer.state {
         SlotState::Expired => shown::aside(format!(
             "It has expired and is not used: give it another end with `sealport secret edit {} --expires`.",
@@ -124,8 +130,16 @@ async fn connect(
 /// Whose server it is and what it runs, before somebody types a key for it.
 fn agreed_to(page: &Connections, env: &str) -> String {
     let (owner, source) = (shown::plain(&page.owner), shown::plain(&page.source));
+    let command = match page.command.as_str() {
+        "" => String::new(),
+        command => format!(" by {}", shown::plain(command)),
+    };
+    let network = match page.network {
+        true => "with the network",
+        false => "without any network",
+    };
     let mut says = format!(
-        "{} belongs to {owner} and runs {source}. An instance of your own gets your {env}; nobody is shown it.",
+        "{} belongs to {owner} and runs {source}{command}, {network}. An instance of your own gets your {env}; nobody is shown it.",
         page.deployment
     );
     for change in &page.changes {
@@ -139,7 +153,7 @@ async fn clear(client: &Client, args: &ConnectArgs, slot: &Connection) -> anyhow
     let (name, env) = (&args.name, &slot.env);
     typed::sure(
         &format!(
-            "Delete {} with all its versions, and disconnect it from {name}? Nothing brings it back.",
+            "Clear your {env} of {name}? {} is deleted with all its versions, and nothing brings it back.",
             slot.path
         ),
         args.yes,
@@ -149,9 +163,11 @@ async fn clear(client: &Client, args: &ConnectArgs, slot: &Connection) -> anyhow
         .done()
         .await?;
     if args.api.json {
-        return shown::json(&json!({ "deployment": name, "env": env, "deleted": true }));
+        return shown::json(&json!({ "deployment": name, "env": env, "cleared": true }));
     }
-    shown::line(format!("Took your {env} away from {name}."))?;
+    shown::line(format!(
+        "Cleared your {env} of {name}: your value of it is deleted."
+    ))?;
     Ok(())
 }
 
@@ -164,6 +180,11 @@ fn tell(api: &ApiArgs, answer: &Value, page: &Connections) -> anyhow::Result<()>
         shown::facts(&[
             ("owner", page.owner.clone()),
             ("source", page.source.clone()),
+            ("starts with", page.command.clone()),
+            (
+                "network",
+                if page.network { "outgoing" } else { "none" }.to_owned(),
+            ),
             ("runs on", page.target.clone()),
             ("page", page.url.clone()),
         ])?;
@@ -191,5 +212,33 @@ fn tell(api: &ApiArgs, answer: &Value, page: &Connections) -> anyhow::Result<()>
     };
     let rows = page.slots.iter().map(row).collect();
     shown::table(["ENV", "STATE", "PATH", "EXPIRES", "WHAT"], rows)?;
+    if page.refused_at.is_some() {
+        shown::aside("The far service refused your keys when they were last used.");
+    }
+    for slot in &page.slots {
+        if let Some(next) = next_step(page, slot) {
+            shown::aside(next);
+        }
+    }
     Ok(())
+}
+
+/// What mends a slot, where something is to be mended.
+fn next_step(page: &Connections, slot: &Connection) -> Option<String> {
+    let env = shown::plain(&slot.env);
+    let give = format!("`sealport connect {} {env}`", page.deployment);
+    Some(match slot.state {
+        SlotState::Connected => return None,
+        SlotState::Missing => format!("Connect your {env}: {give}, or {}", page.url),
+        SlotState::Kept | SlotState::Changed => {
+            format!(
+                "Connect the {env} that is kept: `sealport connect {} {env} --kept`",
+                page.deployment
+            )
+        }
+        SlotState::Expiring | SlotState::Expired | SlotState::Refused => {
+            format!("Replace your {env}: {give}")
+        }
+        SlotState::Off => format!("Switch your {env} on: `sealport secret on {}`", slot.path),
+    })
 }

@@ -96,6 +96,7 @@ pub async fn list(api: ApiArgs) -> anyhow::Result<()> {
             Cell::from(deployment.name.to_string()),
             deployment.owner.into(),
             Cell::new(deployment.state.as_str(), colour),
+            deployment.mode.into(),
             deployment.source.into(),
             deployment.url.into(),
             Cell::new(deployment.reason.unwrap_or_default(), Colour::Dim),
@@ -105,7 +106,10 @@ pub async fn list(api: ApiArgs) -> anyhow::Result<()> {
         shown::aside("There is no deployment that this token can see.");
         return Ok(());
     }
-    shown::table(["NAME", "OWNER", "STATE", "SOURCE", "URL", "REASON"], rows)?;
+    shown::table(
+        ["NAME", "OWNER", "STATE", "MODE", "SOURCE", "URL", "REASON"],
+        rows,
+    )?;
     Ok(())
 }
 

@@ -4,7 +4,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::Deployer;
+use super::instance::Own;
 use super::relay::Called;
+use crate::model::calls::Outcome;
 use crate::store::calls::NewCall;
 
 /// Calls that wait for the database; more are left out.
@@ -12,13 +14,25 @@ const WAITING_CALLS: usize = 4_000;
 /// Calls written in one statement.
 const BATCH_CALLS: usize = 1_000;
 
-/// Where a deployment's relay tells of calls. The last clone's end flushes.
-pub(super) fn open(deployer: &Deployer, deployment_id: Uuid) -> mpsc::Sender<Called> {
+/// Where a deployment's relay tells of calls; of a caller's own instance also whether the far service takes their keys. The last clone's
+/// end flushes.
+pub(super) fn open(
+    deployer: &Deployer,
+    deployment_id: Uuid,
+    own: Option<Own>,
+) -> mpsc::Sender<Called> {
     let (calls, mut waiting) = mpsc::channel::<Called>(WAITING_CALLS);
     let writer = deployer.clone();
     deployer.0.tasks.spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_CALLS);
+        let mut keys = own.map(|own| Keys {
+            own,
+            are_refused: None,
+        });
         while waiting.recv_many(&mut batch, BATCH_CALLS).await > 0 {
+            if let Some(keys) = &mut keys {
+                keys.told(&writer, deployment_id, &batch).await;
+            }
             let calls: Vec<NewCall> = batch.drain(..).map(of).collect();
             if let Err(error) = writer.0.db.calls_append(deployment_id, &calls).await {
                 error.into_refusal();
@@ -28,11 +42,46 @@ pub(super) fn open(deployer: &Deployer, deployment_id: Uuid) -> mpsc::Sender<Cal
     calls
 }
 
+/// A caller's keys, and whether the far service refused them when last they were used: written when it is another, and once for an
+/// instance, which does not know what the one before it found.
+struct Keys {
+    own: Own,
+    are_refused: Option<bool>,
+}
+
+impl Keys {
+    async fn told(&mut self, writer: &Deployer, deployment_id: Uuid, calls: &[Called]) {
+        // The last that says anything of it: a tool may fail for a hundred other reasons.
+        let last = calls.iter().rev().find_map(|call| match call.outcome {
+            _ if call.key_refused => Some(true),
+            Outcome::Done => Some(false),
+            _ => None,
+        });
+        let Some(are_refused) = last.filter(|last| self.are_refused != Some(*last)) else {
+            return;
+        };
+        let Own { user_id, versions } = &self.own;
+        let db = &writer.0.db;
+        match db
+            .connections_refused(deployment_id, *user_id, versions, are_refused)
+            .await
+        {
+            Ok(()) => {
+                self.are_refused = Some(are_refused);
+                writer.0.changed.notify_waiters();
+            }
+            Err(error) => {
+                error.into_refusal();
+            }
+        }
+    }
+}
+
 fn of(called: Called) -> NewCall {
     NewCall {
         token_id: called.client.0,
         tool: called.tool,
-        outcome: called.outcome.as_str(),
+        outcome: called.outcome,
         took_ms: i32::try_from(called.took.as_millis()).unwrap_or(i32::MAX),
     }
 }

@@ -196,7 +196,7 @@ impl Instance {
         if let Some(stderr) = guest.stderr.take() {
             heard.pump("stderr", stderr, &masks);
         }
-        let calls = calls::open(deployer, ask.deployment_id);
+        let calls = calls::open(deployer, ask.deployment_id, ask.own.clone());
         let joined = match http_path {
             Some(path) => {
                 if let Some(stdout) = guest.stdout.take() {

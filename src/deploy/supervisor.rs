@@ -113,7 +113,7 @@ impl Deployer {
             self.rounds(&cancel, fresh),
             self.sweeps(&cancel),
             self.follow_changes(&cancel),
-            self.stop_unused(&cancel),
+            self.look_after_callers(&cancel),
         );
         self.stop_all().await;
         if let Err(error) = self.0.db.deployments_release_holds(self.0.holder).await {
@@ -534,6 +534,7 @@ impl Deployer {
     async fn sweeps(&self, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
             self.sweep_destroyed().await;
+            self.sweep_callers().await;
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = tokio::time::sleep(SWEEP_EVERY) => {}

@@ -18,6 +18,11 @@ pub struct Agreed {
     pub source: String,
     pub target: Target,
     pub names: Vec<EnvName>,
+    /// The program and its arguments. What was agreed to before these were shown has none.
+    #[serde(default)]
+    pub command: Option<String>,
+    #[serde(default)]
+    pub network: Option<bool>,
 }
 
 impl Agreed {
@@ -58,6 +63,16 @@ impl Agreed {
             old if old.is_empty() => {}
             old => says.push(format!("It does not ask for {old} any more.")),
         }
+        if let (Some(was), Some(is)) = (&self.command, &now.command)
+            && was != is
+        {
+            says.push(format!("It was started with {was} and now with {is}."));
+        }
+        match (self.network, now.network) {
+            (Some(false), Some(true)) => says.push("It now reaches the network.".to_owned()),
+            (Some(true), Some(false)) => says.push("It does not reach the network any more.".to_owned()),
+            _ => {}
+        }
         if says.is_empty() {
             says.push("How it starts, whether it reaches the network, or one of its other variables was changed.".to_owned());
         }
@@ -75,13 +90,21 @@ pub struct ConnectPage {
     pub owner: String,
     pub source: Source,
     pub target: Target,
+    /// The program and its arguments, as the source was looked at: a value never stands there.
+    pub command: String,
+    /// Whether it may open connections to the outside.
+    pub network: bool,
     pub state: DeploymentState,
     pub slots: Vec<Slot>,
     /// What has changed since the caller connected, in sentences; empty while everything stands.
     pub changes: Vec<String>,
+    /// When the far service last refused what is connected now; none since a call passed. Which of several it was, nobody can tell.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub refused_at: Option<OffsetDateTime>,
 }
 
 impl ConnectPage {
+    /// Calls are answered.
     pub fn is_connected(&self) -> bool {
         self.slots.iter().all(|slot| slot.state.is_used())
     }
@@ -114,6 +137,8 @@ pub enum SlotState {
     Connected,
     /// Connected, and its end comes soon.
     Expiring,
+    /// Connected, and when it was last used, the far service refused it, or another that was used with it.
+    Refused,
     Expired,
     Off,
 }
@@ -126,6 +151,7 @@ impl SlotState {
             SlotState::Changed => "changed",
             SlotState::Connected => "connected",
             SlotState::Expiring => "expiring",
+            SlotState::Refused => "refused",
             SlotState::Expired => "expired",
             SlotState::Off => "off",
         }
@@ -133,7 +159,10 @@ impl SlotState {
 
     /// Whether the caller's next call has it.
     pub fn is_used(self) -> bool {
-        matches!(self, SlotState::Connected | SlotState::Expiring)
+        matches!(
+            self,
+            SlotState::Connected | SlotState::Expiring | SlotState::Refused
+        )
     }
 }
 
@@ -143,8 +172,20 @@ pub struct ConnectedPerson {
     pub handle: String,
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
-    /// All that is asked for, under what it is now.
-    pub is_whole: bool,
+    pub state: PersonState,
+}
+
+/// How all that somebody has connected stands together: the worst of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PersonState {
+    Connected,
+    /// Some end comes soon.
+    Expiring,
+    /// The far service refused it when it was last used.
+    Refused,
+    /// Something is not connected to what it is now, has expired or is switched off: their calls wait for it.
+    Missing,
 }
 
 /// How a caller's own instance is.
@@ -155,17 +196,4 @@ pub enum OwnInstance {
     Stopped,
     /// Why it ended, lately, masked; the next call starts it again.
     Failed(String),
-}
-
-/// A call of a tool, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallRow {
-    #[serde(with = "time::serde::rfc3339")]
-    pub at: OffsetDateTime,
-    /// The caller's handle.
-    pub who: String,
-    pub tool: String,
-    /// `done`, `failed`, `refused` or `given-up`.
-    pub outcome: String,
-    pub took_ms: i32,
 }

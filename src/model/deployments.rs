@@ -204,6 +204,8 @@ pub struct DeploymentSummary {
     #[serde(with = "time::serde::rfc3339")]
     pub state_since: OffsetDateTime,
     pub release: i32,
+    /// Callers bring keys of their own.
+    pub per_user: bool,
     /// How far one reaches on it. With `use` alone there is no reason, no start, no binding, no release and no log.
     pub level: Level,
 }
@@ -217,8 +219,6 @@ pub struct DeploymentRow {
     pub destroying: bool,
     /// It runs an older value of a bound secret than the newest. Never with `use` alone.
     pub is_older: bool,
-    /// Callers bring keys of their own.
-    pub per_user: bool,
     /// The newest; none with `use` alone.
     pub last: Option<LastRelease>,
 }
@@ -266,8 +266,6 @@ pub struct DeploymentDetail {
     pub placed: Placed,
     /// It goes as soon as the provider has nothing of it any more.
     pub destroying: bool,
-    /// Callers bring keys of their own.
-    pub per_user: bool,
     pub bindings: Vec<BindingSummary>,
     /// A changed value redeploys it by itself.
     pub follows_changes: bool,

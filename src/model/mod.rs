@@ -10,11 +10,13 @@ pub mod moves;
 pub mod secrets;
 pub mod tree;
 
+pub mod calls;
 pub mod connections;
 pub mod deployments;
 pub mod drafts;
 pub mod limits;
 pub mod plans;
+pub mod refusals;
 pub mod renewals;
 pub mod sources;
 pub mod targets;

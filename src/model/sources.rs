@@ -291,6 +291,19 @@ pub struct StartPlan {
     pub wants: Vec<String>,
 }
 
+impl StartPlan {
+    /// The program and its arguments in one line, each with a gap in it in quotes; empty before the source was installed.
+    pub fn spoken(&self) -> String {
+        let words = self.command.iter().map(|word| {
+            match word.is_empty() || word.contains(char::is_whitespace) {
+                true => format!("{word:?}"),
+                false => word.clone(),
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl Inspection {
     /// How the server is started, with the names that it may not start without.
     pub fn start_plan(&self) -> StartPlan {

@@ -1,11 +1,12 @@
 //! Calls of deployed servers: who called which tool, how it went, and how long it took.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::deployments::person;
-use super::{Db, Result};
+use super::{Db, Error, Result};
 use crate::model::actors::{Caller, Job};
-use crate::model::connections::CallRow;
+use crate::model::calls::{CallRow, Outcome};
 use crate::model::errors::Refusal;
 use crate::model::paths::DeploymentName;
 
@@ -20,8 +21,17 @@ const CALLS_LISTED: i64 = 20;
 pub struct NewCall {
     pub token_id: Uuid,
     pub tool: String,
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     pub took_ms: i32,
+}
+
+/// A call, as its row has it.
+struct CallOf {
+    at: OffsetDateTime,
+    who: String,
+    tool: String,
+    outcome: String,
+    took_ms: i32,
 }
 
 impl Db {
@@ -32,7 +42,10 @@ impl Db {
         }
         let tokens: Vec<Uuid> = calls.iter().map(|call| call.token_id).collect();
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
-        let outcomes: Vec<String> = calls.iter().map(|call| call.outcome.to_owned()).collect();
+        let outcomes: Vec<String> = calls
+            .iter()
+            .map(|call| call.outcome.as_str().to_owned())
+            .collect();
         let took: Vec<i32> = calls.iter().map(|call| call.took_ms).collect();
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         let seqs = sqlx::query_scalar!(
@@ -84,7 +97,7 @@ impl Db {
         .await?
         .ok_or_else(|| Refusal::not_found("deployment"))?;
         let rows = sqlx::query_as!(
-            CallRow,
+            CallOf,
             r#"select c.at, coalesce(o.handle, '') as "who!", c.tool, c.outcome, c.took_ms
                from calls c left join owners o on o.id = c.user_id
                where c.deployment_id = $1 and ($3::uuid is null or c.user_id = $3) order by c.seq desc limit $2"#,
@@ -95,6 +108,16 @@ impl Db {
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(rows)
+        let of = |row: CallOf| {
+            let unreadable = || Error::broken("a call's row does not read");
+            Ok(CallRow {
+                at: row.at,
+                who: row.who,
+                tool: row.tool,
+                outcome: Outcome::from_name(&row.outcome).ok_or_else(unreadable)?,
+                took_ms: row.took_ms,
+            })
+        };
+        rows.into_iter().map(of).collect()
     }
 }

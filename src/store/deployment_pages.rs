@@ -46,7 +46,7 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query_as!(
             SummaryRow,
-            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release, d.per_user,
                       reach(d.owner_id, 'deployment', d.id, null) as "level!"
                from deployments d left join owners o on o.id = d.owner_id
                where d.id in (select deployments_in_sight()) and ($2::text is null or d.name collate "C" > $2)
@@ -106,7 +106,7 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query_as!(
             SummaryRow,
-            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release,
+            r#"select d.id, d.name, coalesce(o.handle, '') as "owner!", d.source, d.state, d.reason, d.state_since, d.release, d.per_user,
                       reach(d.owner_id, 'deployment', d.id, null) as "level!"
                from deployments d left join owners o on o.id = d.owner_id
                where d.name = $1"#,
@@ -121,7 +121,7 @@ impl Db {
         };
         let id = row.id;
         let found = sqlx::query!(
-            "select start, owner_id, follows_changes, target, options, placed, destroying, per_user from deployments where id = $1",
+            "select start, owner_id, follows_changes, target, options, placed, destroying from deployments where id = $1",
             id
         )
         .fetch_optional(&mut *tx)
@@ -160,7 +160,6 @@ impl Db {
                 false => Placed::default(),
             },
             destroying: found.destroying,
-            per_user: found.per_user,
             bindings,
             follows_changes: found.follows_changes,
             releases,
@@ -290,6 +289,7 @@ struct SummaryRow {
     reason: Option<String>,
     state_since: OffsetDateTime,
     release: i32,
+    per_user: bool,
     level: i32,
 }
 
@@ -307,6 +307,7 @@ impl SummaryRow {
                 reason: self.reason.filter(|_| self.level >= Level::Read.number()),
                 state_since: self.state_since,
                 release: self.release,
+                per_user: self.per_user,
                 level: Level::from_number(self.level)?,
             })
         })();
@@ -358,6 +359,7 @@ impl ListRow {
             reason: self.reason,
             state_since: self.state_since,
             release: self.release,
+            per_user: self.per_user,
             level: self.level,
         };
         let target = Target::from_name(&self.target);
@@ -369,7 +371,6 @@ impl ListRow {
             target: target?,
             destroying: self.destroying,
             is_older: self.is_older,
-            per_user: self.per_user,
             last,
         })
     }

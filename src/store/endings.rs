@@ -472,6 +472,9 @@ async fn end_rights(tx: &mut Transaction<'_, Postgres>, user_id: Uuid) -> Result
     sqlx::query!("delete from grants where owner_id = $1", user_id)
         .execute(&mut **tx)
         .await?;
+    sqlx::query!("delete from connections where user_id = $1", user_id)
+        .execute(&mut **tx)
+        .await?;
     for ended in [
         sqlx::query!(
             "update users set ended_at = now() where id = $1 and ended_at is null",

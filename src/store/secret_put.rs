@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::Entry;
+use super::connections::Connecting;
 use super::secrets::{NewSecret, NewValue, SecretEdit};
 use super::{Db, Error, Result};
 use crate::model::actors::Caller;
@@ -89,6 +90,17 @@ impl Db {
     /// Makes the secret, or its next version. Errors: `Conflict` at `if-match` or `if-none-match` where something else stands there
     /// than was expected; else as [`Db::secret_add`] and [`Db::secret_renew`].
     pub async fn secret_put(&self, caller: &Caller, key: &KeyPath, put: SecretPut) -> Result<Put> {
+        self.secret_put_for(caller, key, put, None).await
+    }
+
+    /// The same, and connects it to what asks for it, both or neither.
+    pub(super) async fn secret_put_for(
+        &self,
+        caller: &Caller,
+        key: &KeyPath,
+        put: SecretPut,
+        connecting: Option<&Connecting<'_>>,
+    ) -> Result<Put> {
         let mut tries = TRIES;
         loop {
             tries -= 1;
@@ -96,9 +108,9 @@ impl Db {
                 Ok(found) if found.path != key.path => {
                     return self.put_beside(caller, &found).await;
                 }
-                Ok(found) => self.put_over(caller, &found, &put).await,
+                Ok(found) => self.put_over(caller, &found, &put, connecting).await,
                 Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
-                    self.put_new(caller, key, &put).await
+                    self.put_new(caller, key, &put, connecting).await
                 }
                 Err(error) => return Err(error),
             };
@@ -113,7 +125,13 @@ impl Db {
         }
     }
 
-    async fn put_new(&self, caller: &Caller, key: &KeyPath, put: &SecretPut) -> Result<Put> {
+    async fn put_new(
+        &self,
+        caller: &Caller,
+        key: &KeyPath,
+        put: &SecretPut,
+        connecting: Option<&Connecting<'_>>,
+    ) -> Result<Put> {
         if let Expected::Version(version) = put.expected {
             let refusal = Refusal::new(
                 RefusalKind::Conflict,
@@ -139,7 +157,7 @@ impl Db {
             tags: put.tags.clone().unwrap_or_default(),
             expires_at: put.expires_at.flatten(),
         };
-        let added = self.secret_add(caller, new).await;
+        let added = self.secret_add_for(caller, new, connecting).await;
         let added = match (added, put.expected) {
             (Err(Error::Refused(refusal)), Expected::Nothing)
                 if refusal.kind == RefusalKind::Taken =>
@@ -178,6 +196,7 @@ impl Db {
         caller: &Caller,
         found: &SecretSummary,
         put: &SecretPut,
+        connecting: Option<&Connecting<'_>>,
     ) -> Result<Put> {
         let refusal = match put.expected {
             Expected::Nothing => Some(exists()),
@@ -210,7 +229,14 @@ impl Db {
             ..SecretEdit::default()
         };
         let renewed = self
-            .secret_renew_with(caller, found.id, found.version, put.value.clone(), &edit)
+            .secret_renew_with(
+                caller,
+                found.id,
+                found.version,
+                put.value.clone(),
+                &edit,
+                connecting,
+            )
             .await;
         let renewed = match (renewed, put.expected) {
             // Between the look and the write.

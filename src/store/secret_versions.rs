@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
+use super::connections::{Connecting, connect};
 use super::keys::{Place, Sealed};
 use super::secret_checks::Checked;
 use super::secret_values::{NewValue, check_description, is_maskable, resolve, same};
@@ -67,11 +68,12 @@ impl Db {
             expires_at,
             ..SecretEdit::default()
         };
-        self.secret_renew_with(caller, id, expected, value, &edit)
+        self.secret_renew_with(caller, id, expected, value, &edit, None)
             .await
     }
 
-    /// The same, with a new kind, description, tags and end beside the value. A path and a switch in `edit` are left alone.
+    /// The same, with a new kind, description, tags and end beside the value, connected to what asks for it. A path and a switch in
+    /// `edit` are left alone.
     pub(super) async fn secret_renew_with(
         &self,
         caller: &Caller,
@@ -79,6 +81,7 @@ impl Db {
         expected: i32,
         value: NewValue,
         edit: &SecretEdit,
+        connecting: Option<&Connecting<'_>>,
     ) -> Result<Renewed> {
         if let Some(description) = &edit.description {
             check_description(description)?;
@@ -114,6 +117,9 @@ impl Db {
         audit::record(&mut tx, caller, entry).await?;
         if end.is_some() || described {
             audit::record(&mut tx, caller, found.entry(Action::SecretEdit)).await?;
+        }
+        if let Some(connecting) = connecting {
+            connect(&mut tx, caller, connecting, id).await?;
         }
         tx.commit().await?;
         Ok(Renewed {

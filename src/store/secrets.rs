@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
+use super::connections::{Connecting, connect};
 use super::error::OnConstraint;
 use super::keys::{Place, Sealed};
 use super::limits::Limit;
@@ -80,6 +81,16 @@ impl Db {
     /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value` and elsewhere, or at
     /// `owner` for a team on which the caller has no `write`.
     pub async fn secret_add(&self, caller: &Caller, new: NewSecret) -> Result<Added> {
+        self.secret_add_for(caller, new, None).await
+    }
+
+    /// The same, and connects it to what asks for it, both or neither.
+    pub(super) async fn secret_add_for(
+        &self,
+        caller: &Caller,
+        new: NewSecret,
+        connecting: Option<&Connecting<'_>>,
+    ) -> Result<Added> {
         if caller.user().is_none() {
             return Err(
                 Refusal::new(RefusalKind::Unauthenticated, "Sign in to add a secret.").into(),
@@ -155,6 +166,9 @@ impl Db {
         self.add_version(&mut tx, caller, place, &value, made)
             .await?;
         audit::record(&mut tx, caller, entry).await?;
+        if let Some(connecting) = connecting {
+            connect(&mut tx, caller, connecting, id).await?;
+        }
         tx.commit().await?;
         let notes = checked.notes(new.expires_at);
         Ok(Added { id, notes })

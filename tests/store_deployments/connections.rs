@@ -1,7 +1,7 @@
 //! Callers' own keys: to what they go, when they stop going there, and who comes by them, which is nobody.
 
 use sealport::model::actors::Caller;
-use sealport::model::connections::{ConnectPage, Slot, SlotState};
+use sealport::model::connections::{ConnectPage, PersonState, Slot, SlotState};
 use sealport::model::deployments::DeploymentSpec;
 use sealport::model::errors::RefusalKind;
 use sealport::model::grants::Shareable;
@@ -641,7 +641,10 @@ async fn the_owner_sees_who_is_connected_and_nobody_else_does() {
     house.connected().await;
     let seen = people(&house.ann).await;
     assert_eq!(seen.len(), 1);
-    assert_eq!((seen[0].handle.as_str(), seen[0].is_whole), ("bob", true));
+    assert_eq!(
+        (seen[0].handle.as_str(), seen[0].state),
+        ("bob", PersonState::Connected)
+    );
     assert!(people(&house.bob).await.is_empty());
     assert!(people(&house.cat).await.is_empty());
     let bindings = vec![brought("DESK_KEY"), brought("MORE")];
@@ -651,7 +654,7 @@ async fn the_owner_sees_who_is_connected_and_nobody_else_does() {
             ..DeploymentChange::default()
         })
         .await;
-    assert!(!people(&house.ann).await[0].is_whole);
+    assert_eq!(people(&house.ann).await[0].state, PersonState::Missing);
     // What was connected is not hers to see.
     let slot = house.slot(&house.ann).await;
     assert_eq!((slot.state, slot.secret_id), (SlotState::Missing, None));

@@ -2,8 +2,10 @@
 
 #[cfg(feature = "ssr")]
 mod answers;
+mod instance;
 pub mod people;
 pub mod slot;
+mod standing;
 
 use leptos::prelude::*;
 use leptos_router::hooks::use_params_map;
@@ -11,16 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::calls;
 use super::clients::{Clients, NO_TOKEN};
-use super::deployment::log_lines;
-use super::deployments::StateBadge;
 use super::frame::{Here, Page, Section, page};
 use super::icons::Icon;
 use super::wire::page_open;
-use crate::model::connections::{CallRow, ConnectPage, OwnInstance};
+use crate::model::calls::CallRow;
+use crate::model::connections::{ConnectPage, OwnInstance};
 use crate::model::deployments::LogLine;
 use crate::model::errors::Refusal;
 use crate::model::paths::DeploymentName;
+use instance::log;
 use slot::slot;
+use standing::about;
 
 /// Where a person connects keys to a deployment.
 pub fn address(name: &DeploymentName) -> String {
@@ -137,63 +140,6 @@ fn nothing(name: &DeploymentName) -> impl IntoView + use<> {
     }
 }
 
-/// Whose it is, what runs, where, and whether one's calls have what they need.
-fn about(page: &ConnectPage, email: &str) -> impl IntoView + use<> {
-    let is_whole = page.is_connected();
-    let used = page.slots.iter().filter(|slot| slot.state.is_used());
-    let (icon, class, says) = match is_whole {
-        true => (
-            "check",
-            "text-success",
-            "Connected. Your calls run in an instance of your own, with these keys.".to_owned(),
-        ),
-        false => (
-            "alert",
-            "text-amber",
-            format!(
-                "Not connected yet: {} of {} can be used. Until all can, your calls are answered with the address of this page.",
-                used.count(),
-                page.slots.len()
-            ),
-        ),
-    };
-    let rows = [
-        ("Owner", page.owner.clone()),
-        ("Source", page.source.to_string()),
-        ("Runs at", page.target.title().to_owned()),
-        ("You are", email.to_owned()),
-    ]
-    .into_iter()
-    .map(|(what, is)| {
-        view! {
-            <div class="flex min-w-0 gap-2">
-                <dt class="shrink-0 text-dim">{what}</dt>
-                <dd class="min-w-0 break-all font-mono">{is}</dd>
-            </div>
-        }
-    })
-    .collect_view();
-    view! {
-        <section id="standing" aria-label="Standing" class="flex flex-col gap-3 rounded-box border border-base-300 p-4">
-            <p class="flex items-start gap-2">
-                <span class=class>
-                    <Icon name=icon class="mt-0.5 size-4 shrink-0" />
-                </span>
-                <span>{says}</span>
-            </p>
-            <dl class="flex flex-wrap gap-x-5 gap-y-1 text-sm">
-                <div class="flex gap-2">
-                    <dt class="text-dim">"State"</dt>
-                    <dd>
-                        <StateBadge state=page.state />
-                    </dd>
-                </div>
-                {rows}
-            </dl>
-        </section>
-    }
-}
-
 /// What is another than when one connected: nothing is used before one agrees again.
 fn changes(page: &ConnectPage) -> Option<impl IntoView + use<>> {
     let says = page.changes.clone();
@@ -229,44 +175,6 @@ fn agreement(page: &ConnectPage) -> impl IntoView + use<> {
                     "Sealport gives the value to your own instance of {name} and shows it to nobody: not to its owner, not to other callers, and from then on not to you either. When its owner, source, target, how it starts, whether it reaches the network, or any of its variables changes, your keys are no longer used until you connect them again.",
                 )}
             </p>
-        </Section>
-    }
-}
-
-/// What one's own instance said. Nobody else reads it.
-fn log(lines: Vec<LogLine>, instance: &OwnInstance) -> impl IntoView + use<> {
-    let (class, says) = match instance {
-        OwnInstance::Runs(usage) => (
-            "text-dim",
-            format!(
-                "It runs, and takes {} MiB of memory and {} MiB of disk.",
-                usage.memory_mib, usage.disk_mib
-            ),
-        ),
-        OwnInstance::Stopped => (
-            "text-dim",
-            "It does not run now. Your next call starts it.".to_owned(),
-        ),
-        OwnInstance::Failed(why) => (
-            "text-amber whitespace-pre-wrap wrap-anywhere",
-            format!("It ended. Your next call starts it again. {why}"),
-        ),
-    };
-    view! {
-        <Section title="Your instance" id="log">
-            <p class=class>{says}</p>
-            {if lines.is_empty() {
-                view! { <p class="text-dim">"Nothing yet: your instance starts at your first call, and its log with it."</p> }
-                    .into_any()
-            } else {
-                view! {
-                    {log_lines(lines)}
-                    <p class="text-sm text-dim">
-                        "Only you can read it. Keys are masked as [sealed] before a line is kept. The newest 100 lines stand here."
-                    </p>
-                }
-                    .into_any()
-            }}
         </Section>
     }
 }

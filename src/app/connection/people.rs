@@ -7,13 +7,13 @@ use super::super::frame::Section;
 use super::super::icons::Icon;
 use super::super::times::When;
 use super::address;
-use crate::model::connections::ConnectedPerson;
+use crate::model::connections::{ConnectedPerson, PersonState};
 use crate::model::levels::Level;
 
 /// Where callers bring keys of their own: says so, and leads there.
 pub fn bring_your_own(found: &DeploymentView) -> Option<impl IntoView + use<>> {
     let name = found.detail.summary.name.clone();
-    (found.detail.per_user && !found.detail.destroying).then(|| {
+    (found.detail.summary.per_user && !found.detail.destroying).then(|| {
         view! {
             <p class="flex flex-wrap items-center gap-3">
                 <span>"Each caller brings keys of their own, and has an instance of their own."</span>
@@ -28,7 +28,7 @@ pub fn bring_your_own(found: &DeploymentView) -> Option<impl IntoView + use<>> {
 
 /// For whoever may change it.
 pub fn connected_people(found: &DeploymentView) -> Option<impl IntoView + use<>> {
-    let is_shown = found.detail.per_user && found.detail.summary.level >= Level::Write;
+    let is_shown = found.detail.summary.per_user && found.detail.summary.level >= Level::Write;
     let people = found.people.clone();
     is_shown.then(|| {
         view! {
@@ -50,9 +50,14 @@ pub fn connected_people(found: &DeploymentView) -> Option<impl IntoView + use<>>
 }
 
 fn person(of: ConnectedPerson) -> impl IntoView {
-    let (class, says) = match of.is_whole {
-        true => ("badge badge-success badge-soft badge-sm", "Connected"),
-        false => ("badge badge-warning badge-sm", "Not all connected"),
+    let (class, says) = match of.state {
+        PersonState::Connected => ("badge badge-success badge-soft badge-sm", "Connected"),
+        PersonState::Expiring => ("badge badge-warning badge-sm", "Expires soon"),
+        PersonState::Refused => (
+            "badge badge-error badge-soft badge-sm",
+            "Refused by the far service",
+        ),
+        PersonState::Missing => ("badge badge-warning badge-sm", "Not all connected"),
     };
     view! {
         <li class="flex flex-wrap items-center gap-x-3 gap-y-1 py-2">

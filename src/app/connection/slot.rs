@@ -18,6 +18,11 @@ pub(super) fn form_of(env: &EnvName) -> String {
     format!("slot-{env}")
 }
 
+/// Where its value is typed.
+pub(super) fn value_id(env: &EnvName) -> String {
+    format!("value-{env}")
+}
+
 /// Lets the deployment use the caller's own value: the one that was typed, or with `kept` the one that is there.
 #[server(prefix = "/_fn", endpoint = "connection_put")]
 pub async fn connection_put(
@@ -130,6 +135,11 @@ fn stands(slot: &Slot) -> (&'static str, &'static str, String) {
             "badge badge-warning",
             format!("Your calls run with it until {until}. Replace it before."),
         ),
+        SlotState::Refused => (
+            "Refused",
+            "badge badge-error badge-soft",
+            "The far service refused your keys when they were last used. Replace it, or connect it again once it is mended there.".into(),
+        ),
         SlotState::Expired => (
             "Expired",
             "badge badge-error badge-soft",
@@ -221,20 +231,23 @@ fn whose(slot: &Slot) -> impl IntoView + use<> {
 
 /// One press, where a value is kept already.
 fn use_kept(page: &ConnectPage, slot: &Slot) -> Option<impl IntoView + use<>> {
-    let is_kept = matches!(slot.state, SlotState::Kept | SlotState::Changed);
-    is_kept.then(|| {
-        view! {
-            <form method="post" action="/_fn/connection_put">
-                {hidden(page, slot)}
-                {terms(page)}
-                <input type="hidden" name="kept" value="true" />
-                <button class="btn btn-primary">
-                    <Icon name="check" />
-                    "Connect what is kept"
-                    {whose(slot)}
-                </button>
-            </form>
-        }
+    let (class, says) = match slot.state {
+        SlotState::Kept | SlotState::Changed => ("btn btn-primary", "Connect what is kept"),
+        // What was mended at the far service needs no new value.
+        SlotState::Refused => ("btn", "Connect it again"),
+        _ => return None,
+    };
+    Some(view! {
+        <form method="post" action="/_fn/connection_put">
+            {hidden(page, slot)}
+            {terms(page)}
+            <input type="hidden" name="kept" value="true" />
+            <button class=class>
+                <Icon name="check" />
+                {says}
+                {whose(slot)}
+            </button>
+        </form>
     })
 }
 
@@ -267,7 +280,7 @@ fn give(page: &ConnectPage, slot: &Slot, flash: &Flash) -> impl IntoView + use<>
             {hidden(page, slot)}
             {terms(page)}
             <ValueField
-                id=format!("value-{}", slot.env)
+                id=value_id(&slot.env)
                 label=if is_first { "Value" } else { "New value" }
                 error=flash.error("value")
             />
@@ -346,9 +359,12 @@ mod tests {
             owner: "ada".into(),
             source: Source::parse("npm:shop@1.0.0").unwrap(),
             target: Target::Local,
+            command: "server.mjs".into(),
+            network: true,
             state: DeploymentState::Running,
             slots: vec![of.clone()],
             changes: Vec::new(),
+            refused_at: None,
         };
         slot(&page, &of, "bob", &|_| Flash::default()).to_html()
     }
@@ -365,6 +381,7 @@ mod tests {
             (SlotState::Changed, "Changed since", "Connect what is kept"),
             (SlotState::Connected, "Connected", "Replace<"),
             (SlotState::Expiring, "Expires soon", "Replace<"),
+            (SlotState::Refused, "Refused", "Replace<"),
             (SlotState::Expired, "Expired", "Replace<"),
             (SlotState::Off, "Switched off", "Switch on"),
         ];
@@ -379,7 +396,10 @@ mod tests {
             assert_eq!(html.contains("/_fn/connection_clear"), has_value);
             let link = "href=\"/secrets/bob/service/shop/SHOP_KEY\"";
             assert_eq!(html.contains(link), has_value, "{html}");
-            let is_kept = matches!(state, SlotState::Kept | SlotState::Changed);
+            let is_kept = matches!(
+                state,
+                SlotState::Kept | SlotState::Changed | SlotState::Refused
+            );
             assert_eq!(html.contains("name=\"kept\""), is_kept);
         }
     }

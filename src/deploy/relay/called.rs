@@ -8,10 +8,14 @@ use tokio::sync::mpsc;
 use super::ClientKey;
 use super::wire::{Kind, kind};
 use crate::deploy::masks::Masks;
+pub use crate::model::calls::Outcome;
+use crate::model::refusals::is_refused_key;
 
 /// A longer name of a tool is cut here, and before it is masked there.
 const TOOL_LEN_CHARS: usize = 100;
 const NAME_LEN_CHARS: usize = 8 * 1024;
+/// Parts of a failed tool's answer that are looked at.
+const TEXTS_READ: usize = 4;
 
 /// A tool call. Never what it was given or gave.
 #[derive(Clone, Debug)]
@@ -20,29 +24,9 @@ pub struct Called {
     /// As the caller named it, masked.
     pub tool: String,
     pub outcome: Outcome,
+    /// The error tells that the far service did not take the key. Of what it said, nothing is kept.
+    pub key_refused: bool,
     pub took: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Done,
-    /// The tool answered that it failed.
-    Failed,
-    /// An error in the tool's place.
-    Refused,
-    /// Nobody waited for the answer any more, or none came.
-    GivenUp,
-}
-
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Done => "done",
-            Outcome::Failed => "failed",
-            Outcome::Refused => "refused",
-            Outcome::GivenUp => "given-up",
-        }
-    }
 }
 
 /// A tool call under way; told when it is dropped.
@@ -53,6 +37,7 @@ pub(super) struct Calling {
     tool: String,
     began: Instant,
     outcome: Outcome,
+    key_refused: bool,
 }
 
 impl Calling {
@@ -80,6 +65,7 @@ impl Calling {
             ),
             began: Instant::now(),
             outcome: Outcome::GivenUp,
+            key_refused: false,
         })
     }
 
@@ -89,7 +75,19 @@ impl Calling {
             Some(_) => Outcome::Done,
             None => Outcome::Refused,
         };
+        self.key_refused = match self.outcome {
+            Outcome::Failed => texts(&answer["result"]).any(is_refused_key),
+            Outcome::Refused => answer["error"]["message"].as_str().is_some_and(is_refused_key),
+            Outcome::Done | Outcome::GivenUp => false,
+        };
     }
+}
+
+/// What a failed tool says.
+fn texts(result: &Value) -> impl Iterator<Item = &str> {
+    let content = result["content"].as_array().into_iter().flatten();
+    let texts = content.filter_map(|part| part["text"].as_str());
+    texts.take(TEXTS_READ)
 }
 
 impl Drop for Calling {
@@ -99,6 +97,7 @@ impl Drop for Calling {
             client: self.client,
             tool: std::mem::take(&mut self.tool),
             outcome: self.outcome,
+            key_refused: self.key_refused,
             took: self.began.elapsed(),
         });
     }
@@ -147,6 +146,19 @@ mod tests {
                 called.tool
             );
             assert_eq!(called.tool.len(), TOOL_LEN_CHARS);
+        }
+        let says = json!({"content": [{"type": "text", "text": "HTTP 401"}], "isError": true});
+        let passed = json!({"content": [{"type": "text", "text": "HTTP 401"}]});
+        for (answer, key_refused) in [
+            (json!({"result": says}), true),
+            (json!({"result": passed}), false),
+            (json!({"error": {"code": -32603, "message": "GitLab API error: Unauthorized"}}), true),
+            (json!({"error": {"code": -32602, "message": "Issue 401 is not there"}}), false),
+        ] {
+            let mut calling = Calling::of(Some(&sink), &masks, client, &call("say")).unwrap();
+            calling.answered(&answer);
+            drop(calling);
+            assert_eq!(told.try_recv().unwrap().key_refused, key_refused, "{answer}");
         }
         let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
         assert!(Calling::of(Some(&sink), &masks, client, &list).is_none());

@@ -148,7 +148,7 @@ impl Deployer {
                 lasting: true,
             });
         }
-        let dir = self.deployment_dir(run.id).join(CALLERS_DIR);
+        let dir = self.callers_dir(run.id);
         // Another owner's server finds nothing of what was kept for this one's.
         ask.data = dir.join(format!("{}-{}", own.user_id, run.owner_id));
         let made = async {
@@ -277,6 +277,11 @@ impl Deployer {
 
     pub(in crate::deploy) fn deployment_dir(&self, deployment_id: Uuid) -> PathBuf {
         self.0.guests_dir.join(deployment_id.to_string())
+    }
+
+    /// Ours; what callers' own instances keep lies below it.
+    pub(in crate::deploy) fn callers_dir(&self, deployment_id: Uuid) -> PathBuf {
+        self.deployment_dir(deployment_id).join(CALLERS_DIR)
     }
 
     fn data_dir(&self, deployment_id: Uuid) -> PathBuf {

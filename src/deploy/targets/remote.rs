@@ -145,7 +145,7 @@ impl Deployer {
             Arc::clone(&given.masks),
             HANDSHAKE_TIMEOUT,
             Options {
-                calls: Some(calls::open(self, run.id)),
+                calls: Some(calls::open(self, run.id, None)),
                 ..Options::default()
             },
         )

@@ -32,6 +32,12 @@ pub struct Connections {
     /// Where it runs. `local`: on the machine of Sealport.
     #[schema(example = "local")]
     pub target: String,
+    /// What starts the server: its program and arguments, as the source was looked at. Empty where that is known only once it is installed.
+    #[serde(default)]
+    pub command: String,
+    /// Whether it may open connections to the outside.
+    #[serde(default)]
+    pub network: bool,
     #[schema(value_type = DeploymentStateName)]
     pub state: DeploymentState,
     /// Another number whenever its owner, source, target, start, network or variables are others: what was connected is not used until it is
@@ -42,6 +48,10 @@ pub struct Connections {
     pub connected: bool,
     /// What has changed since this caller connected, in sentences; empty while everything stands.
     pub changes: Vec<String>,
+    /// When the far service last refused this caller's keys, as far as a tool's answer told; null since a call passed or one was replaced.
+    /// It cannot be known which of several it was.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub refused_at: Option<OffsetDateTime>,
     pub slots: Vec<Connection>,
     /// The page on which a person does the same.
     pub url: String,
@@ -64,7 +74,8 @@ pub struct Connection {
 }
 
 /// `missing`: no value is kept. `kept`: one is, and was never connected. `changed`: the deployment is another than it was connected to.
-/// `expiring`: connected, and its end comes soon. With `expired` and `off` it is connected and not used.
+/// `expiring`: connected, and its end comes soon. `refused`: connected, and the far service refused it, or another that was used with it;
+/// calls go on. With `expired` and `off` it is connected and not used.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
 #[allow(dead_code)]
@@ -74,6 +85,7 @@ pub enum ConnectionStateName {
     Changed,
     Connected,
     Expiring,
+    Refused,
     Expired,
     Off,
 }
@@ -119,6 +131,9 @@ pub(super) async fn show(
         owner: page.owner.clone(),
         source: page.source.to_string(),
         target: page.target.as_str().into(),
+        command: page.command.clone(),
+        network: page.network,
+        refused_at: page.refused_at,
         state: page.state,
         terms: page.terms,
         connected: page.is_connected(),
@@ -129,8 +144,8 @@ pub(super) async fn show(
     }))
 }
 
-/// Lets the deployment use a value of the caller's own: a new one, which is stored first, or the one that is kept. From then on nobody
-/// is shown it, its owner included. The next call runs with it.
+/// Lets the deployment use a value of the caller's own: a new one, which is stored by the same step or not at all, or the one that is
+/// kept. From then on nobody is shown it, its owner included. The next call runs with it.
 #[utoipa::path(put, path = "/api/v1/connections/{deployment}/{env}", tag = "connections", request_body = ConnectionBody,
     params(("deployment" = DeploymentNameText, Path,), ("env" = EnvNameText, Path,)),
     responses((status = 200, body = Connection), (status = 403, body = Problem), (status = 404, body = Problem),
@@ -157,7 +172,7 @@ pub(super) async fn put(
     }
 }
 
-/// Takes the caller's own value away, for good: the connection, and the secret with its versions. Needs `admin`, as every deletion of
+/// Clears the caller's own value, for good: the connection, and the secret with its versions. Needs `admin`, as every deletion of
 /// a secret does.
 #[utoipa::path(delete, path = "/api/v1/connections/{deployment}/{env}", tag = "connections",
     params(("deployment" = DeploymentNameText, Path,), ("env" = EnvNameText, Path,)),

@@ -40,6 +40,9 @@ pub struct Deployment {
     pub source: String,
     #[schema(value_type = DeploymentStateName)]
     pub state: DeploymentState,
+    /// `shared`: one server, with its owner's secrets; or `per-user`: an instance for each caller, who connects keys of their own.
+    #[schema(example = "shared")]
+    pub mode: String,
     /// Why it is in this state, where there is something to say.
     pub reason: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
@@ -67,9 +70,6 @@ pub struct DeploymentShown {
     /// What the provider has of it; null on this machine, and before anything is made.
     #[serde(default)]
     pub at_provider: Option<AtProvider>,
-    /// `shared`: one server, with its owner's secrets; or `per-user`: an instance for each caller, who connects keys of their own.
-    #[schema(example = "shared")]
-    pub mode: String,
     /// `node` or `python`.
     pub runtime: String,
     /// `stdio` or `http`.
@@ -437,6 +437,11 @@ fn shown_short(state: &AppState, summary: DeploymentSummary) -> Deployment {
         owner: summary.owner,
         source: summary.source.to_string(),
         state: summary.state,
+        mode: match summary.per_user {
+            true => "per-user",
+            false => "shared",
+        }
+        .into(),
         reason: summary.reason,
         state_since: summary.state_since,
         release: summary.release,
@@ -456,11 +461,6 @@ fn shown(state: &AppState, detail: DeploymentDetail) -> DeploymentShown {
             url: detail.placed.url,
             open: detail.placed.open,
         }),
-        mode: match detail.per_user {
-            true => "per-user",
-            false => "shared",
-        }
-        .into(),
         runtime: match detail.start.runtime {
             Runtime::Node => "node",
             Runtime::Python => "python",
