@@ -16,7 +16,7 @@ end $$;
 create trigger connections_renewed before update of secret_id, terms, connected_at on connections
     for each row execute function connections_renewed();
 
--- The supervisor notes it, changes nothing else, and sees how what is connected stands: never a value.
+-- The supervisor notes it, and changes nothing else.
 create policy connections_supervisor_sees on connections for select using (current_job() = 'supervisor');
 create policy connections_supervisor on connections for update
     using (current_job() = 'supervisor') with check (current_job() = 'supervisor');
@@ -30,10 +30,11 @@ begin
 end $$;
 create trigger connections_supervisor_guard before update on connections for each row
     when (current_job() = 'supervisor') execute function connections_supervisor_guard();
-create policy secrets_supervisor_sees on secrets for select using (current_job() = 'supervisor' and use_only);
 
--- With what each of these callers' instances would run now, as the gateway would say; null where it would not.
-create function callers_keys(deployments uuid[], callers uuid[]) returns table (place bigint, versions text)
+-- With what each of these callers' instances would run now, as the gateway would say; null where it would not. And whether the far service
+-- refused just that, and when the first of it ends. With each caller's own eyes: no job sees their secrets.
+create function callers_keys(deployments uuid[], callers uuid[])
+    returns table (place bigint, versions text, refused boolean, expires_at timestamptz)
     language plpgsql volatile as $$
 declare
     one record;
@@ -42,18 +43,21 @@ begin
     for one in select a.place, a.deployment, a.caller from unnest(deployments, callers) with ordinality as a (deployment, caller, place) loop
         perform set_config('sealport.actor', one.caller::text, true);
         place := one.place;
-        versions := (
-            select case when bool_and(s.id is not null)
-                then d.terms || ' ' || string_agg(b.env || '=' || s.id || '@' || s.version, ' ' order by b.env) end
-            from deployments d
-            join bindings b on b.deployment_id = d.id and b.per_user
-            left join connections c on c.deployment_id = d.id and c.user_id = one.caller and c.env = b.env and c.terms = d.terms
-            left join secrets s on s.id = c.secret_id and s.owner_id = one.caller and s.active
-                and (s.expires_at is null or s.expires_at > now())
-            where d.id = one.deployment and reach(d.owner_id, 'deployment', d.id, null) >= 1
-                and exists (select 1 from users u where u.id = one.caller and u.ended_at is null)
-            group by d.id, d.terms
-        );
+        versions := null;
+        refused := false;
+        expires_at := null;
+        select case when bool_and(s.id is not null)
+                then d.terms || ' ' || string_agg(b.env || '=' || s.id || '@' || s.version, ' ' order by b.env) end,
+            bool_and(coalesce(c.refused_version = s.version, false)), min(s.expires_at)
+        into versions, refused, expires_at
+        from deployments d
+        join bindings b on b.deployment_id = d.id and b.per_user
+        left join connections c on c.deployment_id = d.id and c.user_id = one.caller and c.env = b.env and c.terms = d.terms
+        left join secrets s on s.id = c.secret_id and s.owner_id = one.caller and s.active
+            and (s.expires_at is null or s.expires_at > now())
+        where d.id = one.deployment and reach(d.owner_id, 'deployment', d.id, null) >= 1
+            and exists (select 1 from users u where u.id = one.caller and u.ended_at is null)
+        group by d.id, d.terms;
         return next;
     end loop;
 end $$;

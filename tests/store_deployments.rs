@@ -9,7 +9,7 @@ mod world;
 
 #[path = "store_deployments/binding.rs"]
 mod binding;
-#[path = "store_deployments/connections.rs"]
+#[path = "store_deployments/connections/mod.rs"]
 mod connections;
 #[path = "store_deployments/creating.rs"]
 mod creating;

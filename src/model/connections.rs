@@ -70,7 +70,9 @@ impl Agreed {
         }
         match (self.network, now.network) {
             (Some(false), Some(true)) => says.push("It now reaches the network.".to_owned()),
-            (Some(true), Some(false)) => says.push("It does not reach the network any more.".to_owned()),
+            (Some(true), Some(false)) => {
+                says.push("It does not reach the network any more.".to_owned())
+            }
             _ => {}
         }
         if says.is_empty() {

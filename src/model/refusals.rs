@@ -46,10 +46,23 @@ const PHRASES: [&str; 37] = [
 ];
 
 /// Before the number of a status, and nothing else but signs between them.
-const BEFORE_A_STATUS: [&str; 7] = ["status", "code", "http", "error", "status_code", "statuscode", "response"];
+const BEFORE_A_STATUS: [&str; 7] = [
+    "status",
+    "code",
+    "http",
+    "error",
+    "status_code",
+    "statuscode",
+    "response",
+];
 
 /// In place of the far service's reason: an error is this and hardly more.
-const ALONE: [&str; 4] = ["unauthorized", "unauthorised", "unauthenticated", "not_authed"];
+const ALONE: [&str; 4] = [
+    "unauthorized",
+    "unauthorised",
+    "unauthenticated",
+    "not_authed",
+];
 
 /// Such an answer to a key that is good: there were too many calls.
 const TOO_MANY: [&str; 3] = ["rate limit", "rate_limit", "too many requests"];
@@ -67,14 +80,17 @@ pub fn is_refused_key(error: &str) -> bool {
         .collect();
     // With one space between the words, whatever signs there were.
     let spoken = words.join(" ");
-    PHRASES.iter().any(|phrase| says(&spoken, phrase)) || is_status_401(&words) || is_said_alone(&words)
+    PHRASES.iter().any(|phrase| says(&spoken, phrase))
+        || is_status_401(&words)
+        || is_said_alone(&words)
 }
 
 /// Whether these words stand there as words.
 fn says(spoken: &str, phrase: &str) -> bool {
     let is_end = |c: Option<char>| c.is_none_or(|c| c == ' ');
     spoken.match_indices(phrase).any(|(at, found)| {
-        is_end(spoken[..at].chars().next_back()) && is_end(spoken[at + found.len()..].chars().next())
+        is_end(spoken[..at].chars().next_back())
+            && is_end(spoken[at + found.len()..].chars().next())
     })
 }
 
@@ -133,7 +149,10 @@ mod tests {
 
     #[test]
     fn what_only_speaks_of_such_things_is_no_refused_key() {
-        let far_down = format!("Page not found. {} 401 Unauthorized", "It said: ".repeat(60));
+        let far_down = format!(
+            "Page not found. {} 401 Unauthorized",
+            "It said: ".repeat(60)
+        );
         for error in [
             "",
             "Issue #401 was not found",

@@ -10,7 +10,7 @@ use super::audit::Entry;
 use super::connections::{agreed, connector};
 use super::deployments::person;
 use super::{Db, Error, Result, damage};
-use crate::model::actors::{Caller, Job};
+use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::connections::{
     Agreed, ConnectPage, ConnectedPerson, PersonState, Slot, SlotState,
@@ -87,40 +87,23 @@ impl Db {
             .collect())
     }
 
-    /// How the keys of these people stand. Their secrets are not the owner's to see, so a job looks, and tells no more than this.
+    /// How the keys of these people stand. Their secrets are not the owner's to see: it is asked with their eyes, and no more is told.
     async fn person_states(
         &self,
         deployment_id: Uuid,
         users: &[Uuid],
     ) -> Result<HashMap<Uuid, PersonState>> {
         let soon = OffsetDateTime::now_utc() + Duration::days(DUE_DAYS);
-        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
-        let rows = sqlx::query!(
-            r#"select c.user_id,
-                 count(*) filter (where c.terms = d.terms and s.active and (s.expires_at is null or s.expires_at > now())) as "used!",
-                 (select count(*) from bindings b where b.deployment_id = $1 and b.per_user) as "asked!",
-                 bool_and(coalesce(c.refused_version = s.version, false)) as "refused!",
-                 bool_or(coalesce(s.expires_at < $3, false)) as "expiring!"
-               from connections c
-               join deployments d on d.id = c.deployment_id
-               join bindings b on b.deployment_id = c.deployment_id and b.env = c.env and b.per_user
-               left join secrets s on s.id = c.secret_id and s.owner_id = c.user_id
-               where c.deployment_id = $1 and c.user_id = any($2) group by c.user_id"#,
-            deployment_id,
-            users,
-            soon,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        let states = rows.into_iter().map(|row| {
-            let state = match row {
-                ref row if row.used < row.asked => PersonState::Missing,
-                ref row if row.refused => PersonState::Refused,
-                ref row if row.expiring => PersonState::Expiring,
+        let whose: Vec<(Uuid, Uuid)> = users.iter().map(|user| (deployment_id, *user)).collect();
+        let keys = self.callers_keys(&whose).await?;
+        let states = users.iter().zip(keys).map(|(user, keys)| {
+            let state = match keys {
+                keys if keys.versions.is_none() => PersonState::Missing,
+                keys if keys.is_refused => PersonState::Refused,
+                keys if keys.expires_at.is_some_and(|at| at < soon) => PersonState::Expiring,
                 _ => PersonState::Connected,
             };
-            (row.user_id, state)
+            (*user, state)
         });
         Ok(states.collect())
     }

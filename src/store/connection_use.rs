@@ -1,15 +1,27 @@
 //! Callers' own keys as instances use them: opened at a start, asked about while one runs, and noted when the far service refuses them.
 
 use secrecy::SecretString;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::keys::{Place, Sealed};
-use super::{Db, Result, damage};
+use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Job, Origin};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::EnvName;
+
+/// What an instance of a caller's would run with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallersKeysNow {
+    /// As the gateway would say it; none where none would run, for a right or a key has ended.
+    pub versions: Option<String>,
+    /// The far service refused just that.
+    pub is_refused: bool,
+    /// When the first of it ends.
+    pub expires_at: Option<OffsetDateTime>,
+}
 
 impl Db {
     /// Opens a caller's own values for an instance of theirs: just those versions that the gateway named, with the rights of now, and on
@@ -88,13 +100,13 @@ impl Db {
         Ok(opened)
     }
 
-    /// With what an instance of each of these deployments and callers would run now, as the gateway would say it; none where it would
-    /// not run, for a right or a key has ended. In their order.
-    pub async fn callers_keys(&self, whose: &[(Uuid, Uuid)]) -> Result<Vec<Option<String>>> {
+    /// How the keys of these callers of these deployments stand now, in their order.
+    pub async fn callers_keys(&self, whose: &[(Uuid, Uuid)]) -> Result<Vec<CallersKeysNow>> {
         let (deployments, callers): (Vec<Uuid>, Vec<Uuid>) = whose.iter().copied().unzip();
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
-        let keys = sqlx::query_scalar!(
-            "select versions from callers_keys($1, $2) order by place",
+        let keys = sqlx::query_as!(
+            CallersKeysNow,
+            r#"select versions, coalesce(refused, false) as "is_refused!", expires_at from callers_keys($1, $2) order by place"#,
             &deployments,
             &callers,
         )
@@ -130,21 +142,52 @@ impl Db {
         versions: &str,
         refused: bool,
     ) -> Result<()> {
+        let used = Used::read(versions).ok_or_else(|| Error::broken("versions do not read"))?;
         let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
         sqlx::query!(
-            "update connections c set refused_at = case when $4 then now() end, refused_version = case when $4 then s.version end \
-             from secrets s where c.deployment_id = $1 and c.user_id = $2 and s.id = c.secret_id \
-               and c.terms::text = split_part($3, ' ', 1) \
-               and c.env || '=' || s.id || '@' || s.version = any (string_to_array($3, ' ')) \
-               and c.refused_version is distinct from case when $4 then s.version end",
+            "update connections c set refused_at = case when $7 then now() end, refused_version = case when $7 then used.version end \
+             from unnest($4::text[], $5::uuid[], $6::integer[]) as used (env, secret_id, version) \
+             where c.deployment_id = $1 and c.user_id = $2 and c.terms = $3 and c.env = used.env and c.secret_id = used.secret_id \
+               and case when $7 then c.refused_version is distinct from used.version else c.refused_version = used.version end",
             deployment_id,
             user_id,
-            versions,
+            used.terms,
+            &used.envs,
+            &used.secret_ids,
+            &used.versions,
             refused,
         )
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// What an instance runs with, out of what the gateway says.
+struct Used {
+    terms: i32,
+    envs: Vec<String>,
+    secret_ids: Vec<Uuid>,
+    versions: Vec<i32>,
+}
+
+impl Used {
+    fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let mut used = Used {
+            terms: words.next()?.parse().ok()?,
+            envs: Vec::new(),
+            secret_ids: Vec::new(),
+            versions: Vec::new(),
+        };
+        for word in words {
+            let (env, key) = word.split_once('=')?;
+            let (secret_id, version) = key.split_once('@')?;
+            used.envs.push(env.to_owned());
+            used.secret_ids.push(secret_id.parse().ok()?);
+            used.versions.push(version.parse().ok()?);
+        }
+        Some(used)
     }
 }

@@ -60,7 +60,7 @@ pub mod drafts;
 pub mod bindings;
 pub mod calls;
 mod connection_pages;
-mod connection_use;
+pub mod connection_use;
 pub mod connections;
 pub mod deployment_changes;
 pub mod deployment_checks;

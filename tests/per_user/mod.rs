@@ -1,4 +1,6 @@
 mod calls;
+mod ended;
 mod far;
 mod house;
 mod instances;
+mod refused;

@@ -59,7 +59,9 @@ fn says(page: &ConnectPage) -> impl IntoView + use<> {
         (Some(at), _) => {
             let which = match page.slots.len() {
                 1 => "Calls go on reaching it, and fail until you replace the key.",
-                _ => "It does not say which. Calls go on reaching it, and fail until you replace the one.",
+                _ => {
+                    "It does not say which. Calls go on reaching it, and fail until you replace the one."
+                }
             };
             let says = view! { "The far service refused your keys " <When at /> ". " {which} };
             ("alert", "text-error", says.into_any())

@@ -44,7 +44,9 @@ impl Deployer {
         let ids = |whose: &Whose| (whose.deployment_id, whose.user_id);
         let whose: Vec<(Uuid, Uuid)> = kept.iter().map(|(whose, _)| ids(whose)).collect();
         let connected = self.0.db.callers_connected(&whose).await?;
-        let left = kept.iter().filter(|(whose, _)| !connected.contains(&ids(whose)));
+        let left = kept
+            .iter()
+            .filter(|(whose, _)| !connected.contains(&ids(whose)));
         Ok(left.cloned().collect())
     }
 

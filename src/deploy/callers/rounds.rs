@@ -43,13 +43,12 @@ impl Deployer {
             .collect();
         let keys = self.0.db.callers_keys(&whose).await?;
         // Of those very instances: what was started since was let in by an answer that is as new.
+        let keys = keys.into_iter().map(|keys| keys.versions);
         let now: HashMap<(Whose, String), Option<String>> = all.into_iter().zip(keys).collect();
         let of = |whose: &Whose, slot: &Slot| now.get(&(*whose, slot.versions.clone()));
         let has_none = |whose: &Whose, slot: &Slot| matches!(of(whose, slot), Some(None));
         self.0.callers.retire(has_none, true);
-        let has_others = |whose: &Whose, slot: &Slot| {
-            matches!(of(whose, slot), Some(Some(versions)) if *versions != slot.versions)
-        };
+        let has_others = |whose: &Whose, slot: &Slot| matches!(of(whose, slot), Some(Some(versions)) if *versions != slot.versions);
         self.0.callers.retire(has_others, false);
         Ok(())
     }

@@ -77,7 +77,9 @@ impl Calling {
         };
         self.key_refused = match self.outcome {
             Outcome::Failed => texts(&answer["result"]).any(is_refused_key),
-            Outcome::Refused => answer["error"]["message"].as_str().is_some_and(is_refused_key),
+            Outcome::Refused => answer["error"]["message"]
+                .as_str()
+                .is_some_and(is_refused_key),
             Outcome::Done | Outcome::GivenUp => false,
         };
     }
@@ -152,13 +154,23 @@ mod tests {
         for (answer, key_refused) in [
             (json!({"result": says}), true),
             (json!({"result": passed}), false),
-            (json!({"error": {"code": -32603, "message": "GitLab API error: Unauthorized"}}), true),
-            (json!({"error": {"code": -32602, "message": "Issue 401 is not there"}}), false),
+            (
+                json!({"error": {"code": -32603, "message": "GitLab API error: Unauthorized"}}),
+                true,
+            ),
+            (
+                json!({"error": {"code": -32602, "message": "Issue 401 is not there"}}),
+                false,
+            ),
         ] {
             let mut calling = Calling::of(Some(&sink), &masks, client, &call("say")).unwrap();
             calling.answered(&answer);
             drop(calling);
-            assert_eq!(told.try_recv().unwrap().key_refused, key_refused, "{answer}");
+            assert_eq!(
+                told.try_recv().unwrap().key_refused,
+                key_refused,
+                "{answer}"
+            );
         }
         let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
         assert!(Calling::of(Some(&sink), &masks, client, &list).is_none());
