@@ -17,7 +17,7 @@ const KEY: &str = "SHOP_KEY";
 const SECONDS: Duration = Duration::from_secs(20);
 
 impl House {
-    async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+    async fn until_so(&self, what: &str, is_so: impl Fn() -> bool) {
         let looking = async {
             while !is_so() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -71,7 +71,7 @@ async fn an_instance_ends_with_its_callers_rights_whatever_is_under_way() {
         .await
         .unwrap();
     house
-        .until("it runs with a key that is switched off", is_gone)
+        .until_so("it runs with a key that is switched off", is_gone)
         .await;
     assert!(waiting.await.unwrap().message.get("result").is_none());
 
@@ -84,7 +84,7 @@ async fn an_instance_ends_with_its_callers_rights_whatever_is_under_way() {
     let waiting = waits(&client);
     house.world.sql("delete from grants").await;
     house
-        .until("it runs for somebody who may not call it", is_gone)
+        .until_so("it runs for somebody who may not call it", is_gone)
         .await;
     assert!(waiting.await.unwrap().message.get("result").is_none());
     house.end().await;
@@ -116,7 +116,7 @@ async fn what_an_instance_kept_goes_with_the_last_key() {
     let db = &house.world.db;
     db.connection_end(&bob, &name, &env).await.unwrap();
     house
-        .until("what Bob's instance kept is still there", || {
+        .until_so("what Bob's instance kept is still there", || {
             house.kept().len() == 1
         })
         .await;
@@ -140,7 +140,7 @@ async fn what_an_instance_kept_goes_with_the_last_key() {
         .unwrap();
     house.deployer.wake();
     house
-        .until("a destroyed deployment leaves what callers kept", || {
+        .until_so("a destroyed deployment leaves what callers kept", || {
             house.kept().is_empty()
         })
         .await;
