@@ -1,13 +1,14 @@
 // A Sealport with something on every page, for what looks at all of them.
 
-import { readFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { expect, type Page } from "@playwright/test";
 
+import { callByNode } from "./clients.ts";
 import { Providers } from "./providers.ts";
 import { ROOT, Sealport } from "./sealport.ts";
-import { addSecret, bind, deploy, inspect, openFolding, reaches, welcome } from "./steps.ts";
+import { addSecret, bind, connect, deploy, inspect, openFolding, reaches, signIn, welcome } from "./steps.ts";
 
 export type SamplePage = {
   name: string;
@@ -35,7 +36,17 @@ export class Installation {
   static async started(): Promise<Installation> {
     const providers = await Providers.started(KEYS, join(ROOT, "tests/fixtures/bridged-server.mjs"));
     try {
-      return new Installation(await Sealport.started(providers.settings), providers);
+      const sealport = new Sealport();
+      const own = join(sealport.dir, "sources/own");
+      mkdirSync(own, { recursive: true });
+      cpSync(join(ROOT, "tests/fixtures/own-server.mjs"), join(own, "server.mjs"));
+      try {
+        await sealport.start({ ...providers.settings, SEALPORT_DIR_ROOTS: join(sealport.dir, "sources") });
+      } catch (error) {
+        await sealport.remove();
+        throw error;
+      }
+      return new Installation(sealport, providers);
     } catch (error) {
       providers.close();
       throw error;
@@ -118,6 +129,7 @@ export async function withSamples(page: Page, sealport: Sealport) {
   } as const;
   await deploy(page, sealport, { ...there, target: { title: "Render", options: { Region: "frankfurt" } }, name: "shop-search" });
   await reaches(page, "Running");
+  await perUser(page, sealport);
   // Two that are on their way: one misses a secret, and one is ready to go to a provider.
   const ofPage = () => /deploy\/([0-9a-f-]+)\//.exec(page.url())?.[1] ?? "";
   await inspect(page, sealport, { kind: "npm package", source: "@modelcontextprotocol/server-slack", name: "slack" });
@@ -127,6 +139,48 @@ export async function withSamples(page: Page, sealport: Sealport) {
   await bind(page, next);
   draftThere = ofPage();
   return page.context().cookies();
+}
+
+/** One that callers bring keys to: those of one expire soon, and those of the other were refused. */
+async function perUser(page: Page, sealport: Sealport): Promise<void> {
+  const wanted = {
+    kind: "Directory of this machine",
+    source: join(sealport.dir, "sources/own"),
+    command: "node server.mjs",
+    brought: ["SHOP_KEY"],
+    name: "shop-orders",
+  } as const;
+  await deploy(page, sealport, wanted);
+  await reaches(page, "Running");
+  const { url, token } = await connect(page);
+  await page.goto(`${sealport.url}/share/deployment/${wanted.name}`);
+  await page.getByLabel("With whom").fill("bob");
+  await page.getByRole("radio", { name: /^use:/ }).check();
+  await page.getByRole("button", { name: "Share", exact: true }).click();
+  await expect(page.getByText("bob has use from now on.")).toBeVisible();
+
+  const context = await page.context().browser()?.newContext();
+  if (!context) throw new Error("There is no browser for a second person.");
+  const bobs = await context.newPage();
+  await signIn(bobs, sealport, { email: "bob@example.org", password: "bob has another passphrase" });
+  for (const one of [page, bobs]) {
+    await one.goto(`${sealport.url}/connect/${wanted.name}`);
+    await one.getByLabel("Value").fill("a sample key of the shop");
+    await one.getByRole("button", { name: /^Connect/ }).click();
+    await expect(one.getByRole("status")).toContainText("SHOP_KEY is sealed and connected.");
+  }
+  await bobs.goto(`${sealport.url}/secrets/bob/service/${wanted.name}/SHOP_KEY`);
+  await openFolding(bobs, "Edit details");
+  await bobs.getByLabel(/^Expires on/).fill(new Date(Date.now() + 5 * 86_400_000).toISOString().slice(0, 10));
+  await bobs.getByRole("button", { name: "Save", exact: true }).first().click();
+  await expect(bobs.getByRole("status")).toContainText("Saved.");
+  await context.close();
+
+  await callByNode(url, token, "fail", { says: "Request failed with status code 401" });
+  await expect(async () => {
+    await page.goto(`${sealport.url}/connect/${wanted.name}`);
+    await expect(page.getByText("The far service refused your keys", { exact: false }).first()).toBeVisible({ timeout: 500 });
+  }).toPass({ timeout: 30_000 });
 }
 
 export function samplePages(sealport: Sealport): SamplePage[] {
@@ -154,6 +208,8 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     ["deployments", "/deployments"],
     ["deployment", "/deployments/everything"],
     ["deployment-failed", "/deployments/brave-search"],
+    ["deployment-per-user", "/deployments/shop-orders"],
+    ["connect-keys", "/connect/shop-orders"],
     ["deployment-there", "/deployments/shop-search"],
     ["activity", "/activity"],
     ["tokens", "/tokens"],

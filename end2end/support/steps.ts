@@ -113,6 +113,8 @@ export type Wanted = {
   /** Variable → path of a secret that is ticked for it. */
   secrets?: Record<string, string>;
   plain?: Record<string, string>;
+  /** Variables that each caller brings. */
+  brought?: readonly string[];
   /** Where it runs, as its choice is headed, and what the target is told, by the fields' labels; else what is chosen already. */
   target?: { title: "Render" | "Railway"; options?: Record<string, string> };
   name: string;
@@ -150,6 +152,7 @@ export async function bind(page: Page, wanted: Wanted): Promise<void> {
     await page.getByLabel(`Variable for ${path}`, { exact: true }).fill(env);
   }
   for (const [env, text] of Object.entries(wanted.plain ?? {})) await setPlain(page, env, text);
+  if (wanted.brought) await bring(page, wanted.brought);
   await page.getByRole("button", { name: "Go on to the target" }).click();
   await page.waitForURL(/\/target$/);
   if (wanted.target) {
@@ -170,6 +173,17 @@ async function setPlain(page: Page, env: string, text: string): Promise<void> {
   const row = now.includes(env) ? now.indexOf(env) : now.indexOf("");
   await names.nth(row).fill(env);
   await page.getByLabel(/^Text of plain variable/).nth(row).fill(text);
+}
+
+/** Each caller brings them: ticked where the source asks for them, else typed. */
+async function bring(page: Page, names: readonly string[]): Promise<void> {
+  const folding = page.locator("details#own");
+  if ((await folding.getAttribute("open")) === null) await folding.locator("summary").first().click();
+  for (const name of names) {
+    const asked = page.getByLabel(`Each caller brings ${name}`, { exact: true });
+    if ((await asked.count()) > 0) await asked.check();
+    else await page.getByLabel(/^Name of another variable 1/).fill(name);
+  }
 }
 
 /** Goes through the whole wizard; ends on the deployment's page. */

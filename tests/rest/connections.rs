@@ -48,6 +48,7 @@ async fn a_key_is_connected_replaced_and_taken_away_by_program() {
         page,
         json!({
             "deployment": "desk", "owner": "ada", "source": "npm:firecrawl-mcp@1.2.3", "target": "local",
+            "command": "node_modules/.bin/firecrawl-mcp", "network": true, "refused_at": null,
             "state": page["state"], "terms": page["terms"], "connected": false, "changes": [],
             "slots": [{"env": "DESK_KEY", "description": "The DESK_KEY of whoever calls", "path": KEPT,
                 "state": "missing", "expires_at": null}],
@@ -86,12 +87,27 @@ async fn a_key_is_connected_replaced_and_taken_away_by_program() {
     );
     assert_eq!(secret["version"], 2);
 
+    // What the far service refused is told with the slot, and the answer to a call is not changed by it.
+    let db = &house.world.db;
+    let id = db.connect_page(&house.bob, &name).await.unwrap().id;
+    let whose = (id, crate::world::id(&house.bob));
+    let versions = db.callers_keys(&[whose]).await.unwrap().remove(0).versions;
+    let noted = db.connections_refused(whose.0, whose.1, &versions.unwrap(), true);
+    noted.await.unwrap();
+    let page = house.ok(call("GET", DESK, Value::Null).await, 200);
+    assert_eq!(
+        (&page["slots"][0]["state"], &page["connected"]),
+        (&json!("refused"), &json!(true))
+    );
+    assert!(page["refused_at"].is_string(), "{page}");
+    let listed = house.ok(call("GET", "/deployments", Value::Null).await, 200);
+    assert_eq!(listed["items"], json!([]), "a token for what is Bob's own");
+
     // The server is another: what was connected waits to be connected again, and so does whoever looked before.
     let change = DeploymentChange {
         bindings: Some(vec![brought("DESK_KEY"), text("MODE", "slow")]),
         ..DeploymentChange::default()
     };
-    let db = &house.world.db;
     db.deployment_change(&house.ada, &name, &change)
         .await
         .unwrap();
