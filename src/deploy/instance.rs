@@ -494,3 +494,15 @@ fn how(guest: &Guest, exit: GuestExit) -> String {
         None => exit.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guest that is told nothing is bound as a server that is told nothing.
+    #[test]
+    fn what_is_usual_is_so_in_both_places() {
+        let told = limits_of(&GuestLimits::default());
+        assert_eq!(format!("{told:?}"), format!("{:?}", Limits::default()));
+    }
+}

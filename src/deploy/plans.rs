@@ -1,34 +1,30 @@
 //! Deployments as programs ask for them, without the wizard: the same checks, the same looking at the source, and the same record.
 //! Every door calls these with its caller; a dry run ends with the plan.
 
-use std::collections::{BTreeMap, HashSet};
-
-use uuid::Uuid;
-
-use crate::model::actors::{Actor, Caller};
-use crate::model::deployments::{Binding, Bound, DeploymentSpec, described};
-use crate::model::errors::{Refusal, RefusalKind};
-use crate::model::levels::Level;
-use crate::model::paths::{DeploymentName, EnvName, KeyPath};
-use crate::model::plans::{
-    Begun, ChangeRequest, DeployRequest, Found, Lack, Lacking, NotBegun, Plan,
-};
-use crate::model::sources::{Inspection, Runtime, Source, StartPlan, Transport};
-use crate::store::deployment_changes::DeploymentChange;
-use crate::store::deployment_checks::{
-    Answered, Asked, Keeps, Wrong, bindings_wrong, source_wrong,
-};
-use crate::store::{Error, Result as StoreResult};
+use std::collections::BTreeMap;
 
 use super::Deployer;
 use super::looks::LookAt;
-use super::sources::variables::{is_secret_name, looks_like_secret};
 use super::targets::Run;
+use crate::model::actors::{Actor, Caller};
+use crate::model::deployments::DeploymentSpec;
+use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::levels::Level;
+use crate::model::paths::{DeploymentName, KeyPath};
+use crate::model::plans::{Begun, ChangeRequest, DeployRequest, Lack, Lacking, NotBegun, Plan};
+use crate::model::sources::{Inspection, Runtime, Source, StartPlan, Transport};
 use crate::model::targets::Target;
-use parts::{Parts, To};
+use crate::store::deployment_changes::DeploymentChange;
+use crate::store::deployment_checks::{Asked, Keeps, Wrong, bindings_wrong, source_wrong};
+use crate::store::{Error, Result as StoreResult};
+use parts::Parts;
+use weighed::Weighed;
 
 mod parts;
+#[cfg(test)]
+mod tests;
 mod there;
+mod weighed;
 
 /// Where Sealport deploys to, as it is offered.
 pub const TARGETS: &[Target] = &[Target::Local, Target::Render, Target::Railway];
@@ -395,126 +391,6 @@ pub(super) fn of_image(
     }
 }
 
-/// A request, as far as it could be read, with what the store said to it.
-struct Weighed {
-    plan: Plan,
-    parts: Parts,
-    name: Option<DeploymentName>,
-    answered: Option<Answered>,
-    /// What is there already, of a change.
-    stands: Option<Run>,
-}
-
-impl Weighed {
-    /// Everything is in order so far. Errors: what is not.
-    fn in_order(&self) -> Result<(), NotBegun> {
-        match self.plan.is_ready() {
-            true => Ok(()),
-            false => Err(NotBegun::Lacking(Box::new(self.plan.clone()))),
-        }
-    }
-
-    /// Whether looking at the source is allowed, though other things may be in the way: nobody has a guest run for what they may not
-    /// deploy, and a fetch key is opened for those who may use it.
-    fn can_look(&self) -> bool {
-        let hinders = |lack: &Lack| {
-            ["source", "token", "fetch_key", "key", "target", "mode"].contains(&lack.field.as_str())
-                || lack.field.starts_with("options")
-        };
-        self.answered.is_some() && !self.plan.lacks().any(hinders)
-    }
-
-    fn take(&mut self, found: &Inspection) {
-        for wanted in &found.variables {
-            // Also to what is missing: that is said already.
-            let is_bound = self.parts.names().any(|env| env.as_str() == wanted.name);
-            // A guess from the code is said, and does not stand in the way.
-            if wanted.required && wanted.default.is_none() && !wanted.suggested && !is_bound {
-                let refusal = Refusal::invalid(
-                    &format!("bindings.{}", wanted.name),
-                    format!(
-                        "The source requires {}, and nothing is bound to it. Bind a secret to it, or a text.",
-                        wanted.name
-                    ),
-                );
-                self.plan.add(Lacking::Missing, Lack::of(refusal));
-            }
-        }
-        // What the source says is a secret does not become plain text unasked.
-        for (env, text) in self.parts.texts() {
-            let wants = |name: &str| {
-                let of = found.variables.iter().find(|wanted| wanted.name == name);
-                of.is_some_and(|wanted| wanted.secret)
-            };
-            if !text.plain && !text.text.is_empty() && wants(env.as_str()) && !text.suspicious {
-                self.plan.refuse(parts::looks_secret(env));
-            }
-        }
-        self.plan.found = Some(Found {
-            source: found.resolved.clone(),
-            title: found.title.clone(),
-            description: found.description.clone(),
-            command: found.start.command.clone(),
-            transport: found.start.transport.clone(),
-            variables: found.variables.clone(),
-            notes: found.notes.clone(),
-        });
-        self.settle();
-    }
-
-    /// What would be bound: what nothing is in the way of.
-    fn settle(&mut self) {
-        let hindered: HashSet<&str> = self
-            .plan
-            .lacks()
-            .filter_map(|lack| lack.env.as_deref())
-            .collect();
-        let names = self.parts.names();
-        let bound = names.filter(|env| !hindered.contains(env.as_str()));
-        self.plan.bound = bound.cloned().collect();
-    }
-
-    fn provider_key(&self) -> Option<Uuid> {
-        self.answered.as_ref().and_then(|found| found.provider_key)
-    }
-
-    fn fetch_key(&self) -> Option<Uuid> {
-        self.answered.as_ref().and_then(|found| found.fetch_key)
-    }
-
-    /// What the source says of a variable; empty where it was not looked at.
-    fn description_of(&self, env: &EnvName) -> String {
-        let found = self.plan.found.iter().flat_map(|found| &found.variables);
-        let mut named = found.filter(|wanted| wanted.name == env.as_str());
-        named
-            .next()
-            .map(|wanted| described(&wanted.description))
-            .unwrap_or_default()
-    }
-
-    fn bindings(&self) -> Vec<Binding> {
-        let ids = self.answered.as_ref().map(|found| &found.secrets);
-        let bind = |(env, to): &(EnvName, To)| {
-            let to = match to {
-                To::Secret(_) => Bound::Secret {
-                    id: *ids?.get(env)?,
-                },
-                To::Text(text) => Bound::Text {
-                    text: text.text.clone(),
-                },
-                To::PerUser => Bound::PerUser {
-                    description: self.description_of(env),
-                },
-            };
-            Some(Binding {
-                env: env.clone(),
-                to,
-            })
-        };
-        self.parts.bound.iter().filter_map(bind).collect()
-    }
-}
-
 /// What the store found in the way, with the path by which it was named.
 fn lack_of(wrong: Wrong, parts: &Parts) -> (Lacking, Lack) {
     let mut lack = Lack::of(wrong.refusal);
@@ -525,172 +401,4 @@ fn lack_of(wrong: Wrong, parts: &Parts) -> (Lacking, Lack) {
 
 fn told<T>(result: StoreResult<T>) -> Result<T, Refusal> {
     result.map_err(Error::into_refusal)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-    use crate::model::actors::Job;
-    use crate::model::plans::BindingRequest;
-    use crate::model::sources::{Runtime, Source, StartPlan, Transport, WantedVariable};
-
-    fn text(env: &str, text: &str, plain: bool) -> BindingRequest {
-        BindingRequest {
-            env: env.into(),
-            text: Some(text.into()),
-            plain,
-            ..BindingRequest::default()
-        }
-    }
-
-    fn weighed(bindings: Vec<BindingRequest>) -> Weighed {
-        let request = DeployRequest {
-            name: "shop".into(),
-            source: "npm:shop".into(),
-            bindings,
-            ..DeployRequest::default()
-        };
-        let mut plan = Plan::default();
-        let parts = Parts::of_new(&Caller::job(Job::Operator), &request, &mut plan);
-        Weighed {
-            plan,
-            parts,
-            name: None,
-            answered: None,
-            stands: None,
-        }
-    }
-
-    /// Its variables: required, secret, with a default, suggested.
-    fn found(variables: &[(&str, bool, bool, bool, bool)]) -> Inspection {
-        let wanted =
-            |(name, required, secret, has_default, suggested): &(&str, bool, bool, bool, bool)| {
-                WantedVariable {
-                    name: (*name).into(),
-                    description: String::new(),
-                    required: *required,
-                    secret: *secret,
-                    default: has_default.then(|| "x".into()),
-                    suggested: *suggested,
-                }
-            };
-        Inspection {
-            resolved: Source::parse("npm:shop@1.0.0").unwrap(),
-            title: "Shop".into(),
-            description: String::new(),
-            start: StartPlan {
-                runtime: Runtime::Node,
-                command: vec!["shop.js".into()],
-                transport: Transport::Stdio,
-                said_by: "package.json (bin)".into(),
-                wants: Vec::new(),
-            },
-            variables: variables.iter().map(wanted).collect(),
-            notes: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn what_a_source_requires_is_missing_until_something_is_bound_to_it() {
-        let variables = found(&[
-            ("MUST", true, false, false, false),
-            ("MAY", false, false, false, false),
-            ("HAS_ONE", true, false, true, false),
-            ("GUESSED", true, false, false, true),
-        ]);
-        let mut none = weighed(Vec::new());
-        none.take(&variables);
-        let missing: Vec<_> = none.plan.missing.iter().map(|lack| &lack.field).collect();
-        assert_eq!(missing, ["bindings.MUST"]);
-        assert!(!none.plan.is_ready());
-        assert_eq!(none.plan.found.unwrap().variables.len(), 4);
-
-        let mut bound = weighed(vec![text("MUST", "loud", false)]);
-        bound.take(&variables);
-        assert!(bound.plan.is_ready(), "{:?}", bound.plan);
-        assert_eq!(bound.plan.bound.len(), 1);
-    }
-
-    #[test]
-    fn many_unknown_options_are_one_refusal_and_what_is_refused_is_not_bound() {
-        let options = |names: Vec<String>| DeployRequest {
-            name: "shop".into(),
-            source: "npm:shop".into(),
-            options: names.into_iter().map(|name| (name, "x".into())).collect(),
-            bindings: vec![text("PATH", "/", false), text("sk-live 4242", "/", false)],
-            ..DeployRequest::default()
-        };
-        let many = (0..10_000).map(|number| format!("sk_live_{number} {number}"));
-        for (names, said) in [(many.collect(), false), (vec!["region".to_owned()], true)] {
-            let mut plan = Plan::default();
-            Parts::of_new(&Caller::job(Job::Operator), &options(names), &mut plan);
-            let fields: Vec<_> = plan.refused.iter().map(|lack| &lack.field).collect();
-            assert_eq!(fields, ["options", "bindings.PATH", "bindings"]);
-            let detail = &plan.refused[0].says;
-            assert_eq!(detail.contains("region"), said, "{detail}");
-            let all = plan.refusal().unwrap().detail;
-            assert!(
-                !all.contains("sk_live") && !all.contains("sk-live"),
-                "{all}"
-            );
-            assert!(plan.refused[2].says.starts_with("Binding 2: "));
-        }
-        let mut asked = weighed(vec![
-            text("API_KEY", "a value of its own", false),
-            text("MODE", "loud", false),
-        ]);
-        asked.take(&found(&[]));
-        assert_eq!(asked.plan.bound, [EnvName::parse("MODE").unwrap()]);
-    }
-
-    #[test]
-    fn what_a_target_is_told_is_read_without_what_looks_like_a_secret() {
-        let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            let pairs = pairs.iter();
-            pairs
-                .map(|(name, said)| ((*name).to_owned(), (*said).to_owned()))
-                .collect()
-        };
-        let typed = options(&[
-            ("region", " frankfurt "),
-            ("owner", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB"),
-            ("plan", ""),
-        ]);
-        let told = read_told(Target::Render, "", &typed);
-        assert_eq!(told.options, options(&[("region", "frankfurt")]));
-        assert_eq!(
-            told.key.map(|key| key.to_string()).as_deref(),
-            Target::Render.key_path()
-        );
-        let fields: Vec<_> = told.wrong.iter().map(|wrong| wrong.field.clone()).collect();
-        assert_eq!(fields, [Some("options.owner".to_owned())]);
-        let told = read_told(Target::Render, "not a path!", &options(&[]));
-        assert_eq!(told.wrong[0].field.as_deref(), Some("key"));
-        assert!(told.key.is_none());
-        let told = read_told(Target::Local, "", &options(&[]));
-        assert!(told.key.is_none() && told.wrong.is_empty());
-    }
-
-    #[test]
-    fn what_a_source_calls_a_secret_is_no_plain_text_unless_somebody_says_so() {
-        let variables = found(&[("SHOP_PIN", false, true, false, false)]);
-        for (text_of, plain, refused) in [
-            ("12345", false, true),
-            ("12345", true, false),
-            ("", false, false),
-        ] {
-            let mut asked = weighed(vec![text("SHOP_PIN", text_of, plain)]);
-            asked.take(&variables);
-            assert_eq!(
-                !asked.plan.refused.is_empty(),
-                refused,
-                "{text_of:?} {plain}"
-            );
-        }
-        // Said once, where the name and the text say so already.
-        let mut asked = weighed(vec![text("API_KEY", "a value of its own", false)]);
-        asked.take(&found(&[("API_KEY", false, true, false, false)]));
-        assert_eq!(asked.plan.refused.len(), 1, "{:?}", asked.plan.refused);
-    }
 }

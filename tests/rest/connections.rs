@@ -92,8 +92,9 @@ async fn a_key_is_connected_replaced_and_taken_away_by_program() {
     let id = db.connect_page(&house.bob, &name).await.unwrap().id;
     let whose = (id, crate::world::id(&house.bob));
     let versions = db.callers_keys(&[whose]).await.unwrap().remove(0).versions;
-    let noted = db.connections_refused(whose.0, whose.1, &versions.unwrap(), true);
-    noted.await.unwrap();
+    db.connections_refused(whose.0, whose.1, &versions.unwrap(), true)
+        .await
+        .unwrap();
     let page = house.ok(call("GET", DESK, Value::Null).await, 200);
     assert_eq!(
         (&page["slots"][0]["state"], &page["connected"]),

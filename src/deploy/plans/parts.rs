@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{bindings_wrong, is_secret_name, looks_like_secret, source_wrong};
+use super::{bindings_wrong, source_wrong};
 use crate::deploy::inspections::chosen_transport;
+use crate::deploy::sources::variables::{is_secret_name, looks_like_secret};
 use crate::deploy::sources::{check_command, typed_command};
 use crate::deploy::targets::text_refused;
 use crate::model::actors::Caller;
