@@ -40,6 +40,7 @@ export default defineConfig({
         "activity.spec.ts",
         "import.spec.ts",
         "main-job.spec.ts",
+        "mending.spec.ts",
         "own-keys.spec.ts",
         "provider.spec.ts",
         "secret-life.spec.ts",
