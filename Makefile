@@ -42,7 +42,7 @@ bench: ## the tables of speed in README.md, measured on this machine: make bench
 fuzz: ## longer runs of what reads bytes from outside: make fuzz FUZZ_SECS=600
 	@scripts/fuzz
 
-soak: ## starts, idle stops and crashes in a row: make soak SOAK_ROUNDS=1000
+soak: ## starts, idle stops and crashes in a row; fails if anything is left: make soak SOAK_ROUNDS=1000
 	@scripts/soak
 
 prepare: ## describe the SQL queries anew in .sqlx, after a change of SQL or migrations

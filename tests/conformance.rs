@@ -22,7 +22,7 @@ mod suite;
 
 use std::collections::BTreeSet;
 
-use differences::DIFFERENCES;
+use differences::{DIFFERENCES, OF_SESSIONS, SESSIONS, STATELESS};
 use servers::{Direct, Gateway};
 use suite::{Found, Suite};
 
@@ -30,13 +30,22 @@ use suite::{Found, Suite};
 async fn the_gateway_conforms_as_the_server_behind_it_does() {
     let suite = Suite::installed();
     let direct = Direct::start().await;
-    let gateway = Gateway::open().await;
+    let gateway = Gateway::shared().await;
     let mut wrong = Vec::new();
-    for revision in ["2025-11-25", "2026-07-28"] {
+    for revision in [SESSIONS, STATELESS] {
         let alone = suite.run(&direct.url, revision).await;
         let behind = suite.run(&gateway.url, revision).await;
         assert!(alone.len() > 25, "{revision}: {alone:?}");
         wrong.extend(compared(revision, &alone, &behind));
+    }
+    gateway.close().await;
+
+    // A server of sessions that a caller has alone asks them through the gateway as it does without; also where the client has none.
+    let gateway = Gateway::own().await;
+    for (revision, label) in [(SESSIONS, SESSIONS), (STATELESS, OF_SESSIONS)] {
+        let alone = suite.run(&direct.url, revision).await;
+        let behind = suite.run(&gateway.url, revision).await;
+        wrong.extend(compared(label, &alone, &behind));
     }
     gateway.close().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -4,6 +4,10 @@
 
 #[path = "fixtures/clients/mod.rs"]
 mod clients;
+#[path = "relay/eras.rs"]
+mod eras;
+#[path = "relay/resuming.rs"]
+mod resuming;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,8 +22,8 @@ use futures::future::join_all;
 use http::{HeaderMap, StatusCode};
 use sealport::deploy::masks::Masks;
 use sealport::deploy::relay::{
-    ClientKey, Guesses, HandshakeError, HttpRelay, Limits, Options, Relay, Room, RoomLimits,
-    StdioRelay,
+    ClientCapabilities, ClientKey, Event, Events, Guesses, HandshakeError, HttpRelay, Limits,
+    Options, Relay, Room, RoomLimits, StdioRelay,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -102,8 +106,12 @@ impl Door {
     }
 
     async fn session(&self, token: &str, version: &str) -> Session {
+        self.session_of(token, version, json!({})).await
+    }
+
+    async fn session_of(&self, token: &str, version: &str, capabilities: Value) -> Session {
         let mut session = Session::new(&self.url, token);
-        let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let params = json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}});
         let answer = session
             .post(
                 &json!({"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params}),
@@ -229,6 +237,20 @@ impl Session {
         }
     }
 
+    /// An answer that is read while it comes.
+    async fn open(&self, method: http::Method, body: String) -> Live {
+        let request = self.http.request(method, &self.url);
+        let request = request.headers(self.headers.clone()).body(body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Live {
+            response,
+            events: Events::new(1 << 20),
+            read: Vec::new(),
+        }
+    }
+
     async fn post(&self, message: &Value) -> Answer {
         self.send(http::Method::POST, message.to_string()).await
     }
@@ -236,6 +258,49 @@ impl Session {
     async fn call(&self, id: impl Into<Value>, tool: &str, args: Value) -> Answer {
         self.post(&call(id, tool, args)).await
     }
+}
+
+/// A stream of events.
+struct Live {
+    response: reqwest::Response,
+    events: Events,
+    read: Vec<Event>,
+}
+
+impl Live {
+    async fn event(&mut self) -> Option<Event> {
+        while self.read.is_empty() {
+            let chunk = tokio::time::timeout(START, self.response.chunk()).await;
+            let chunk = chunk.expect("an event in time").unwrap()?;
+            self.read = self.events.feed(&chunk).unwrap();
+        }
+        Some(self.read.remove(0))
+    }
+
+    /// The next message, and the name of its event.
+    async fn message(&mut self) -> (Value, Option<String>) {
+        loop {
+            let event = self.event().await.expect("a message");
+            if let Some(data) = event.data.filter(|data| !data.is_empty()) {
+                return (serde_json::from_str(&data).unwrap(), event.id);
+            }
+        }
+    }
+}
+
+/// A request that stands alone, and the headers that go with it.
+fn alone(session: &Session, can: Value, mut message: Value) -> (Session, Value) {
+    let method = message["method"].as_str().unwrap().to_owned();
+    let mut session = session
+        .without("mcp-session-id")
+        .with("mcp-protocol-version", "2026-07-28")
+        .with("mcp-method", &method);
+    if let Some(name) = message["params"]["name"].as_str() {
+        session = session.with("mcp-name", name);
+    }
+    message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    message["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = can;
+    (session, message)
 }
 
 fn call(id: impl Into<Value>, tool: &str, args: Value) -> Value {

@@ -400,14 +400,14 @@ mod tests {
                 .get(name)
                 .map(|value| value.to_str().unwrap().to_owned())
         };
-        let modern = json!({"id": 1, "method": "tools/call", "params": {
+        let alone = json!({"id": 1, "method": "tools/call", "params": {
             "name": "get_secret", "_meta": {VERSION_KEY: "2026-07-28"}}});
         assert_eq!(
-            of(modern.clone(), "mcp-protocol-version").unwrap(),
+            of(alone.clone(), "mcp-protocol-version").unwrap(),
             "2026-07-28"
         );
-        assert_eq!(of(modern.clone(), "mcp-method").unwrap(), "tools/call");
-        assert_eq!(of(modern, "mcp-name").unwrap(), "get_secret");
+        assert_eq!(of(alone.clone(), "mcp-method").unwrap(), "tools/call");
+        assert_eq!(of(alone, "mcp-name").unwrap(), "get_secret");
         let legacy = json!({"id": 1, "method": "tools/list"});
         assert_eq!(of(legacy.clone(), "mcp-protocol-version"), None);
         passage.settle(r#"{"result":{"protocolVersion":"2025-06-18"}}"#);

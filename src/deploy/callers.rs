@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Deployer;
 use super::instance::{Instance, Own, StartFailure};
 use super::log::Log;
+use super::relay::ClientCapabilities;
 use super::targets::Run;
 use crate::model::connections::OwnInstance;
 use crate::model::deployments::DeploymentState;
@@ -51,12 +52,16 @@ impl Deployer {
         deployment_id: Uuid,
         user_id: Uuid,
         versions: &str,
+        client: Option<ClientCapabilities>,
     ) -> Result<InUse, String> {
         let whose = Whose {
             deployment_id,
             user_id,
         };
-        let found = self.0.callers.find(whose, versions, self.0.callers_limits);
+        let found = self
+            .0
+            .callers
+            .find(whose, versions, client, self.0.callers_limits);
         let (slot, in_use) = match found {
             Found::Slot(slot, in_use) => (slot, in_use),
             Found::No(why) => return Err(why),
@@ -88,7 +93,7 @@ impl Deployer {
         let starting = async {
             // A few at once on this machine; the others wait their turn.
             let _turn = self.0.own_starts.acquire().await;
-            self.start_own(whose, &slot.versions).await
+            self.start_own(whose, &slot).await
         };
         let outcome = tokio::select! {
             outcome = starting => outcome,
@@ -125,7 +130,8 @@ impl Deployer {
         self.0.callers.ended(whose, &slot, why);
     }
 
-    async fn start_own(&self, whose: Whose, versions: &str) -> Result<Instance, StartFailure> {
+    async fn start_own(&self, whose: Whose, slot: &Slot) -> Result<Instance, StartFailure> {
+        let versions = &slot.versions;
         let later = |reason: &str| StartFailure {
             reason: reason.to_owned(),
             lasting: true,
@@ -154,7 +160,8 @@ impl Deployer {
         }
         let own = Own {
             user_id: whose.user_id,
-            versions: versions.to_owned(),
+            versions: versions.clone(),
+            capabilities: slot.capabilities,
         };
         let log = Log::open_own(self, held.id, release, whose.user_id);
         let started = self

@@ -60,7 +60,9 @@ impl Keys {
         let Some(are_refused) = last.filter(|last| self.are_refused != Some(*last)) else {
             return;
         };
-        let Own { user_id, versions } = &self.own;
+        let Own {
+            user_id, versions, ..
+        } = &self.own;
         let db = &writer.0.db;
         match db
             .connections_refused(deployment_id, *user_id, versions, are_refused)

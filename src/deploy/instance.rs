@@ -16,7 +16,9 @@ use super::Deployer;
 use super::calls;
 use super::log::{LastLines, Log};
 use super::masks::Masks;
-use super::relay::{Called, HttpRelay, Options, Relay, StdioRelay};
+use super::relay::{
+    Called, ClientCapabilities, HandshakeError, HttpRelay, Options, Relay, StdioRelay,
+};
 use super::sandbox::{
     DATA, FIRST_GUEST_ID, Guest, GuestExit, GuestNetwork, GuestSpec, Limits, Taken, TooMuch,
 };
@@ -64,6 +66,8 @@ pub(super) struct StartAsk {
 pub(super) struct Own {
     pub user_id: Uuid,
     pub versions: String,
+    /// What their clients can be asked.
+    pub capabilities: ClientCapabilities,
 }
 
 /// Why a start failed, in a masked sentence with the server's last lines.
@@ -176,46 +180,22 @@ impl Instance {
             listen: http_path.as_ref().map(|_| GUEST_PORT),
             limits: limits_of(&ask.limits),
         };
-        let mut guest = deployer
-            .0
-            .sandbox
-            .spawn(spec)
-            .await
-            .map_err(|error| StartFailure {
-                reason: format!("The sandbox could not start the server: {error}"),
-                lasting: false,
-            })?;
-        began().await;
-
-        let mut heard = Heard {
+        let heard = Heard {
             log: log.at_most(ask.limits.log_lines),
             last: LastLines::default(),
             pumps: TaskTracker::new(),
             missing,
         };
-        if let Some(stderr) = guest.stderr.take() {
-            heard.pump("stderr", stderr, &masks);
-        }
-        let calls = calls::open(deployer, ask.deployment_id, ask.own.clone());
-        let joined = match http_path {
-            Some(path) => {
-                if let Some(stdout) = guest.stdout.take() {
-                    heard.pump("stdout", stdout, &masks);
-                }
-                Self::join_http(&mut guest, path, &masks, calls).await
-            }
-            None => Self::join_stdio(&mut guest, &masks, &heard, calls).await,
+        let mut start = Start {
+            deployer,
+            ask: &ask,
+            masks: &masks,
+            heard,
+            spec,
+            http_path,
         };
-        let relay = match joined {
-            Ok(relay) => relay,
-            Err(why) => {
-                guest.stop(Duration::ZERO).await;
-                return Err(StartFailure {
-                    reason: heard.with_last_lines(&why).await,
-                    lasting: false,
-                });
-            }
-        };
+        let (guest, relay) = start.joined(began).await?;
+        let mut heard = start.heard;
         // From now on it is not for want of a variable that it ends.
         heard.missing.clear();
         let instance = Instance {
@@ -228,68 +208,6 @@ impl Instance {
         };
         instance.watch(deployer, guest, heard);
         Ok(instance)
-    }
-
-    async fn join_http(
-        guest: &mut Guest,
-        path: String,
-        masks: &Arc<Masks>,
-        calls: mpsc::Sender<Called>,
-    ) -> Result<Relay, String> {
-        let socket = guest
-            .http_socket
-            .clone()
-            .ok_or("The server has no way in.")?;
-        let options = Options {
-            calls: Some(calls),
-            ..Options::default()
-        };
-        let masks = Arc::clone(masks);
-        let handshake = HttpRelay::start_with(socket, path, masks, HANDSHAKE_TIMEOUT, options);
-        tokio::select! {
-            relay = handshake => relay.map(Relay::Http).map_err(|error| error.to_string()),
-            exit = guest.wait() => Err(format!("The server {} before it answered the MCP handshake.", how(guest, exit))),
-        }
-    }
-
-    async fn join_stdio(
-        guest: &mut Guest,
-        masks: &Arc<Masks>,
-        heard: &Heard,
-        calls: mpsc::Sender<Called>,
-    ) -> Result<Relay, String> {
-        let (Some(stdin), Some(stdout)) = (guest.stdin.take(), guest.stdout.take()) else {
-            return Err("The server's pipes are gone.".into());
-        };
-        let (stray, mut strays) = mpsc::channel::<String>(STRAY_LINES);
-        let (log, last) = (heard.log.clone(), heard.last.clone());
-        heard.pumps.spawn(async move {
-            while let Some(line) = strays.recv().await {
-                last.push(&line);
-                log.push("stdout", line);
-            }
-        });
-        let options = Options {
-            log: Some(stray),
-            calls: Some(calls),
-            ..Options::default()
-        };
-        match StdioRelay::start_with(stdin, stdout, Arc::clone(masks), HANDSHAKE_TIMEOUT, options)
-            .await
-        {
-            Ok(relay) => Ok(Relay::Stdio(relay)),
-            Err(error) => {
-                // With the exit status where it ended by itself, which says more.
-                let exit = tokio::time::timeout(EXIT_AFTER_OUTPUT, guest.wait()).await;
-                Err(match exit {
-                    Ok(exit) => format!(
-                        "The server {} before it answered the MCP handshake.",
-                        how(guest, exit)
-                    ),
-                    Err(_) => error.to_string(),
-                })
-            }
-        }
     }
 
     /// A server that runs elsewhere and has answered there: of it there is the relay here, and what goes on beside it, such as its log.
@@ -415,6 +333,161 @@ impl Instance {
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.ended().await;
+    }
+}
+
+/// A start on its way to a server that answers.
+struct Start<'a> {
+    deployer: &'a Deployer,
+    ask: &'a StartAsk,
+    masks: &'a Arc<Masks>,
+    heard: Heard,
+    spec: GuestSpec,
+    http_path: Option<String>,
+}
+
+/// Why a guest did not answer the handshake.
+struct NotJoined {
+    why: String,
+    has_ended: bool,
+}
+
+impl Start<'_> {
+    /// Starts the guest and does the handshake. A stdio server is asked first whether it speaks the stateless era; one that ends at
+    /// that is started once more and not asked.
+    async fn joined(&mut self, began: impl AsyncFnOnce()) -> Result<(Guest, Relay), StartFailure> {
+        let unprobed = &self.deployer.0.unprobed;
+        let may_probe = self.http_path.is_none() && unprobed.may_be_asked(self.ask);
+        let mut guest = self.spawn().await?;
+        began().await;
+        let mut joined = self.join(&mut guest, may_probe).await;
+        if may_probe && matches!(&joined, Err(not) if not.has_ended) {
+            guest.stop(Duration::ZERO).await;
+            unprobed.not_again(self.ask);
+            self.heard.last = LastLines::default();
+            guest = self.spawn().await?;
+            joined = self.join(&mut guest, false).await;
+        }
+        match joined {
+            Ok(relay) => Ok((guest, relay)),
+            Err(NotJoined { why, .. }) => {
+                guest.stop(Duration::ZERO).await;
+                Err(StartFailure {
+                    reason: self.heard.with_last_lines(&why).await,
+                    lasting: false,
+                })
+            }
+        }
+    }
+
+    async fn spawn(&self) -> Result<Guest, StartFailure> {
+        let spawned = self.deployer.0.sandbox.spawn(self.spec.clone()).await;
+        let mut guest = spawned.map_err(|error| StartFailure {
+            reason: format!("The sandbox could not start the server: {error}"),
+            lasting: false,
+        })?;
+        if let Some(stderr) = guest.stderr.take() {
+            self.heard.pump("stderr", stderr, self.masks);
+        }
+        Ok(guest)
+    }
+
+    async fn join(&self, guest: &mut Guest, may_probe: bool) -> Result<Relay, NotJoined> {
+        let calls = calls::open(self.deployer, self.ask.deployment_id, self.ask.own.clone());
+        match &self.http_path {
+            Some(path) => {
+                if let Some(stdout) = guest.stdout.take() {
+                    self.heard.pump("stdout", stdout, self.masks);
+                }
+                self.join_http(guest, path.clone(), calls).await
+            }
+            None => self.join_stdio(guest, calls, may_probe).await,
+        }
+    }
+
+    async fn join_http(
+        &self,
+        guest: &mut Guest,
+        path: String,
+        calls: mpsc::Sender<Called>,
+    ) -> Result<Relay, NotJoined> {
+        let Some(socket) = guest.http_socket.clone() else {
+            return Err(NotJoined::because("The server has no way in."));
+        };
+        let options = Options {
+            calls: Some(calls),
+            ..Options::default()
+        };
+        let masks = Arc::clone(self.masks);
+        let handshake = HttpRelay::start_with(socket, path, masks, HANDSHAKE_TIMEOUT, options);
+        tokio::select! {
+            relay = handshake => relay.map(Relay::Http).map_err(|error| NotJoined::because(&error.to_string())),
+            exit = guest.wait() => Err(NotJoined::ended(guest, exit)),
+        }
+    }
+
+    async fn join_stdio(
+        &self,
+        guest: &mut Guest,
+        calls: mpsc::Sender<Called>,
+        may_probe: bool,
+    ) -> Result<Relay, NotJoined> {
+        let (Some(stdin), Some(stdout)) = (guest.stdin.take(), guest.stdout.take()) else {
+            return Err(NotJoined::because("The server's pipes are gone."));
+        };
+        let (stray, mut strays) = mpsc::channel::<String>(STRAY_LINES);
+        let (log, last) = (self.heard.log.clone(), self.heard.last.clone());
+        self.heard.pumps.spawn(async move {
+            while let Some(line) = strays.recv().await {
+                last.push(&line);
+                log.push("stdout", line);
+            }
+        });
+        let own = self.ask.own.as_ref();
+        let options = Options {
+            log: Some(stray),
+            calls: Some(calls),
+            client_capabilities: own.map(|own| own.capabilities),
+            may_probe,
+            ..Options::default()
+        };
+        let masks = Arc::clone(self.masks);
+        match StdioRelay::start_with(stdin, stdout, masks, HANDSHAKE_TIMEOUT, options).await {
+            Ok(relay) => {
+                if relay.was_silent() {
+                    self.deployer.0.unprobed.not_again(self.ask);
+                }
+                Ok(Relay::Stdio(relay))
+            }
+            Err(error) => {
+                // With the exit status where it ended by itself, which says more.
+                let exit = tokio::time::timeout(EXIT_AFTER_OUTPUT, guest.wait()).await;
+                Err(match exit {
+                    Ok(exit) => NotJoined::ended(guest, exit),
+                    Err(_) => NotJoined {
+                        has_ended: matches!(error, HandshakeError::Ended(_)),
+                        why: error.to_string(),
+                    },
+                })
+            }
+        }
+    }
+}
+
+impl NotJoined {
+    fn because(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            has_ended: false,
+        }
+    }
+
+    fn ended(guest: &Guest, exit: GuestExit) -> Self {
+        let how = how(guest, exit);
+        Self {
+            why: format!("The server {how} before it answered the MCP handshake."),
+            has_ended: true,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod sandbox;
 pub mod masks;
 pub mod relay;
 
+pub mod json;
 pub mod providers;
 
 mod accounts;
@@ -23,6 +24,7 @@ mod releases;
 mod renewals;
 mod supervisor;
 mod targets;
+mod unprobed;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -46,6 +48,7 @@ use sandbox::{Isolation, Outside, Sandbox};
 use sources::{InstallSettings, SourceHosts, Workshop};
 use supervisor::{Backoff, Ending, Waiting};
 pub use targets::{Providers, trial};
+use unprobed::Unprobed;
 
 /// Releases and inspections that run at once on this machine, each.
 const WORK_AT_ONCE: usize = 2;
@@ -89,6 +92,7 @@ struct Inner {
     /// Something that pages show has changed.
     changed: Notify,
     running: Mutex<HashMap<Uuid, Running>>,
+    unprobed: Unprobed,
     callers: Callers,
     callers_limits: CallersLimits,
     /// Callers' instances that start at once.
@@ -141,6 +145,7 @@ impl Deployer {
             wake: Notify::new(),
             changed: Notify::new(),
             running: Mutex::new(HashMap::new()),
+            unprobed: Unprobed::default(),
             callers: Callers::default(),
             callers_limits: config.callers,
             own_starts: Semaphore::new(OWN_STARTS_AT_ONCE),

@@ -9,40 +9,29 @@ pub struct Difference {
     pub because: &'static str,
 }
 
-/// One process serves all callers, so what it asks of "the client" cannot be attributed to one of them.
-const SHARED: &str =
-    "a shared server cannot ask a client: the gateway tells it that nobody can be asked";
-/// Where a client takes JSON and nothing is told before the answer, the answer is JSON.
+/// Where a client takes JSON and nothing is told within a second, the answer is JSON, which the suite calls optional.
 const JSON: &str = "answers are JSON where the client takes it, not streams of events";
-/// Whatever a server speaks, the gateway begins with `initialize`.
-const SESSION_ERA: &str =
-    "the server is spoken to in the session era, which has no results that ask for more";
-const NO_LISTENING: &str =
-    "the gateway offers no subscriptions in the stateless era and does not say that lists change";
+/// A server of sessions puts its questions one by one and without names.
+const ONE_BY_ONE: &str = "its questions come one by one, under numbers of the gateway's";
+/// It was told at its start what its caller's clients can be asked, not with each request.
+const TOLD_ONCE: &str = "it cannot know what the client of one request declared";
+const NO_LISTENING: &str = "it has no subscriptions, and the gateway says so";
 
-const LEGACY: &str = "2025-11-25";
-const MODERN: &str = "2026-07-28";
+/// Clients of sessions.
+pub const SESSIONS: &str = "2025-11-25";
+/// Clients of the stateless revision.
+pub const STATELESS: &str = "2026-07-28";
+/// The same in front of a server that speaks the era of sessions alone.
+pub const OF_SESSIONS: &str = "2026-07-28 in front of a server of sessions";
 
-const fn legacy(
+const fn differs(
+    revision: &'static str,
     scenario: &'static str,
     checks: &'static [&'static str],
     because: &'static str,
 ) -> Difference {
     Difference {
-        revision: LEGACY,
-        scenario,
-        checks,
-        because,
-    }
-}
-
-const fn modern(
-    scenario: &'static str,
-    checks: &'static [&'static str],
-    because: &'static str,
-) -> Difference {
-    Difference {
-        revision: MODERN,
+        revision,
         scenario,
         checks,
         because,
@@ -50,42 +39,14 @@ const fn modern(
 }
 
 pub const DIFFERENCES: &[Difference] = &[
-    legacy("tools-call-sampling", &["tools-call-sampling"], SHARED),
-    legacy(
-        "tools-call-elicitation",
-        &["tools-call-elicitation"],
-        SHARED,
-    ),
-    legacy(
-        "elicitation-sep1034-defaults",
-        &[
-            "elicitation-sep1034-boolean-default",
-            "elicitation-sep1034-enum-default",
-            "elicitation-sep1034-general",
-            "elicitation-sep1034-integer-default",
-            "elicitation-sep1034-number-default",
-            "elicitation-sep1034-string-default",
-        ],
-        SHARED,
-    ),
-    legacy(
-        "elicitation-sep1330-enums",
-        &[
-            "elicitation-sep1330-general",
-            "elicitation-sep1330-legacy-enumnames",
-            "elicitation-sep1330-titled-multi",
-            "elicitation-sep1330-titled-single",
-            "elicitation-sep1330-untitled-multi",
-            "elicitation-sep1330-untitled-single",
-        ],
-        SHARED,
-    ),
-    legacy(
+    differs(
+        SESSIONS,
         "server-sse-multiple-streams",
         &["server-sse-streams-functional"],
         JSON,
     ),
-    legacy(
+    differs(
+        SESSIONS,
         "server-sse-polling",
         &[
             "incoming-sse-event",
@@ -97,86 +58,32 @@ pub const DIFFERENCES: &[Difference] = &[
         ],
         JSON,
     ),
-    modern(
+    differs(
+        OF_SESSIONS,
         "input-required-result-basic-elicitation",
         &[
             "sep-2322-elicitation-complete",
             "sep-2322-elicitation-incomplete",
         ],
-        SESSION_ERA,
+        ONE_BY_ONE,
     ),
-    modern(
-        "input-required-result-basic-list-roots",
-        &[
-            "sep-2322-list-roots-complete",
-            "sep-2322-list-roots-incomplete",
-        ],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-basic-sampling",
-        &["sep-2322-sampling-complete", "sep-2322-sampling-incomplete"],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-capability-check",
-        &["sep-2322-respect-client-capabilities"],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-missing-input-response",
-        &["sep-2322-missing-response-rerequests"],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-multi-round",
-        &[
-            "sep-2322-multi-round-r1",
-            "sep-2322-multi-round-r2",
-            "sep-2322-multi-round-r3",
-        ],
-        SESSION_ERA,
-    ),
-    modern(
+    differs(
+        OF_SESSIONS,
         "input-required-result-multiple-input-requests",
         &[
             "sep-2322-multiple-inputs-complete",
             "sep-2322-multiple-inputs-incomplete",
         ],
-        SESSION_ERA,
+        ONE_BY_ONE,
     ),
-    modern(
-        "input-required-result-non-tool-request",
-        &["sep-2322-non-tool-complete", "sep-2322-non-tool-incomplete"],
-        SESSION_ERA,
+    differs(
+        OF_SESSIONS,
+        "input-required-result-capability-check",
+        &["sep-2322-respect-client-capabilities"],
+        TOLD_ONCE,
     ),
-    modern(
-        "input-required-result-request-state",
-        &[
-            "sep-2322-request-state-complete",
-            "sep-2322-request-state-incomplete",
-        ],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-result-type",
-        &["sep-2322-result-type-included"],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-tampered-state",
-        &["sep-2322-reject-tampered-state"],
-        SESSION_ERA,
-    ),
-    modern(
-        "input-required-result-validate-input",
-        &[
-            "sep-2322-error-on-protocol-error",
-            "sep-2322-validate-input-responses",
-        ],
-        SESSION_ERA,
-    ),
-    modern(
+    differs(
+        OF_SESSIONS,
         "server-stateless",
         &[
             "sep-2575-server-honors-notification-filter",

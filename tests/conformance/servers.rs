@@ -8,9 +8,11 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
 use sealport::model::actors::Actor;
-use sealport::model::deployments::{DeploymentSpec, DeploymentState};
-use sealport::model::paths::DeploymentName;
+use sealport::model::deployments::{Binding, Bound, DeploymentSpec, DeploymentState};
+use sealport::model::paths::{DeploymentName, EnvName};
 use sealport::model::sources::Source;
+use sealport::store::secrets::NewValue;
+use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -21,6 +23,7 @@ use crate::{clients, installed, world};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const NAME: &str = "conformance";
+const BROUGHT: &str = "ITS_KEY";
 
 fn fixture() -> std::path::PathBuf {
     clients::script("../conformance/server")
@@ -77,7 +80,23 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub async fn open() -> Gateway {
+    /// All call one server, which speaks whatever the gateway speaks to it.
+    pub async fn shared() -> Gateway {
+        Self::open(Vec::new(), &[]).await
+    }
+
+    /// Each caller has a server of their own, of the session era.
+    pub async fn own() -> Gateway {
+        let brought = Binding {
+            env: EnvName::parse(BROUGHT).unwrap(),
+            to: Bound::PerUser {
+                description: String::new(),
+            },
+        };
+        Self::open(vec![brought], &["sessions"]).await
+    }
+
+    async fn open(bindings: Vec<Binding>, arguments: &[&str]) -> Gateway {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
         let sources = place.path().join("sources");
@@ -92,7 +111,7 @@ impl Gateway {
         }
         let name = world
             .db
-            .deployment_create(&ada, None, &spec(&sources))
+            .deployment_create(&ada, None, &spec(&sources, bindings, arguments))
             .await;
         let name: DeploymentName = name.unwrap();
         let token = world.db.gateway_token_create(&ada, &name, "suite", None);
@@ -136,6 +155,15 @@ impl Gateway {
             let log = world.db.log_read(&ada, &name, None, 500).await.unwrap();
             panic!("it never ran: {log:#?}");
         }
+        let shown = world.db.deployment_show(&ada, &name).await.unwrap();
+        if shown.summary.per_user {
+            let value = NewValue::Typed(SecretString::from("a key of ada's"));
+            let env = EnvName::parse(BROUGHT).unwrap();
+            let put = world
+                .db
+                .connection_put(&ada, &name, &env, None, Some(value));
+            put.await.unwrap();
+        }
         Gateway {
             url: format!("{at}s/{NAME}/mcp"),
             cancel,
@@ -154,10 +182,11 @@ impl Gateway {
     }
 }
 
-fn spec(sources: &Path) -> DeploymentSpec {
-    let mut spec = world::spec(NAME, Vec::new());
+fn spec(sources: &Path, bindings: Vec<Binding>, arguments: &[&str]) -> DeploymentSpec {
+    let mut spec = world::spec(NAME, bindings);
     let source = format!("dir:{}", sources.join(NAME).display());
     spec.source = Source::parse(&source).unwrap();
-    spec.start.command = vec!["server.mjs".into()];
+    let command = ["server.mjs"].iter().chain(arguments);
+    spec.start.command = command.map(|part| (*part).into()).collect();
     spec
 }

@@ -188,7 +188,10 @@ impl Client {
         let session = response.headers().get("mcp-session-id");
         let session = session.map(|session| session.to_str().unwrap().to_owned());
         let text = response.text().await.unwrap();
-        let message = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        // An answer that took longer than a second comes as an event.
+        let mut data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let message = serde_json::from_str(data.next_back().unwrap_or(&text));
+        let message = message.unwrap_or(Value::String(text));
         (Answer { status, message }, session)
     }
 

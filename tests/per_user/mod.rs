@@ -1,5 +1,6 @@
 mod calls;
 mod ended;
+mod eras;
 mod far;
 mod house;
 mod instances;

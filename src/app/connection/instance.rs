@@ -23,7 +23,7 @@ pub fn log(lines: Vec<LogLine>, instance: &OwnInstance) -> impl IntoView + use<>
         ),
         OwnInstance::Failed(why) => (
             "text-amber whitespace-pre-wrap wrap-anywhere",
-            format!("It ended. Your next call starts it again. {why}"),
+            format!("It ended. A call starts it again, after a while if it keeps ending. {why}"),
         ),
     };
     view! {

@@ -57,7 +57,7 @@ fn person(of: ConnectedPerson) -> impl IntoView {
             "badge badge-error badge-soft badge-sm",
             "Refused by the far service",
         ),
-        PersonState::Missing => ("badge badge-warning badge-sm", "Not all connected"),
+        PersonState::Missing => ("badge badge-warning badge-sm", "Cannot call now"),
     };
     view! {
         <li class="flex flex-wrap items-center gap-x-3 gap-y-1 py-2">

@@ -58,9 +58,11 @@ fn says(page: &ConnectPage) -> impl IntoView + use<> {
     let (icon, class, says) = match (page.refused_at, page.is_connected()) {
         (Some(at), _) => {
             let which = match page.slots.len() {
-                1 => "Calls go on reaching it, and fail until you replace the key.",
+                1 => {
+                    "Calls go on reaching it, and fail until you replace the key, or connect it again once it is mended there."
+                }
                 _ => {
-                    "It does not say which. Calls go on reaching it, and fail until you replace the one."
+                    "It does not say which. Calls go on reaching it, and fail until you replace the one, or connect it again once it is mended there."
                 }
             };
             let says = view! { "The far service refused your keys " <When at /> ". " {which} };
@@ -73,7 +75,7 @@ fn says(page: &ConnectPage) -> impl IntoView + use<> {
         ),
         (None, false) => {
             let says = format!(
-                "Not connected yet: {} of {} can be used. Until all can, your calls are answered with the address of this page.",
+                "Your calls wait: {} of {} keys can be used. Until all can, your calls are answered with the address of this page.",
                 used.count(),
                 page.slots.len()
             );

@@ -17,7 +17,7 @@ impl Deployer {
         let idle = self.0.callers_limits.idle;
         while !cancel.is_cancelled() {
             let is_idle = |_: &Whose, slot: &Slot| {
-                slot.uses.is_unused() && slot.uses.last().elapsed() >= idle
+                slot.uses.is_unused() && slot.uses.last().elapsed() >= idle && !slot.is_answering()
             };
             self.0.callers.retire(is_idle, false);
             if let Err(error) = self.ask_again().await {

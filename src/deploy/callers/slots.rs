@@ -12,8 +12,11 @@ use uuid::Uuid;
 
 use super::CallersLimits;
 use crate::deploy::instance::Instance;
-use crate::deploy::relay::Relay;
+use crate::deploy::relay::{ClientCapabilities, Relay};
 use crate::deploy::supervisor::Backoff;
+
+/// Callers whose clients' capabilities are remembered; more are forgotten and told anew.
+const TOLD: usize = 10_000;
 
 /// Whose instance of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +32,8 @@ pub(super) type Started = Option<Result<Arc<Instance>, String>>;
 pub(super) struct Slot {
     /// The caller's secrets and their versions.
     pub versions: String,
+    /// What the server was told that its caller's clients can be asked.
+    pub capabilities: ClientCapabilities,
     pub started: watch::Receiver<Started>,
     pub uses: Arc<Uses>,
     /// It gives way: no new call comes to it, and it stops when those under way have ended.
@@ -65,6 +70,7 @@ struct State {
     /// Those that gave way and are not gone yet.
     draining: Vec<(Whose, Slot)>,
     failed: HashMap<Whose, Failed>,
+    told: HashMap<Whose, ClientCapabilities>,
     /// Their directories are being removed.
     removing: HashSet<Whose>,
 }
@@ -77,6 +83,14 @@ pub struct InUse {
 
 /// One use of an instance, from the moment that it is looked for: also a caller who hangs up while it starts ends theirs.
 pub(super) struct Use(Arc<Uses>);
+
+impl Slot {
+    /// Whether somebody waits for an answer who was cut off and may come for it again.
+    pub fn is_answering(&self) -> bool {
+        let started = self.started.borrow();
+        matches!(&*started, Some(Ok(instance)) if instance.relay().is_answering())
+    }
+}
 
 impl InUse {
     pub fn relay(&self) -> Arc<Relay> {
@@ -146,8 +160,15 @@ pub(super) enum Found {
 }
 
 impl Callers {
-    /// The instance of a caller with these versions, counted as used. One with other versions gives way.
-    pub(super) fn find(&self, whose: Whose, versions: &str, limits: CallersLimits) -> Found {
+    /// The instance of a caller with these versions, counted as used. One with other versions gives way, and so does one that was told
+    /// of fewer capabilities than the client has.
+    pub(super) fn find(
+        &self,
+        whose: Whose,
+        versions: &str,
+        client: Option<ClientCapabilities>,
+        limits: CallersLimits,
+    ) -> Found {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = state.slots.get(&whose) {
             let is_up = match &*slot.started.borrow() {
@@ -156,7 +177,8 @@ impl Callers {
                 Some(Ok(instance)) => !instance.has_ended(),
                 Some(Err(_)) => false,
             };
-            if is_up && slot.versions == versions && !slot.retired.is_cancelled() {
+            let is_told = client.is_none_or(|client| slot.capabilities.cover(client));
+            if is_up && is_told && slot.versions == versions && !slot.retired.is_cancelled() {
                 return Found::Slot(slot.clone(), Use::of(&slot.uses));
             }
             state.give_way(whose);
@@ -187,6 +209,7 @@ impl Callers {
         let (sender, started) = watch::channel(None);
         let slot = Slot {
             versions: versions.to_owned(),
+            capabilities: state.told(whose, client),
             started,
             uses: Uses::none_yet(),
             retired: CancellationToken::new(),
@@ -311,6 +334,18 @@ impl Drop for Removing<'_> {
 }
 
 impl State {
+    /// What a new instance is told: all that the caller's clients could be asked until now.
+    fn told(&mut self, whose: Whose, client: Option<ClientCapabilities>) -> ClientCapabilities {
+        if self.told.len() >= TOLD {
+            self.told.clear();
+        }
+        let told = self.told.entry(whose).or_default();
+        if let Some(client) = client {
+            *told = told.with(client);
+        }
+        *told
+    }
+
     /// Where a limit is reached, an unused one within it gives way to a new one; a sentence when none is unused.
     fn make_room(&mut self, whose: Whose, limits: CallersLimits) -> Option<String> {
         type Within = fn(&Whose, &Whose) -> bool;

@@ -22,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::trouble::{Says, Trouble};
 use super::waits;
+use crate::deploy::json;
 use crate::deploy::masks::Masks;
 use crate::deploy::sources::{SourceHosts, Unfit};
 
@@ -572,7 +573,7 @@ fn begins_as_page(bytes: &[u8]) -> bool {
 
 /// What an error's body says: `message`, `error` or the first of `errors`, or else the text that it is.
 fn message(bytes: &[u8]) -> String {
-    let Ok(mut body) = serde_json::from_slice::<Value>(bytes) else {
+    let Ok(mut body) = json::tree(bytes) else {
         return String::from_utf8_lossy(bytes).into_owned();
     };
     let found = ["/message", "/error/message", "/error", "/errors/0/message"]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::deploy::json;
 use crate::deploy::masks::Masks;
 
 /// One event. Fields that the format does not know are left out.
@@ -104,7 +105,7 @@ impl Event {
         let Some(data) = &mut self.data else {
             return (masked, None);
         };
-        match serde_json::from_str(data) {
+        match json::tree(data.as_bytes()) {
             Ok(mut message) => {
                 masked += masks.json(&mut message);
                 *data = message.to_string();

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
@@ -23,31 +22,44 @@ use zeroize::Zeroizing;
 use super::called::{Called, Calling};
 use super::events::{Event, Events};
 use super::guesses::Guesses;
+use super::incoming::{self, Incoming};
+use super::over_http::{self, Address};
 use super::room::{Full, Held, Room, weigh};
-use super::sessions::{Found, Sessions};
-use super::stdio::{initialize, no_session_here, not_allowed};
+use super::sessions::{Found, Introduction, Sessions};
+use super::stateless;
+use super::stdio::{StdioRelay, initialize, no_session_here};
 use super::wire::{
-    Kind, Read, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, VERSION_HEADER, is_id,
-    is_type, json_response, kind, read_message,
+    Kind, Read, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS, STATELESS_VERSION,
+    VERSION_HEADER, is_id, is_type, json_response, kind,
 };
 use super::{ClientKey, HandshakeError, Limits, Options};
+use crate::deploy::json::tree as json_tree;
 use crate::deploy::masks::Masks;
 
 /// Between two tries to reach a server that is starting.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long the look whether a server is open to all may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the handshake for clients of the other era may take.
+const OTHER_ERA: Duration = Duration::from_secs(20);
 /// Between two looks whether the server still listens.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// The eras of a server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Speaks {
+    sessions: bool,
+    stateless: bool,
+}
+
 /// A server that has answered the handshake.
 pub struct HttpRelay {
-    http: reqwest::Client,
+    address: Address,
     /// Where it listens on this machine.
     socket: Option<PathBuf>,
-    url: String,
-    /// What one elsewhere is shown with each request.
-    bearer: Option<HeaderValue>,
+    speaks: Speaks,
+    /// For clients of the era that it does not speak; made when one comes.
+    other_era: tokio::sync::Mutex<Option<Arc<StdioRelay>>>,
     masks: Arc<Masks>,
     limits: Limits,
     room: Room,
@@ -127,10 +139,10 @@ impl HttpRelay {
     ) -> Result<Self, HandshakeError> {
         let limits = options.limits;
         let mut relay = Self {
-            http,
+            address: Address { http, url, bearer },
             socket,
-            url,
-            bearer,
+            speaks: Speaks::default(),
+            other_era: tokio::sync::Mutex::default(),
             masks,
             limits,
             sessions: Sessions::new(limits, options.room.clone()),
@@ -140,8 +152,8 @@ impl HttpRelay {
             pending: Arc::default(),
             info: Value::Null,
         };
-        relay.info = match tokio::time::timeout(timeout, relay.handshake()).await {
-            Ok(info) => info?,
+        (relay.info, relay.speaks) = match tokio::time::timeout(timeout, relay.handshake()).await {
+            Ok(answered) => answered?,
             Err(_) => return Err(HandshakeError::TimedOut(timeout)),
         };
         Ok(relay)
@@ -162,6 +174,12 @@ impl HttpRelay {
         }
     }
 
+    /// Whether somebody waits for an answer in the era that it does not speak; in the other an answer is as long as its connection.
+    pub fn is_answering(&self) -> bool {
+        let other = self.other_era.try_lock();
+        other.is_ok_and(|other| other.as_ref().is_some_and(|relay| relay.is_answering()))
+    }
+
     /// Whether it answers to whoever comes without the secret; none when it cannot be told.
     pub async fn is_open(&self) -> Option<bool> {
         let mut request = initialize();
@@ -178,23 +196,32 @@ impl HttpRelay {
         }
     }
 
-    pub async fn handle(&self, client: ClientKey, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
-        let held = self.room.hold(client);
-        let asked = match parts.method {
-            Method::POST => match read_message(&parts.headers, body, &self.limits, held).await {
-                Ok(read) => {
-                    let sink = self.calls.as_ref();
-                    let calling = Calling::of(sink, &self.masks, client, &read.message);
-                    Asked::of(read, calling)
-                }
-                Err(error) => return error.response(&Value::Null),
-            },
-            Method::GET | Method::DELETE => Asked::without_body(held),
-            _ => return not_allowed(),
+    pub(super) fn bounds(&self) -> (&Room, &Limits) {
+        (&self.room, &self.limits)
+    }
+
+    pub(super) async fn answer(&self, client: ClientKey, incoming: Incoming) -> Response {
+        let is_spoken = match incoming.is_stateless() {
+            true => self.speaks.stateless,
+            false => self.speaks.sessions,
+        };
+        if !is_spoken {
+            return match self.in_other_era().await {
+                Ok(relay) => relay.answer(client, incoming).await,
+                Err(error) => error.response(&incoming.id()),
+            };
+        }
+        let (method, headers) = (incoming.method().clone(), incoming.headers().clone());
+        let asked = match incoming.body {
+            incoming::Body::Message(read) => {
+                let sink = self.calls.as_ref();
+                let calling = Calling::of(sink, &self.masks, client, &read.message);
+                Asked::of(read, calling)
+            }
+            incoming::Body::None(held) => Asked::without_body(held),
         };
         let id = asked.id.clone();
-        match self.pass(client, parts.method, &parts.headers, asked).await {
+        match self.pass(client, method, &headers, asked).await {
             Ok(response) => response,
             Err(error) => error.response(&id),
         }
@@ -223,8 +250,9 @@ impl HttpRelay {
         };
         let slot = Slot::take(&self.pending, client, &self.limits)?;
         let request = self
+            .address
             .http
-            .request(method.clone(), &self.url)
+            .request(method.clone(), &self.address.url)
             .headers(self.passed_in(headers, session.as_ref()))
             .body(body);
         let answer = match tokio::time::timeout(self.limits.request_timeout, request.send()).await {
@@ -248,6 +276,8 @@ impl HttpRelay {
                 client,
                 SESSION_VERSIONS[0],
                 Some(upstream.to_owned()),
+                // Its server knows it.
+                Introduction::default(),
             )?),
             _ => None,
         };
@@ -338,7 +368,7 @@ impl HttpRelay {
             held.resize_soon(weigh(&body))
                 .await
                 .map_err(Full::answer_error)?;
-            let mut answer: Value = serde_json::from_slice(&body)
+            let mut answer = json_tree(&body)
                 .map_err(|_| refused("The server's answer is not JSON.".to_owned()))?;
             if let Some(calling) = &mut calling {
                 calling.answered(&answer);
@@ -364,13 +394,69 @@ impl HttpRelay {
     /// With our own credential where the server takes one.
     fn passed_in(&self, headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
         let mut passed = protocol_headers(headers, session);
-        if let Some(bearer) = &self.bearer {
+        if let Some(bearer) = &self.address.bearer {
             passed.insert(AUTHORIZATION, bearer.clone());
         }
         passed
     }
 
-    async fn handshake(&self) -> Result<Value, HandshakeError> {
+    /// The server for clients of the era that it does not speak: translated as for one behind pipes.
+    async fn in_other_era(&self) -> Result<Arc<StdioRelay>, RpcError> {
+        let mut other = tokio::time::timeout(OTHER_ERA, self.other_era.lock())
+            .await
+            .map_err(|_| RpcError::gone())?;
+        if let Some(relay) = other.as_ref().filter(|relay| relay.reason().is_none()) {
+            return Ok(Arc::clone(relay));
+        }
+        let (room, limits) = (self.room.clone(), self.limits);
+        let (stdin, stdout) = over_http::pipes(self.address.clone(), room, limits);
+        let options = Options {
+            limits,
+            room: self.room.clone(),
+            guesses: self.guesses.clone(),
+            calls: self.calls.clone(),
+            // It has said which it speaks.
+            may_probe: self.speaks.stateless,
+            ..Options::default()
+        };
+        let masks = Arc::clone(&self.masks);
+        let joined = StdioRelay::start_with(stdin, stdout, masks, OTHER_ERA, options);
+        let relay = Arc::new(joined.await.map_err(|_| RpcError::gone())?);
+        *other = Some(Arc::clone(&relay));
+        Ok(relay)
+    }
+
+    /// What the server says of itself, and which eras it speaks.
+    async fn handshake(&self) -> Result<(Value, Speaks), HandshakeError> {
+        let greeted = self.greet().await;
+        let stateless = tokio::time::timeout(OPEN_TIMEOUT, self.discover()).await;
+        let stateless = stateless.unwrap_or_default();
+        let speaks = Speaks {
+            sessions: greeted.is_ok(),
+            stateless: stateless.is_some(),
+        };
+        match (greeted, stateless) {
+            (Ok(info), _) | (Err(_), Some(info)) => Ok((info, speaks)),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// What it says of itself in the stateless era, if it speaks it.
+    async fn discover(&self) -> Option<Value> {
+        let request = stateless::discover();
+        let asked = self
+            .own_request(Method::POST, None)
+            .header(VERSION_HEADER, STATELESS_VERSION)
+            .body(request.to_string());
+        let answer = over_http::stated(asked, &request).send().await.ok()?;
+        if !answer.status().is_success() {
+            return None;
+        }
+        stateless::introduced(&self.first_answer(answer).await.ok()?)
+    }
+
+    /// The handshake of the session era.
+    async fn greet(&self) -> Result<Value, HandshakeError> {
         let mut request = initialize();
         request["id"] = json!(1);
         let answer = loop {
@@ -383,7 +469,8 @@ impl HttpRelay {
                 // A server that just started may listen before it has its routes.
                 Ok(answer)
                     if answer.status().is_server_error()
-                        || answer.status() == StatusCode::NOT_FOUND => {}
+                        || (answer.status() == StatusCode::NOT_FOUND
+                            && !is_type(answer.headers(), "application/json")) => {}
                 Ok(answer) => break answer,
                 Err(_) => {}
             }
@@ -425,7 +512,7 @@ impl HttpRelay {
         method: Method,
         session: Option<&HeaderValue>,
     ) -> reqwest::RequestBuilder {
-        self.asked(method, session, self.bearer.as_ref())
+        self.asked(method, session, self.address.bearer.as_ref())
     }
 
     fn asked(
@@ -435,8 +522,9 @@ impl HttpRelay {
         bearer: Option<&HeaderValue>,
     ) -> reqwest::RequestBuilder {
         let mut request = self
+            .address
             .http
-            .request(method, &self.url)
+            .request(method, &self.address.url)
             .header(ACCEPT, "application/json, text/event-stream");
         request = request.header(CONTENT_TYPE, "application/json");
         if let Some(bearer) = bearer {
@@ -454,7 +542,7 @@ impl HttpRelay {
     async fn first_answer(&self, mut answer: reqwest::Response) -> Result<Value, HandshakeError> {
         let not_understood = |text: &str| HandshakeError::NotUnderstood(text.to_owned());
         // Nobody's: what callers hold is counted apart.
-        let nobody = ClientKey(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
+        let nobody = ClientKey::nobody();
         let mut held = self.room.hold(nobody);
         let mut message = if is_type(answer.headers(), "text/event-stream") {
             let mut events = Events::new(self.limits.message_bytes);
@@ -473,7 +561,7 @@ impl HttpRelay {
                     held.resize_soon(weigh(data.as_bytes()))
                         .await
                         .map_err(|full| not_understood(&full.answer_error().message))?;
-                    let message = serde_json::from_str(data);
+                    let message = json_tree(data.as_bytes());
                     if let Some(message) = message
                         .ok()
                         .filter(|message| matches!(kind(message), Some(Kind::Answer { .. })))
@@ -490,8 +578,7 @@ impl HttpRelay {
             held.resize_soon(weigh(&body))
                 .await
                 .map_err(|full| not_understood(&full.answer_error().message))?;
-            serde_json::from_slice(&body)
-                .map_err(|_| not_understood(&format!("HTTP {status}, not JSON.")))?
+            json_tree(&body).map_err(|_| not_understood(&format!("HTTP {status}, not JSON.")))?
         };
         self.masks.json(&mut message);
         Ok(message)
@@ -517,7 +604,7 @@ fn protocol_headers(headers: &HeaderMap, session: Option<&Found>) -> HeaderMap {
     passed
 }
 
-async fn bounded(
+pub(super) async fn bounded(
     mut answer: reqwest::Response,
     longest_bytes: usize,
     held: &mut Held,

@@ -5,14 +5,21 @@
 //! unchanged. Every answer is masked before it is sent.
 
 mod called;
+mod capabilities;
 mod child;
+mod conversation;
 mod events;
 mod guesses;
 mod http;
-mod modern;
+mod incoming;
+mod over_http;
+mod parked;
 mod room;
 mod sessions;
+mod standing;
+mod stateless;
 mod stdio;
+mod streams;
 mod unconnected;
 mod wire;
 
@@ -27,21 +34,30 @@ use uuid::Uuid;
 
 use super::masks::Masks;
 pub use called::{Called, Outcome};
+pub use capabilities::ClientCapabilities;
 pub use events::{Event, Events};
 pub use guesses::Guesses;
 pub use http::HttpRelay;
-pub use modern::{INVALID_PARAMS, SERVER_KEY, VERSION_KEY, check_envelope};
+pub use incoming::Incoming;
 pub use room::{Room, RoomLimits};
+pub use stateless::{INVALID_PARAMS, SERVER_KEY, VERSION_KEY, check_envelope};
 pub use stdio::StdioRelay;
 pub use unconnected::Unconnected;
 pub use wire::{
-    Accepts, INVALID_REQUEST, METHOD_NOT_FOUND, MODERN_VERSION, PARSE_ERROR, RpcError,
-    SESSION_VERSIONS, VERSION_HEADER, is_type, versions,
+    Accepts, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SESSION_VERSIONS,
+    STATELESS_VERSION, VERSION_HEADER, is_type, versions,
 };
 
 /// Who calls, for example a token's id. A session belongs to one key; another key does not see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientKey(pub Uuid);
+
+impl ClientKey {
+    /// Nobody's: what is held and guessed under it is counted apart.
+    pub(crate) fn nobody() -> Self {
+        Self(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
+    }
+}
 
 /// A running server, whichever transport it speaks.
 #[expect(
@@ -65,9 +81,29 @@ impl Relay {
     /// Answers one HTTP request to the server's MCP endpoint. Origin, Host and the caller have been
     /// checked before.
     pub async fn handle(&self, client: ClientKey, request: Request) -> Response {
+        let (room, limits) = match self {
+            Self::Stdio(relay) => relay.bounds(),
+            Self::Http(relay) => relay.bounds(),
+        };
+        match Incoming::read(client, request, room, limits).await {
+            Ok(incoming) => self.answer(client, incoming).await,
+            Err(refused) => refused,
+        }
+    }
+
+    /// The same for one that has been read.
+    pub async fn answer(&self, client: ClientKey, incoming: Incoming) -> Response {
         match self {
-            Self::Stdio(relay) => relay.handle(client, request).await,
-            Self::Http(relay) => relay.handle(client, request).await,
+            Self::Stdio(relay) => relay.answer(client, incoming).await,
+            Self::Http(relay) => relay.answer(client, incoming).await,
+        }
+    }
+
+    /// Whether somebody waits for an answer, with a connection or cut off from it.
+    pub fn is_answering(&self) -> bool {
+        match self {
+            Self::Stdio(relay) => relay.is_answering(),
+            Self::Http(relay) => relay.is_answering(),
         }
     }
 
@@ -151,6 +187,10 @@ pub struct Options {
     pub log: Option<mpsc::Sender<String>>,
     /// What is masked in these lines; by default what is masked in answers.
     pub log_masks: Option<Arc<Masks>>,
+    /// What the server is told that its client can be asked, where one caller alone is served. None: nobody can be.
+    pub client_capabilities: Option<ClientCapabilities>,
+    /// Whether the server may be asked first whether it speaks the stateless era. Some end at a question that they do not know.
+    pub may_probe: bool,
     /// Takes what there is to tell of tool calls. One that finds no room is left out.
     pub calls: Option<mpsc::Sender<Called>>,
     /// Where messages are held; by default the room of all relays.

@@ -1,24 +1,52 @@
 //! Sessions of the era before 2026-07-28: bounded, forgotten when idle, each bound to one client.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::child::Told;
-use super::room::{Held, Room};
+use super::room::{Held, Room, weigh};
+use super::streams::EventLog;
 use super::wire::{RpcError, SESSION_HEADER, SESSION_UNKNOWN};
 use super::{ClientKey, Limits};
 
 /// Notifications that wait for a slow reader; more are dropped.
 const STREAM_MESSAGES: usize = 64;
+/// Resources that a client hears of, over all its sessions.
 const SUBSCRIPTIONS: usize = 256;
 /// The longest URI that a session may subscribe to.
 const URI_LEN_BYTES: usize = 2048;
+
+/// Answers of one session that can be taken up again.
+const STREAMS: usize = 16;
+/// How much a client's word of itself may take for it to be kept.
+const INTRODUCTION_BYTES: usize = 32 << 10;
+
+/// What a client says of itself when it begins a session.
+#[derive(Debug, Default)]
+pub(super) struct Introduction {
+    pub capabilities: Value,
+    pub client_info: Value,
+}
+
+impl Introduction {
+    /// Of an `initialize`.
+    pub fn of(message: &Value) -> Self {
+        let kept = |name: &str| {
+            let said = message["params"].get(name)?;
+            (weigh(said.to_string().as_bytes()) <= INTRODUCTION_BYTES).then(|| said.clone())
+        };
+        Self {
+            capabilities: kept("capabilities").unwrap_or_else(|| json!({})),
+            client_info: kept("clientInfo").unwrap_or(Value::Null),
+        }
+    }
+}
 
 /// A notification on its way to one session.
 pub(super) struct Queued {
@@ -40,8 +68,12 @@ struct Session {
     version: String,
     /// The session's id at a server that speaks HTTP itself.
     upstream: Option<String>,
+    introduction: Arc<Introduction>,
+    /// From which level on it wants log messages, at a server that is told with each request.
+    log_level: Option<String>,
     used: Instant,
     stream: Option<mpsc::Sender<Queued>>,
+    answers: VecDeque<Arc<EventLog>>,
     subscriptions: HashSet<String>,
 }
 
@@ -51,6 +83,8 @@ pub(super) struct Found {
     pub id: Uuid,
     pub version: String,
     pub upstream: Option<String>,
+    pub introduction: Arc<Introduction>,
+    pub log_level: Option<String>,
 }
 
 impl Sessions {
@@ -70,6 +104,7 @@ impl Sessions {
         client: ClientKey,
         version: &str,
         upstream: Option<String>,
+        introduction: Introduction,
     ) -> Result<Uuid, RpcError> {
         let mut by_id = self.lock();
         by_id.retain(|_, session| !session.is_idle(&self.limits));
@@ -96,8 +131,11 @@ impl Sessions {
             client,
             version: version.to_owned(),
             upstream,
+            introduction: Arc::new(introduction),
+            log_level: None,
             used: Instant::now(),
             stream: None,
+            answers: VecDeque::new(),
             subscriptions: HashSet::new(),
         };
         by_id.insert(id, session);
@@ -121,6 +159,8 @@ impl Sessions {
                     id,
                     version: session.version.clone(),
                     upstream: session.upstream.clone(),
+                    introduction: Arc::clone(&session.introduction),
+                    log_level: session.log_level.clone(),
                 })
             }
             _ => Err(RpcError::new(
@@ -132,7 +172,40 @@ impl Sessions {
     }
 
     pub fn close(&self, id: Uuid) {
-        self.lock().remove(&id);
+        let closed = self.lock().remove(&id);
+        if let Some(session) = closed {
+            // What it asked for may still be told of.
+            self.called(session.client);
+        }
+    }
+
+    pub fn set_log_level(&self, id: Uuid, level: &str) {
+        if let Some(session) = self.lock().get_mut(&id) {
+            session.log_level = Some(level.chars().take(20).collect());
+        }
+    }
+
+    /// Keeps an answer for whoever is cut off from it.
+    pub fn keep(&self, id: Uuid, answer: Arc<EventLog>) {
+        let mut by_id = self.lock();
+        let Some(session) = by_id.get_mut(&id) else {
+            return;
+        };
+        if session.answers.len() >= STREAMS
+            && let Some(oldest) = session.answers.pop_front()
+        {
+            oldest.forget();
+        }
+        session.answers.push_back(answer);
+    }
+
+    /// The answer that a client was cut off from, and the event that it got last.
+    pub fn cut_off(&self, id: Uuid, headers: &HeaderMap) -> Option<(Arc<EventLog>, u64)> {
+        let (answer, number) = EventLog::parse(headers.get("last-event-id")?.to_str().ok()?)?;
+        let by_id = self.lock();
+        let mut answers = by_id.get(&id)?.answers.iter();
+        let found = answers.find(|kept| kept.id() == answer)?;
+        Some((Arc::clone(found), number))
     }
 
     /// The session's stream of notifications; the one before ends.
@@ -146,15 +219,32 @@ impl Sessions {
 
     /// Notes that the session wants to hear of a resource. False when it has too many.
     pub fn subscribe(&self, id: Uuid, uri: &str) -> bool {
-        match self.lock().get_mut(&id) {
-            Some(session)
-                if session.subscriptions.len() < SUBSCRIPTIONS && uri.len() <= URI_LEN_BYTES =>
-            {
+        let mut by_id = self.lock();
+        let client = by_id.get(&id).map(|session| session.client);
+        let own = by_id
+            .values()
+            .filter(|session| Some(session.client) == client);
+        if own
+            .map(|session| session.subscriptions.len())
+            .sum::<usize>()
+            >= SUBSCRIPTIONS
+        {
+            return false;
+        }
+        match by_id.get_mut(&id) {
+            Some(session) if uri.len() <= URI_LEN_BYTES => {
                 session.subscriptions.insert(uri.to_owned());
                 true
             }
             _ => false,
         }
+    }
+
+    /// Whether any session wants to hear of a resource.
+    pub fn want(&self, uri: &str) -> bool {
+        self.lock()
+            .values()
+            .any(|session| session.subscriptions.contains(uri))
     }
 
     /// True when another session still wants to hear of it, so the server must not be told.
@@ -220,6 +310,14 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for answer in &self.answers {
+            answer.forget();
+        }
     }
 }
 

@@ -1,40 +1,51 @@
-//! A stdio server as Streamable HTTP: one child serves all sessions.
+//! A server behind two pipes as Streamable HTTP: it serves all sessions and all requests that stand alone, whichever era it speaks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
 use futures::future::join_all;
-use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::child::{Asker, Call, Child, Said};
+use super::child::{Asker, Child, Closing};
+use super::conversation::{Conversation, Era, at_once, respond};
 use super::guesses::Guesses;
-use super::modern;
+use super::incoming::{Body, Incoming};
 use super::room::{Held, Room};
-use super::sessions::{Found, Sessions};
+use super::sessions::{Found, Introduction, Sessions};
+use super::standing::Standing;
+use super::stateless::{self, StatelessDoor};
 use super::wire::{
-    Accepts, Kind, METHOD_NOT_FOUND, MODERN_VERSION, Read, RpcError, SESSION_HEADER,
-    SESSION_VERSIONS, VERSION_HEADER, accepted, event_response, is_id, json_response, kind,
-    read_message,
+    Accepts, Kind, METHOD_NOT_FOUND, Read, RpcError, SESSION_HEADER, SESSION_VERSIONS,
+    VERSION_HEADER, accepted, event_response, is_id, json_response, kind,
 };
-use super::{ClientKey, HandshakeError, Limits, Options};
+use super::{ClientCapabilities, ClientKey, HandshakeError, Limits, Options};
 use crate::deploy::masks::Masks;
 
 /// Messages in one batch, which only versions before 2025-06-18 know.
 const BATCH: usize = 64;
+/// How long a server may take to say whether it speaks the stateless era, before it is greeted as one of sessions.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// A stdio server that has answered the handshake. Dropping it closes the server's input.
 pub struct StdioRelay {
     child: Child,
     sessions: Arc<Sessions>,
+    stateless: StatelessDoor,
+    /// At a server of the stateless era.
+    standing: Option<Standing>,
     limits: Limits,
     room: Room,
     guesses: Guesses,
     info: Value,
+    /// Whether one caller alone is served.
+    is_own: bool,
+    was_silent: bool,
+    _closing: Closing,
 }
 
 impl StdioRelay {
@@ -58,33 +69,58 @@ impl StdioRelay {
     ) -> Result<Self, HandshakeError> {
         let limits = options.limits;
         let (room, guesses) = (options.room.clone(), options.guesses.clone());
+        let capabilities = options.client_capabilities;
+        let may_probe = options.may_probe;
         let sessions = Arc::new(Sessions::new(limits, room.clone()));
         let notified = Arc::clone(&sessions);
-        let child = Child::new(
-            stdin,
-            stdout,
-            masks,
-            options,
-            Box::new(move |told| notified.notify(&told)),
-        );
-        let mut info = child.handshake(initialize(), timeout).await?;
-        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-        child
-            .send(initialized, None)
-            .await
-            .map_err(|error| HandshakeError::Ended(error.message))?;
-        if let Some(capabilities) = info["capabilities"].as_object_mut() {
-            // The server's tasks are one list: a client would see the others'.
-            capabilities.shift_remove("tasks");
-        }
+        let notify = Box::new(move |told: super::child::Told<'_>| notified.notify(&told));
+        let child = Child::new(stdin, stdout, masks, options, notify);
+        let closing = Closing(child.clone());
+        let (probed, was_silent) = match may_probe {
+            true => probe(&child, timeout).await?,
+            false => (None, false),
+        };
+        let (era, info) = match probed {
+            Some(info) => (Era::Stateless, info),
+            None => {
+                let greeting = initialize_with(capabilities);
+                match greet(&child, greeting, timeout).await {
+                    Ok(info) => (Era::Session, info),
+                    // It may be of the other era alone.
+                    Err(refused @ HandshakeError::Refused(_)) if !may_probe => {
+                        let (info, _) = probe(&child, timeout).await?;
+                        (Era::Stateless, info.ok_or(refused)?)
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let is_own = capabilities.is_some();
+        let standing =
+            (era == Era::Stateless).then(|| Standing::new(child.clone(), Arc::clone(&sessions)));
         Ok(Self {
+            stateless: StatelessDoor::new(child.clone(), era, is_own),
             child,
             sessions,
+            standing,
             limits,
             room,
             guesses,
-            info,
+            info: offered(info, is_own),
+            is_own,
+            was_silent,
+            _closing: closing,
         })
+    }
+
+    /// Whether it did not answer when it was asked for its era; then it is not asked again.
+    pub fn was_silent(&self) -> bool {
+        self.was_silent
+    }
+
+    /// Whether somebody waits for an answer, with a connection or without one.
+    pub fn is_answering(&self) -> bool {
+        self.child.answering() > 0
     }
 
     /// The server's `InitializeResult`, masked.
@@ -107,36 +143,40 @@ impl StdioRelay {
         self.child.reason()
     }
 
+    pub(super) fn bounds(&self) -> (&Room, &Limits) {
+        (&self.room, &self.limits)
+    }
+
     pub async fn handle(&self, client: ClientKey, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
-        let headers = &parts.headers;
-        let version = headers
-            .get(VERSION_HEADER)
-            .map(|version| version.to_str().unwrap_or_default());
-        let answered = match (&parts.method, version) {
-            (&Method::POST, _) => {
-                let held = self.room.hold(client);
-                match read_message(headers, body, &self.limits, held).await {
-                    // The text is let go of at once: the tree takes its place.
-                    Ok(Read { message, held, .. }) => {
-                        return self.answer(client, headers, message, held).await;
-                    }
-                    Err(error) => Err(error),
-                }
+        match Incoming::read(client, request, &self.room, &self.limits).await {
+            Ok(incoming) => self.answer(client, incoming).await,
+            Err(refused) => refused,
+        }
+    }
+
+    pub(super) async fn answer(&self, client: ClientKey, incoming: Incoming) -> Response {
+        let is_delete = incoming.method() == Method::DELETE;
+        let headers = incoming.headers().clone();
+        let is_stateless = incoming.is_stateless();
+        let answered = match incoming.body {
+            // The text is let go of at once: the tree takes its place.
+            Body::Message(Read { message, held, .. }) => {
+                return self
+                    .message(client, &headers, is_stateless, message, held)
+                    .await;
             }
-            (&Method::GET, version) if version != Some(MODERN_VERSION) => self.get(client, headers),
-            (&Method::DELETE, version) if version != Some(MODERN_VERSION) => {
-                self.delete(client, headers).await
-            }
-            _ => return not_allowed(),
+            Body::None(_) if is_stateless => return not_allowed(),
+            Body::None(_) if is_delete => self.delete(client, &headers).await,
+            Body::None(_) => self.get(client, &headers),
         };
         answered.unwrap_or_else(|error| error.response(&Value::Null))
     }
 
-    async fn answer(
+    async fn message(
         &self,
         client: ClientKey,
         headers: &HeaderMap,
+        is_stateless: bool,
         message: Value,
         held: Held,
     ) -> Response {
@@ -145,11 +185,7 @@ impl StdioRelay {
             .filter(|id| is_id(id))
             .cloned()
             .unwrap_or(Value::Null);
-        let stateless = headers
-            .get(VERSION_HEADER)
-            .is_some_and(|version| version == MODERN_VERSION)
-            || modern::is_modern(&message);
-        if !stateless {
+        if !is_stateless {
             return self
                 .post(client, headers, message, held)
                 .await
@@ -159,7 +195,9 @@ impl StdioRelay {
             return no_session_here().response(&id);
         }
         self.sessions.called(client);
-        modern::post(&self.child, &self.info, client, headers, message, held).await
+        self.stateless
+            .post(&self.info, client, headers, message, held)
+            .await
     }
 
     async fn post(
@@ -211,11 +249,12 @@ impl StdioRelay {
             .into_iter()
             .find(|version| *version == asked)
             .unwrap_or(SESSION_VERSIONS[0]);
-        let session = self.sessions.open(client, version, None)?;
+        let introduction = Introduction::of(message);
+        let session = self.sessions.open(client, version, None, introduction)?;
         let mut result = self.info.clone();
         result["protocolVersion"] = json!(version);
         let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
-        let mut response = respond(accepts, answer);
+        let mut response = at_once(accepts, answer);
         if let Ok(session) = HeaderValue::from_str(&session.to_string()) {
             response.headers_mut().insert(SESSION_HEADER, session);
         }
@@ -239,7 +278,10 @@ impl StdioRelay {
                 return Err(RpcError::invalid("The body is not a JSON-RPC 2.0 message."));
             }
             None => return Err(RpcError::invalid("The body is not a JSON-RPC 2.0 message.")),
-            Some(Kind::Answer { .. }) => return Ok(accepted()),
+            Some(Kind::Answer { .. }) => {
+                self.child.answered(asker, message, Some(held)).await;
+                return Ok(accepted());
+            }
             Some(Kind::Notification { .. }) => {
                 self.notification(asker, message, Some(held)).await?;
                 return Ok(accepted());
@@ -247,18 +289,35 @@ impl StdioRelay {
             Some(Kind::Request { id, method }) => (id.clone(), method),
         };
         if let Some(result) = self.answered_here(session, method, &message)? {
-            return Ok(respond(
+            return Ok(at_once(
                 accepts,
                 json!({"jsonrpc": "2.0", "id": id, "result": result}),
             ));
         }
-        let wants_progress = message.pointer("/params/_meta/progressToken").is_some();
-        let mut call = self.child.call(asker, message, Some(held)).await?;
-        if accepts.events && (wants_progress || !accepts.json) {
-            return Ok(event_response(messages(call, id)));
-        }
-        let (answer, held) = call.answer().await?;
-        Ok(json_response(StatusCode::OK, &answer, Some(held)))
+        let conversation = self
+            .conversation(asker, session, accepts, message, held)
+            .await?;
+        respond(conversation, (&self.sessions, session), accepts, id).await
+    }
+
+    async fn conversation(
+        &self,
+        asker: Asker,
+        session: &Found,
+        accepts: Accepts,
+        message: Value,
+        held: Held,
+    ) -> Result<Conversation, RpcError> {
+        Conversation::begin(
+            &self.child,
+            &self.room,
+            self.stateless.era(),
+            (asker, session),
+            accepts,
+            (message, held),
+            self.limits.request_total_timeout,
+        )
+        .await
     }
 
     /// Requests that do not reach the server, since it does not know of sessions.
@@ -272,14 +331,38 @@ impl StdioRelay {
             .pointer("/params/uri")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        match method {
-            "resources/subscribe" if !self.sessions.subscribe(session.id, uri) => Err(
-                RpcError::invalid("This session has too many subscriptions."),
-            ),
-            "resources/unsubscribe" if self.sessions.unsubscribe(session.id, uri) => {
-                Ok(Some(json!({})))
+        let too_many = || RpcError::invalid("This session has too many subscriptions.");
+        let nothing = Ok(Some(json!({})));
+        match (method, &self.standing) {
+            ("resources/subscribe", standing) => {
+                if !self.sessions.subscribe(session.id, uri) {
+                    return Err(too_many());
+                }
+                match standing {
+                    Some(standing) if standing.resource(uri) => nothing,
+                    Some(_) => Err(too_many()),
+                    None => Ok(None),
+                }
             }
-            _ if method.starts_with("tasks/") => Err(RpcError::new(
+            ("resources/unsubscribe", standing) => {
+                let is_wanted = self.sessions.unsubscribe(session.id, uri);
+                match standing {
+                    _ if is_wanted => nothing,
+                    Some(standing) => {
+                        standing.no_resource(uri);
+                        nothing
+                    }
+                    None => Ok(None),
+                }
+            }
+            ("ping", Some(_)) => nothing,
+            ("logging/setLevel", Some(_)) => {
+                let level = message.pointer("/params/level").and_then(Value::as_str);
+                self.sessions
+                    .set_log_level(session.id, level.unwrap_or_default());
+                nothing
+            }
+            _ if method.starts_with("tasks/") && !self.is_own => Err(RpcError::new(
                 StatusCode::OK,
                 METHOD_NOT_FOUND,
                 "Tasks are not offered: this server is shared by several clients.",
@@ -301,10 +384,11 @@ impl StdioRelay {
                     .cancel(asker, &params["requestId"], params.get("reason"))
                     .await
             }
-            // Of the handshake, and of requests that a shared server cannot make.
-            "notifications/initialized"
-            | "notifications/roots/list_changed"
-            | "notifications/progress" => Ok(()),
+            // Of the handshake; the stateless era has none of the others.
+            "notifications/initialized" => Ok(()),
+            _ if self.standing.is_some() => Ok(()),
+            // Of requests that a shared server cannot make.
+            "notifications/roots/list_changed" | "notifications/progress" if !self.is_own => Ok(()),
             _ => self.child.send(message, held).await,
         }
     }
@@ -365,7 +449,10 @@ impl StdioRelay {
         let answered = async {
             match kind(&message) {
                 None => Err(RpcError::invalid("This is not a JSON-RPC 2.0 message.")),
-                Some(Kind::Answer { .. }) => Ok(None),
+                Some(Kind::Answer { .. }) => {
+                    self.child.answered(asker, message, None).await;
+                    Ok(None)
+                }
                 Some(Kind::Notification { .. }) => {
                     self.notification(asker, message, None).await.map(|()| None)
                 }
@@ -381,8 +468,15 @@ impl StdioRelay {
                             None,
                         ))),
                         None => {
-                            let mut call = self.child.call(asker, message, None).await?;
-                            let (answer, held) = call.answer().await?;
+                            let held = self.room.hold(asker.client);
+                            let accepts = Accepts {
+                                json: true,
+                                events: false,
+                            };
+                            let conversation = self
+                                .conversation(asker, session, accepts, message, held)
+                                .await?;
+                            let (answer, held) = conversation.answer().await?;
                             Ok(Some((answer, Some(held))))
                         }
                     }
@@ -394,7 +488,7 @@ impl StdioRelay {
             .unwrap_or_else(|error: RpcError| Some((error.message(&id), None)))
     }
 
-    /// The stream of what the server tells everybody.
+    /// The stream of what the server tells everybody, or of an answer that its client was cut off from.
     fn get(&self, client: ClientKey, headers: &HeaderMap) -> Result<Response, RpcError> {
         if !Accepts::of(headers).events {
             return Err(RpcError {
@@ -404,8 +498,14 @@ impl StdioRelay {
         }
         check_version(headers)?;
         let session = self.sessions.find(client, headers)?;
+        if let Some((answer, last)) = self.sessions.cut_off(session.id, headers) {
+            return Ok(answer.response(last));
+        }
         if self.child.ended().is_cancelled() {
             return Err(RpcError::gone());
+        }
+        if let Some(standing) = &self.standing {
+            standing.lists(&self.info["capabilities"]);
         }
         let guesses = self.guesses.clone();
         let notifications = tokio_stream::wrappers::ReceiverStream::new(
@@ -439,20 +539,67 @@ impl StdioRelay {
     }
 }
 
-/// No capabilities: the server is shared, so it cannot ask a client.
+/// Asks a server whether it speaks the stateless era. What it says of itself as of `initialize` if so; and whether it said nothing.
+async fn probe(child: &Child, timeout: Duration) -> Result<(Option<Value>, bool), HandshakeError> {
+    match child.first(stateless::discover(), PROBE.min(timeout)).await {
+        Ok(answer) => Ok((stateless::introduced(&answer), false)),
+        Err(HandshakeError::TimedOut(_)) => Ok((None, true)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The handshake of the session era.
+async fn greet(child: &Child, greeting: Value, timeout: Duration) -> Result<Value, HandshakeError> {
+    let answer = child.first(greeting, timeout).await?;
+    if let Some(message) = answer.pointer("/error/message") {
+        let message = message.as_str().unwrap_or("no reason given");
+        return Err(HandshakeError::Refused(message.chars().take(500).collect()));
+    }
+    let info = answer.get("result").filter(|result| {
+        result["protocolVersion"].is_string() && result["capabilities"].is_object()
+    });
+    let Some(info) = info else {
+        return Err(HandshakeError::NotUnderstood(
+            "it has no protocolVersion or no capabilities.".to_owned(),
+        ));
+    };
+    let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    child
+        .send(initialized, None)
+        .await
+        .map_err(|error| HandshakeError::Ended(error.message))?;
+    Ok(info.clone())
+}
+
+/// What is told of the server to its clients.
+fn offered(mut info: Value, is_own: bool) -> Value {
+    if let Some(capabilities) = info["capabilities"].as_object_mut()
+        && !is_own
+    {
+        // A shared server's tasks are one list: a client would see the others'.
+        capabilities.shift_remove("tasks");
+    }
+    info
+}
+
 /// What opens a session carries none: the gateway tells by it which calls go on record.
 pub(super) fn no_session_here() -> RpcError {
     RpcError::invalid("This call begins anew, so it carries no Mcp-Session-Id.")
 }
 
+/// Without capabilities: a server that is shared cannot ask a client.
 pub(super) fn initialize() -> Value {
+    initialize_with(None)
+}
+
+fn initialize_with(capabilities: Option<ClientCapabilities>) -> Value {
     json!({
         "jsonrpc": "2.0",
         "id": 0,
         "method": "initialize",
         "params": {
             "protocolVersion": SESSION_VERSIONS[0],
-            "capabilities": {},
+            "capabilities": capabilities.map_or_else(|| json!({}), ClientCapabilities::json),
             "clientInfo": {"name": "sealport", "version": env!("CARGO_PKG_VERSION")},
         },
     })
@@ -474,28 +621,4 @@ pub(super) fn not_allowed() -> Response {
         [(header::ALLOW, "POST, GET, DELETE")],
     )
         .into_response()
-}
-
-/// One message in the form that the client takes, JSON where it can choose.
-pub(super) fn respond(accepts: Accepts, message: Value) -> Response {
-    if accepts.json {
-        json_response(StatusCode::OK, &message, None)
-    } else {
-        event_response(stream::iter([(message, None)]))
-    }
-}
-
-/// A call's progress and then its answer.
-pub(super) fn messages(
-    call: Call,
-    id: Value,
-) -> impl futures::Stream<Item = (Value, Option<Held>)> + Send + 'static {
-    stream::unfold(Some((call, id)), |state| async move {
-        let (mut call, id) = state?;
-        match call.next().await {
-            Said::Progress(message, held) => Some(((message, Some(held)), Some((call, id)))),
-            Said::Answer(message, held) => Some(((message, Some(held)), None)),
-            Said::Failed(error) => Some(((error.message(&id), None), None)),
-        }
-    })
 }

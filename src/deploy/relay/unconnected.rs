@@ -7,11 +7,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::modern::{self, check_envelope, discovered};
-use super::stdio::{not_allowed, respond};
+use super::conversation::at_once;
+use super::stateless::{self, check_envelope, discovered};
+use super::stdio::not_allowed;
 use super::wire::{
-    Accepts, Kind, METHOD_NOT_FOUND, MODERN_VERSION, Read, RpcError, SERVER_GONE, SESSION_HEADER,
-    SESSION_VERSIONS, VERSION_HEADER, accepted, json_response, kind, read_message,
+    Accepts, Kind, METHOD_NOT_FOUND, Read, RpcError, SERVER_GONE, SESSION_HEADER, SESSION_VERSIONS,
+    STATELESS_VERSION, VERSION_HEADER, accepted, json_response, kind, named_in, read_message,
 };
 use super::{ClientKey, Limits, Room};
 
@@ -61,12 +62,12 @@ impl Unconnected<'_> {
             None => return Err(RpcError::invalid("The body is not a JSON-RPC 2.0 message.")),
         };
         let accepts = Accepts::of(headers);
-        let is_modern = headers
+        let is_stateless = headers
             .get(VERSION_HEADER)
-            .is_some_and(|version| version == MODERN_VERSION)
-            || modern::is_modern(message);
-        if is_modern {
-            let result = self.modern(headers, message, method)?;
+            .is_some_and(|version| version == STATELESS_VERSION)
+            || stateless::is_stateless(message);
+        if is_stateless {
+            let result = self.stateless(headers, message, method)?;
             let answer = json!({"jsonrpc": "2.0", "id": id, "result": result});
             return Ok(json_response(StatusCode::OK, &answer, None));
         }
@@ -76,28 +77,24 @@ impl Unconnected<'_> {
             "tools/list" => json!({"tools": [self.tool()]}),
             _ => return Err(self.refusal(opens_pages(headers))),
         };
-        Ok(respond(
+        Ok(at_once(
             accepts,
             json!({"jsonrpc": "2.0", "id": id, "result": result}),
         ))
     }
 
-    fn modern(
+    fn stateless(
         &self,
         headers: &HeaderMap,
         message: &Value,
         method: &str,
     ) -> Result<Value, RpcError> {
         let params = &message["params"];
-        let named = match method {
-            "tools/call" | "prompts/get" => params["name"].as_str(),
-            "resources/read" => params["uri"].as_str(),
-            _ => None,
-        };
+        let named = named_in(message);
         let meta = params["_meta"].as_object();
         check_envelope(meta, method, named, headers)?;
         let by_url = meta
-            .and_then(|meta| meta.get(modern::CAPABILITIES_KEY))
+            .and_then(|meta| meta.get(stateless::CAPABILITIES_KEY))
             .is_some_and(can_open_pages);
         match method {
             "server/discover" => Ok(discovered(&self.info())),
@@ -131,7 +128,7 @@ impl Unconnected<'_> {
             .is_some_and(can_open_pages);
         let mut result = self.info();
         result["protocolVersion"] = json!(version);
-        let mut response = respond(
+        let mut response = at_once(
             accepts,
             json!({"jsonrpc": "2.0", "id": id, "result": result}),
         );

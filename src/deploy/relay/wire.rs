@@ -1,5 +1,6 @@
 //! JSON-RPC and HTTP, as far as the relay must understand them.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,19 +16,24 @@ use super::Limits;
 use super::room::{Full, Held, weigh};
 
 /// The stateless era's version that is translated.
-pub const MODERN_VERSION: &str = "2026-07-28";
+pub const STATELESS_VERSION: &str = "2026-07-28";
 /// What sessions may speak; the first is offered to a client that asks for something else.
 pub const SESSION_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 /// All that are spoken, as an error for any other names them too.
 pub fn versions() -> Vec<&'static str> {
-    std::iter::once(MODERN_VERSION)
+    std::iter::once(STATELESS_VERSION)
         .chain(SESSION_VERSIONS)
         .collect()
 }
 
 pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// Keeps a request open for what a server tells, in the stateless era.
+pub(super) const LISTEN: &str = "subscriptions/listen";
+/// Which request for [`LISTEN`] a notification belongs to.
+pub(super) const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
 
 pub const PARSE_ERROR: i64 = -32700;
 pub const INVALID_REQUEST: i64 = -32600;
@@ -116,6 +122,16 @@ impl RpcError {
                 .insert(http::header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
         response
+    }
+}
+
+/// The tool, prompt or resource that a request is about, as the stateless era has it in a header too.
+pub(super) fn named_in(message: &Value) -> Option<&str> {
+    let params = &message["params"];
+    match message["method"].as_str()? {
+        "tools/call" | "prompts/get" => params["name"].as_str(),
+        "resources/read" => params["uri"].as_str(),
+        _ => None,
     }
 }
 
@@ -217,7 +233,7 @@ pub(super) async fn read_message(
     };
     let bytes = bytes?;
     held.resize_soon(weigh(&bytes)).await.map_err(Full::error)?;
-    match serde_json::from_slice(&bytes) {
+    match crate::deploy::json::tree(&bytes) {
         Ok(message) => Ok(Read {
             bytes,
             message,
@@ -285,23 +301,31 @@ impl AsRef<[u8]> for HeldText {
     }
 }
 
-/// Messages as server-sent events; comments in between keep proxies from closing the connection.
-/// What a message takes of the room is held until the next is asked for, when it has been written.
+/// Messages as server-sent events. What a message takes of the room is held until the next is asked for, when it has been written.
 pub(super) fn event_response(
     messages: impl Stream<Item = (Value, Option<Held>)> + Send + 'static,
 ) -> Response {
     let messages = Box::pin(messages);
-    let events = futures::stream::unfold((messages, None), |(mut messages, written)| async move {
-        drop::<Option<Held>>(written);
-        let (message, mut held) = messages.next().await?;
-        // JSON escapes line ends, so a message is one line of data.
-        let text = message.to_string();
-        if let Some(held) = &mut held {
-            held.shrink(text.len());
-        }
-        let event = Event::default().event("message").data(text);
-        Some((Ok::<_, std::convert::Infallible>(event), (messages, held)))
-    });
+    events_of(futures::stream::unfold(
+        (messages, None),
+        |(mut messages, written)| async move {
+            drop::<Option<Held>>(written);
+            let (message, mut held) = messages.next().await?;
+            // JSON escapes line ends, so a message is one line of data.
+            let text = message.to_string();
+            if let Some(held) = &mut held {
+                held.shrink(text.len());
+            }
+            let event = Event::default().event("message").data(text);
+            Some((Ok(event), (messages, held)))
+        },
+    ))
+}
+
+/// Events as they are sent; comments in between keep proxies from closing the connection.
+pub(super) fn events_of(
+    events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static,
+) -> Response {
     let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response();

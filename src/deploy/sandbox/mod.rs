@@ -86,7 +86,7 @@ struct Inner {
 }
 
 /// One guest to be: what it runs, what it sees and what it is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GuestSpec {
     /// Its id outside, used only when we are root: one for each deployment, from
     /// [`FIRST_GUEST_ID`].

@@ -2,8 +2,7 @@
 //! an MCPB manifest, `Procfile`, `package.json`, `pyproject.toml`, a Python script by a usual name; a Dockerfile's
 //! command only where nothing else says anything, for its paths are those of an image.
 
-use serde_json::Value;
-
+use crate::deploy::json;
 use crate::model::sources::{Runtime, Transport};
 
 use super::command::{self, Program};
@@ -443,8 +442,9 @@ impl Facts<'_> {
                 .next_back()
         };
         let exec = |rest: &str| -> Option<Vec<String>> {
-            let list: Vec<Value> = serde_json::from_str(rest).ok()?;
-            list.into_iter()
+            let list = json::tree(rest.as_bytes()).ok()?;
+            let list = list.as_array()?;
+            list.iter()
                 .map(|word| Some(word.as_str()?.trim_start_matches("/app/").to_owned()))
                 .collect()
         };

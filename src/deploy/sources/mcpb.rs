@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::deploy::json;
 use crate::model::sources::WantedVariable;
 
 use super::text;
@@ -20,7 +21,7 @@ pub(super) struct Mcpb {
 
 /// None for a `manifest.json` of another kind, such as a browser extension's.
 pub(super) fn parse(content: &str, wanted: &mut Wanted) -> Option<Mcpb> {
-    let value: Value = serde_json::from_str(content).ok()?;
+    let value: Value = json::tree(content.as_bytes()).ok()?;
     let manifest = value.as_object()?;
     let server = manifest.get("server")?.as_object()?;
     let config = server.get("mcp_config")?.as_object()?;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::command::relative_file;
 use super::text;
+use crate::deploy::json;
 
 /// Programs and scripts that are read.
 const ENTRIES_MAX: usize = 200;
@@ -26,7 +27,7 @@ pub(super) struct PackageJson {
 impl PackageJson {
     /// Errors: a sentence, for text that is no JSON object.
     pub fn parse(content: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(content)
+        let value: Value = json::tree(content.as_bytes())
             .map_err(|_| "package.json is not readable as JSON.".to_owned())?;
         let Value::Object(object) = value else {
             return Err("package.json is not a JSON object.".into());

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::deploy::json;
 use crate::model::sources::{Transport, WantedVariable};
 
 use super::text;
@@ -27,7 +28,7 @@ pub(super) fn parse(
     identifier: Option<&str>,
     wanted: &mut Wanted,
 ) -> Result<ServerJson, String> {
-    let value: Value = serde_json::from_str(content)
+    let value: Value = json::tree(content.as_bytes())
         .map_err(|_| "server.json is not readable as JSON.".to_owned())?;
     let Value::Object(server) = value else {
         return Err("server.json is not a JSON object.".into());

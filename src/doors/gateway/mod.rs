@@ -20,7 +20,7 @@ use quota::CallQuota;
 use super::quotas::bearer;
 use super::web::{AppState, origin};
 use crate::deploy::InUse;
-use crate::deploy::relay::{ClientKey, Room, Unconnected};
+use crate::deploy::relay::{ClientKey, Incoming, Limits, Room, Unconnected};
 use crate::model::actors::Origin;
 use crate::store::tokens::{CallersKeys, TurnedAway};
 
@@ -73,10 +73,18 @@ async fn call(
             Err(why) => not_now(&why),
         },
         CallersKeys::Connected(versions) => {
-            let own = deployer.own_instance(pass.deployment_id, pass.user_id, versions);
+            // Read first: a server may ask its one caller, and is told when it starts what their client can be asked.
+            let (room, limits) = (Room::default(), Limits::default());
+            let incoming = match Incoming::read(client, request, &room, &limits).await {
+                Ok(incoming) => incoming,
+                Err(refused) => return refused,
+            };
+            let asked = incoming.capabilities();
+            let (deployment, user) = (pass.deployment_id, pass.user_id);
+            let own = deployer.own_instance(deployment, user, versions, asked);
             match own.await {
                 Ok(in_use) => {
-                    let response = in_use.relay().handle(client, request).await;
+                    let response = in_use.relay().answer(client, incoming).await;
                     response.map(|body| {
                         Body::new(InUseBody {
                             body,

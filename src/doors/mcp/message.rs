@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::tools;
 use crate::app::agents::INSTRUCTIONS;
 use crate::deploy::relay::{
-    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MODERN_VERSION, PARSE_ERROR, RpcError,
-    SERVER_KEY, SESSION_VERSIONS, VERSION_HEADER, VERSION_KEY, check_envelope, versions,
+    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SERVER_KEY,
+    SESSION_VERSIONS, STATELESS_VERSION, VERSION_HEADER, VERSION_KEY, check_envelope, versions,
 };
 
 /// The longest id, in bytes.
@@ -45,8 +45,8 @@ pub(super) struct Asked<'m> {
 /// The 2026-07-28 version, where each request stands alone, or those before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Era {
-    Modern,
-    Legacy,
+    Stateless,
+    Session,
 }
 
 /// What becomes of a request.
@@ -84,6 +84,9 @@ pub(super) fn read(body: &[u8]) -> Result<Message<'_>, RpcError> {
             "The body is not one JSON-RPC 2.0 message. Send them one by one.",
         )
     };
+    if !crate::deploy::json::is_harmless(body) {
+        return Err(invalid());
+    }
     let message: Message = serde_json::from_slice(body).map_err(|error| {
         if error.is_data() {
             invalid()
@@ -131,13 +134,13 @@ impl<'m> Asked<'m> {
             Some(params) => serde_json::from_str(params.get()).map_err(|_| params_wrong())?,
             None => Params::default(),
         };
-        let modern = stated == Some(MODERN_VERSION)
+        let is_stateless = stated == Some(STATELESS_VERSION)
             || params
                 .meta
                 .as_ref()
                 .is_some_and(|meta| meta.contains_key(VERSION_KEY));
-        if modern {
-            return self.modern(headers, params);
+        if is_stateless {
+            return self.stateless(headers, params);
         }
         match stated {
             // Before it was negotiated, none stands there.
@@ -150,7 +153,7 @@ impl<'m> Asked<'m> {
         }
     }
 
-    fn modern(&self, headers: &HeaderMap, params: Params<'m>) -> Result<Reply<'m>, RpcError> {
+    fn stateless(&self, headers: &HeaderMap, params: Params<'m>) -> Result<Reply<'m>, RpcError> {
         let named = params
             .name
             .as_deref()
@@ -164,7 +167,7 @@ impl<'m> Asked<'m> {
                 "_meta": {SERVER_KEY: server_info()},
             })))),
             "tools/list" => Ok(Reply::Result(complete(json!({"tools": tools::list()})))),
-            "tools/call" => call(params, Era::Modern),
+            "tools/call" => call(params, Era::Stateless),
             _ => Err(unknown_method(StatusCode::NOT_FOUND)),
         }
     }
@@ -186,7 +189,7 @@ impl<'m> Asked<'m> {
             }
             "ping" => Ok(Reply::Result(json!({}))),
             "tools/list" => Ok(Reply::Result(json!({"tools": tools::list()}))),
-            "tools/call" => call(params, Era::Legacy),
+            "tools/call" => call(params, Era::Session),
             _ => Err(unknown_method(StatusCode::OK)),
         }
     }
@@ -286,13 +289,13 @@ mod tests {
         let asked = message.asked().unwrap();
         match asked.reply(&headers(pairs)).map_err(told)? {
             Reply::Result(result) => Ok(result["resultType"] == "complete"),
-            Reply::Call { era, .. } => Ok(era == Era::Modern),
+            Reply::Call { era, .. } => Ok(era == Era::Stateless),
         }
     }
 
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
-    fn modern(method: &str, rest: &str) -> String {
+    fn stateless(method: &str, rest: &str) -> String {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{META}{rest}}}}}"#)
     }
 
@@ -301,12 +304,12 @@ mod tests {
         let version = ("mcp-protocol-version", "2026-07-28");
         assert_eq!(
             code(
-                &modern("tools/list", ""),
+                &stateless("tools/list", ""),
                 &[version, ("mcp-method", "tools/list")]
             ),
             Ok(true)
         );
-        let call = modern("tools/call", r#","name":"get_secret","arguments":{}"#);
+        let call = stateless("tools/call", r#","name":"get_secret","arguments":{}"#);
         let named = [
             version,
             ("mcp-method", "tools/call"),
@@ -316,7 +319,7 @@ mod tests {
         // A header that is missing or says otherwise.
         assert_eq!(code(&call, &named[..2]), Err((400, -32020)));
         assert_eq!(
-            code(&modern("ping", ""), &[version, ("mcp-method", "ping")]),
+            code(&stateless("ping", ""), &[version, ("mcp-method", "ping")]),
             Err((404, -32601))
         );
         for (body, expected) in [

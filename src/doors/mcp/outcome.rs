@@ -69,7 +69,7 @@ impl Outcome {
         put(&mut body, text);
         put(&mut body, r#","isError":"#);
         put(&mut body, if self.failed { "true" } else { "false" });
-        if era == Era::Modern {
+        if era == Era::Stateless {
             put(&mut body, r#","resultType":"complete""#);
         }
         put(&mut body, "}}");

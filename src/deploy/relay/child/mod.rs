@@ -1,18 +1,16 @@
 //! A stdio server's two pipes: requests of many clients go in under numbers of our own, and each
 //! answer comes back to the one who asked.
 
+mod asks;
+mod pipes;
+
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use tokio::io::{
-    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader,
-};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,22 +18,20 @@ use uuid::Uuid;
 
 use super::called::{Called, Calling};
 use super::guesses::Guesses;
-use super::room::{Full, Held, Room, weigh};
-use super::wire::{CANCELLED, Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, is_id, kind};
+use super::room::{Full, Held, Room};
+use super::wire::{CANCELLED, LISTEN, RpcError, SERVER_GONE, SUBSCRIPTION_KEY, is_id};
 use super::{ClientKey, Limits, Options};
 use crate::deploy::masks::Masks;
+pub(super) use asks::{CanAnswer, ClientAnswer};
+use asks::{Question, Waiting};
 
 /// Lines that wait to be written; each is at most a request's body long.
 const LINES: usize = 16;
 /// Our answers to the server's own requests; more are dropped, so that a server that asks without
 /// reading cannot fill the memory.
 const REPLIES: usize = 64;
-/// Progress that waits for a slow client; more is dropped.
-const PROGRESS: usize = 64;
-const LOG_LINE_BYTES: usize = 16 << 10;
-
-/// The buffer of a longer line is given back after it.
-const KEPT_BUFFER_BYTES: usize = 64 << 10;
+/// What comes before an answer and waits for a slow client; more is dropped.
+const TOLD_PLACES: usize = 64;
 
 /// Takes what the server tells everybody.
 pub(super) type Notify = Box<dyn Fn(Told<'_>) + Send + Sync>;
@@ -49,9 +45,14 @@ pub(super) struct Told<'m> {
     pub masked: usize,
 }
 
+/// Cheap to clone; [`Closing`] ends it.
+#[derive(Clone)]
 pub(super) struct Child {
     shared: Arc<Shared>,
 }
+
+/// Closes the server's input when it is dropped.
+pub(super) struct Closing(pub Child);
 
 struct Shared {
     limits: Limits,
@@ -59,8 +60,13 @@ struct Shared {
     room: Room,
     guesses: Guesses,
     lines: mpsc::Sender<Outgoing>,
+    replies: mpsc::Sender<Vec<u8>>,
+    /// Whether one caller alone is served, who can be asked.
+    may_ask: bool,
     calls: Option<mpsc::Sender<Called>>,
     state: Mutex<State>,
+    /// Something waits for somebody to be asked.
+    waits: tokio::sync::Notify,
     ended: CancellationToken,
 }
 
@@ -73,6 +79,8 @@ struct Outgoing {
 struct State {
     next_id: u64,
     pending: HashMap<u64, Pending>,
+    asked: HashMap<u64, Question>,
+    waiting: Vec<Waiting>,
     /// Why the server is gone, once it is.
     ended: Option<String>,
 }
@@ -81,8 +89,10 @@ struct Pending {
     asker: Asker,
     /// What the asker calls the request, for cancelling it.
     client_id: Value,
-    /// None when it does not want any.
-    progress: Option<mpsc::Sender<(Value, Held)>>,
+    can_answer: CanAnswer,
+    wants_progress: bool,
+    is_subscription: bool,
+    told: mpsc::Sender<(Value, Held)>,
     answer: oneshot::Sender<Reply>,
 }
 
@@ -100,6 +110,14 @@ pub(super) struct Asker {
     pub session: Option<Uuid>,
 }
 
+impl State {
+    /// A number that nothing had before.
+    fn number(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
 /// A request that the server has not answered. Dropping it forgets the answer.
 pub(super) struct Call {
     shared: Arc<Shared>,
@@ -107,7 +125,8 @@ pub(super) struct Call {
     client_id: Value,
     progress_token: Option<Value>,
     client: ClientKey,
-    progress: mpsc::Receiver<(Value, Held)>,
+    is_subscription: bool,
+    told: mpsc::Receiver<(Value, Held)>,
     answer: oneshot::Receiver<Reply>,
     started: Instant,
     heard: Instant,
@@ -118,7 +137,8 @@ pub(super) struct Call {
 
 /// What comes of a call; after an answer or a failure comes nothing more.
 pub(super) enum Said {
-    Progress(Value, Held),
+    /// Progress, what a subscription tells, or a question to the client.
+    Told(Value, Held, usize),
     /// The whole message with the client's id.
     Answer(Value, Held),
     Failed(RpcError),
@@ -141,18 +161,24 @@ impl Child {
             room: options.room,
             guesses: options.guesses,
             lines,
+            replies,
+            may_ask: options.client_capabilities.is_some(),
             calls: options.calls,
             state: Mutex::new(State {
-                next_id: 1,
+                next_id: 0,
                 pending: HashMap::new(),
+                asked: HashMap::new(),
+                waiting: Vec::new(),
                 ended: None,
             }),
+            waits: tokio::sync::Notify::new(),
             ended,
         });
-        tokio::spawn(write(stdin, lines_out, replies_out, shared.ended.clone()));
-        let reader = Reader {
+        tokio::spawn(asks::give_up_waiting(Arc::clone(&shared)));
+        let ended = shared.ended.clone();
+        tokio::spawn(pipes::write(stdin, lines_out, replies_out, ended));
+        let reader = pipes::Reader {
             shared: Arc::clone(&shared),
-            replies,
             log: options.log,
             log_masks: options
                 .log_masks
@@ -178,23 +204,29 @@ impl Child {
     }
 
     /// Sends a request under a number of our own; of it nothing is kept but what its answer needs.
+    /// What it asks of the client during the call is passed on as far as the client can answer it.
     pub async fn call(
         &self,
         asker: Asker,
+        can_answer: CanAnswer,
         mut request: Value,
         held: Option<Held>,
     ) -> Result<Call, RpcError> {
-        let (progress_in, progress) = mpsc::channel(PROGRESS);
+        let (told_in, told) = mpsc::channel(TOLD_PLACES);
         let (answer_in, answer) = oneshot::channel();
         let client_id = request["id"].clone();
         let progress_token = request
             .pointer("/params/_meta/progressToken")
             .filter(|token| is_id(token))
             .cloned();
+        let is_subscription = request["method"] == LISTEN;
         let pending = Pending {
             asker,
             client_id: client_id.clone(),
-            progress: progress_token.is_some().then_some(progress_in),
+            can_answer,
+            wants_progress: progress_token.is_some(),
+            is_subscription,
+            told: told_in,
             answer: answer_in,
         };
         let calling = Calling::of(
@@ -212,12 +244,16 @@ impl Child {
             client_id,
             progress_token,
             client: asker.client,
-            progress,
+            is_subscription,
+            told,
             answer,
             started: now,
             heard: now,
-            timeout: self.shared.limits.request_timeout,
-            cancel_on_drop: false,
+            timeout: match is_subscription {
+                true => self.shared.limits.stream_total,
+                false => self.shared.limits.request_timeout,
+            },
+            cancel_on_drop: is_subscription,
             calling,
         };
         request["id"] = json!(id);
@@ -238,49 +274,43 @@ impl Child {
         }
     }
 
-    /// Waits for the handshake's answer.
-    pub async fn handshake(
+    /// Waits for the answer to what is sent before there are clients.
+    pub async fn first(
         &self,
         request: Value,
         timeout: Duration,
     ) -> Result<Value, super::HandshakeError> {
-        use super::HandshakeError::{Ended, NotUnderstood, Refused, TimedOut};
+        use super::HandshakeError::{Ended, TimedOut};
         let asker = Asker {
             // Nobody's: what callers hold and guess is counted apart.
-            client: ClientKey(uuid::Builder::from_random_bytes(rand::random()).into_uuid()),
+            client: ClientKey::nobody(),
             session: None,
         };
         let answered = async {
-            let mut call = self.call(asker, request, None).await?;
+            let mut call = self
+                .call(asker, CanAnswer::default(), request, None)
+                .await?;
             // A server may take longer to start than to answer; the wait around this one decides.
             call.timeout = self.shared.limits.request_total_timeout;
             call.answer().await
         };
-        let answer = match tokio::time::timeout(timeout, answered).await {
-            Err(_) => return Err(TimedOut(timeout)),
-            Ok(Err(error)) => return Err(Ended(self.reason().unwrap_or(error.message))),
-            Ok(Ok((answer, _))) => answer,
-        };
-        if let Some(message) = answer.pointer("/error/message") {
-            return Err(Refused(
-                message
-                    .as_str()
-                    .unwrap_or("no reason given")
-                    .chars()
-                    .take(500)
-                    .collect(),
-            ));
+        match tokio::time::timeout(timeout, answered).await {
+            Err(_) => Err(TimedOut(timeout)),
+            Ok(Err(error)) => Err(Ended(self.reason().unwrap_or(error.message))),
+            Ok(Ok((answer, _))) => Ok(answer),
         }
-        match answer.get("result") {
-            Some(result)
-                if result["protocolVersion"].is_string() && result["capabilities"].is_object() =>
-            {
-                Ok(result.clone())
-            }
-            _ => Err(NotUnderstood(
-                "it has no protocolVersion or no capabilities.".to_owned(),
-            )),
-        }
+    }
+
+    /// Nothing yet of the room, in this caller's name.
+    pub fn hold(&self, client: ClientKey) -> Held {
+        self.shared.room.hold(client)
+    }
+
+    /// How many requests the server has not answered; what only listens does not count.
+    pub fn answering(&self) -> usize {
+        let state = self.shared.state();
+        let pending = state.pending.values();
+        pending.filter(|pending| !pending.is_subscription).count()
     }
 
     /// Cancels what the asker calls `client_id`.
@@ -290,6 +320,7 @@ impl Child {
         client_id: &Value,
         reason: Option<&Value>,
     ) -> Result<(), RpcError> {
+        self.shared.state().forget_questions(asker, Some(client_id));
         for id in self
             .shared
             .take(|pending| pending.asker == asker && pending.client_id == *client_id)
@@ -301,6 +332,7 @@ impl Child {
 
     /// Cancels all that a session waits for, because it ends.
     pub async fn cancel_all(&self, asker: Asker) -> Result<(), RpcError> {
+        self.shared.state().forget_questions(asker, None);
         for id in self.shared.take(|pending| pending.asker == asker) {
             self.send(cancelled(id, Some(&json!("The session ended."))), None)
                 .await?;
@@ -309,10 +341,10 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for Closing {
     fn drop(&mut self) {
         // Ends both tasks, which closes the pipes: a stdio server stops when its input closes.
-        self.shared.end("The relay was closed.");
+        self.0.shared.end("The relay was closed.");
     }
 }
 
@@ -325,15 +357,20 @@ impl Call {
     pub async fn next(&mut self) -> Said {
         let limits = self.shared.limits;
         let deadline = (self.heard + self.timeout).min(self.started + limits.request_total_timeout);
+        let longest = match self.is_subscription {
+            true => limits.stream_total,
+            false => limits.request_total_timeout,
+        };
+        if self.started.elapsed() >= longest {
+            // Also while there is always something more to tell.
+            return self.late();
+        }
         tokio::select! {
-            // Progress came before the answer and goes out before it.
+            // It came before the answer and goes out before it.
             biased;
-            Some((mut progress, held)) = self.progress.recv() => {
+            Some((message, held)) = self.told.recv() => {
                 self.heard = Instant::now();
-                let masked = self.shared.masks.json(&mut progress);
-                progress["params"]["progressToken"] = self.progress_token.clone().unwrap_or_default();
-                self.shared.guesses.slow(self.client, masked).await;
-                Said::Progress(progress, held)
+                self.tell(message, held).await
             }
             reply = &mut self.answer => match reply {
                 Ok(Reply::Answer(mut message, held)) => {
@@ -342,6 +379,9 @@ impl Call {
                     }
                     let masked = self.shared.masks.json(&mut message);
                     message["id"] = self.client_id.clone();
+                    if let Some(id) = message.pointer_mut("/result/_meta").and_then(|meta| meta.get_mut(SUBSCRIPTION_KEY)) {
+                        *id = self.client_id.clone();
+                    }
                     self.shared.guesses.slow(self.client, masked).await;
                     Said::Answer(message, held)
                 }
@@ -349,18 +389,53 @@ impl Call {
                 Ok(Reply::Cancelled) => Said::Failed(RpcError::new(StatusCode::OK, CANCELLED, "The request was cancelled.")),
                 Err(_) => Said::Failed(RpcError::gone()),
             },
-            () = tokio::time::sleep_until(deadline) => {
-                self.cancel_on_drop = true;
-                Said::Failed(RpcError::timed_out(self.shared.limits.request_timeout))
-            }
+            () = tokio::time::sleep_until(deadline) => self.late(),
         }
     }
 
-    /// The answer; progress is left out.
+    fn late(&mut self) -> Said {
+        self.cancel_on_drop = true;
+        match self.is_subscription {
+            true => self.enough(),
+            false => Said::Failed(RpcError::timed_out(self.shared.limits.request_timeout)),
+        }
+    }
+
+    /// A message that comes before the answer, under the client's own names.
+    async fn tell(&mut self, mut message: Value, held: Held) -> Said {
+        let masked = self.shared.masks.json(&mut message);
+        if message.get("id").is_some() {
+            // A person who is asked takes their time.
+            self.timeout = self.shared.limits.request_total_timeout;
+        } else if message["method"] == "notifications/progress" {
+            message["params"]["progressToken"] = self.progress_token.clone().unwrap_or_default();
+        } else if self.is_subscription
+            && let Some(id) = message
+                .pointer_mut("/params/_meta")
+                .and_then(|meta| meta.get_mut(SUBSCRIPTION_KEY))
+        {
+            *id = self.client_id.clone();
+        }
+        if self.is_subscription {
+            self.timeout = (self.shared.limits.stream_total).saturating_sub(self.started.elapsed());
+        }
+        self.shared.guesses.slow(self.client, masked).await;
+        Said::Told(message, held, masked)
+    }
+
+    /// The end of a subscription that was open for as long as one may be: its client asks again.
+    fn enough(&self) -> Said {
+        let mut result = json!({"resultType": "complete"});
+        result["_meta"][SUBSCRIPTION_KEY] = self.client_id.clone();
+        let answer = json!({"jsonrpc": "2.0", "id": self.client_id, "result": result});
+        Said::Answer(answer, self.shared.room.hold(self.client))
+    }
+
+    /// The answer; what comes before it is left out.
     pub async fn answer(&mut self) -> Result<(Value, Held), RpcError> {
         loop {
             match self.next().await {
-                Said::Progress(..) => {}
+                Said::Told(..) => {}
                 Said::Answer(message, held) => return Ok((message, held)),
                 Said::Failed(error) => return Err(error),
             }
@@ -370,7 +445,17 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let unanswered = self.shared.state().pending.remove(&self.id).is_some();
+        let (unanswered, asked) = {
+            let mut state = self.shared.state();
+            let unanswered = state.pending.remove(&self.id).is_some();
+            (unanswered, state.forget_asked(self.id))
+        };
+        if unanswered {
+            for id in asked {
+                self.shared
+                    .refuse(&id, "The client that was asked went away.");
+            }
+        }
         if unanswered && self.cancel_on_drop {
             // When there is no room the server learns nothing, and its answer is dropped.
             let told = Outgoing::new(cancelled(self.id, None), None);
@@ -412,9 +497,9 @@ impl Shared {
                 "Too many requests wait for this server; try again when some are answered.",
             ));
         }
-        let id = state.next_id;
-        state.next_id += 1;
+        let id = state.number();
         state.pending.insert(id, pending);
+        self.put_waiting(&mut state, id);
         Ok(id)
     }
 
@@ -442,6 +527,8 @@ impl Shared {
         }
         // Whoever waits learns it by the closed channel.
         state.pending.clear();
+        state.asked.clear();
+        state.waiting.clear();
         drop(state);
         self.ended.cancel();
     }
@@ -453,223 +540,4 @@ fn cancelled(id: u64, reason: Option<&Value>) -> Value {
         params["reason"] = reason.clone();
     }
     json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
-}
-
-async fn write(
-    mut stdin: impl AsyncWrite + Unpin,
-    mut lines: mpsc::Receiver<Outgoing>,
-    mut replies: mpsc::Receiver<Vec<u8>>,
-    ended: CancellationToken,
-) {
-    loop {
-        let Outgoing { line, _held } = tokio::select! {
-            biased;
-            () = ended.cancelled() => break,
-            Some(line) = replies.recv() => Outgoing { line, _held: None },
-            Some(outgoing) = lines.recv() => outgoing,
-            else => break,
-        };
-        let written = async {
-            stdin.write_all(&line).await?;
-            stdin.flush().await
-        };
-        // A server that closed its input may still answer; its output's end is what counts.
-        let failed = tokio::select! {
-            () = ended.cancelled() => true,
-            written = written => written.is_err(),
-        };
-        if failed {
-            break;
-        }
-    }
-}
-
-struct Reader {
-    shared: Arc<Shared>,
-    replies: mpsc::Sender<Vec<u8>>,
-    log: Option<mpsc::Sender<String>>,
-    log_masks: Arc<Masks>,
-    notify: Notify,
-}
-
-impl Reader {
-    async fn run(self, mut stdout: impl AsyncBufRead + Unpin) {
-        let ended = self.shared.ended.clone();
-        let mut line = Vec::new();
-        let reason = loop {
-            line.clear();
-            line.shrink_to(KEPT_BUFFER_BYTES);
-            let read = tokio::select! {
-                () = ended.cancelled() => break "The relay was closed.".to_owned(),
-                read = read_line(&mut stdout, &mut line, self.shared.limits.message_bytes) => read,
-            };
-            match read {
-                Ok(Line::Whole) => self.line(&line),
-                Ok(Line::Last) => {
-                    self.line(&line);
-                    break "The server closed its output.".to_owned();
-                }
-                Ok(Line::TooLong) => {
-                    break format!(
-                        "The server sent a line of more than {} bytes.",
-                        self.shared.limits.message_bytes
-                    );
-                }
-                Err(error) => break format!("The server's output could not be read: {error}."),
-            }
-        };
-        self.shared.end(&reason);
-    }
-
-    fn line(&self, line: &[u8]) {
-        let line = line.trim_ascii();
-        if line.is_empty() {
-            return;
-        }
-        let weight = weigh(line);
-        if self.shared.room.is_never(weight) {
-            return self.too_heavy(line);
-        }
-        match serde_json::from_slice(line) {
-            Ok(Value::Array(messages))
-                if messages.iter().all(|message| kind(message).is_some()) =>
-            {
-                let weight = weight / messages.len().max(1);
-                for message in messages {
-                    self.message(message, weight);
-                }
-            }
-            Ok(message) if kind(&message).is_some() => self.message(message, weight),
-            _ => self.log(line),
-        }
-    }
-
-    /// Whoever waits for a message that is never built is told so.
-    fn too_heavy(&self, line: &[u8]) {
-        #[derive(Deserialize)]
-        struct Head {
-            id: Option<u64>,
-            method: Option<IgnoredAny>,
-        }
-        match serde_json::from_slice(line) {
-            Ok(Head {
-                id: Some(id),
-                method: None,
-            }) => {
-                if let Some(pending) = self.shared.state().pending.remove(&id) {
-                    let _ = pending.answer.send(Reply::Full(Full::Never));
-                }
-            }
-            Ok(_) => {}
-            Err(_) => self.log(line),
-        }
-    }
-
-    fn message(&self, message: Value, weight: usize) {
-        match kind(&message) {
-            Some(Kind::Answer { id }) => {
-                // An answer to nothing that was asked is dropped.
-                let pending = id
-                    .as_u64()
-                    .and_then(|id| self.shared.state().pending.remove(&id));
-                if let Some(pending) = pending {
-                    let mut held = self.shared.room.hold(pending.asker.client);
-                    let reply = match held.resize(weight) {
-                        Ok(()) => Reply::Answer(message, held),
-                        Err(full) => Reply::Full(full),
-                    };
-                    let _ = pending.answer.send(reply);
-                }
-            }
-            Some(Kind::Request { id, method }) => self.refuse(id, method),
-            Some(Kind::Notification {
-                method: "notifications/progress",
-            }) => self.progress(message, weight),
-            // It cancels one of its own requests, and those were answered at once.
-            Some(Kind::Notification {
-                method: "notifications/cancelled",
-            })
-            | None => {}
-            Some(Kind::Notification { .. }) => {
-                let mut message = message;
-                let masked = self.shared.masks.json(&mut message);
-                (self.notify)(Told {
-                    message: &message,
-                    weight,
-                    masked,
-                });
-            }
-        }
-    }
-
-    /// A shared server's sampling or elicitation cannot be attributed to one of its clients.
-    fn refuse(&self, id: &Value, method: &str) {
-        let reply = match method {
-            "ping" => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
-            _ => RpcError::new(
-                StatusCode::OK,
-                METHOD_NOT_FOUND,
-                "This server is shared by several clients, so none of them can be asked.",
-            )
-            .message(id),
-        };
-        let mut line = reply.to_string().into_bytes();
-        line.push(b'\n');
-        let _ = self.replies.try_send(line);
-    }
-
-    fn progress(&self, message: Value, weight: usize) {
-        let id = message
-            .pointer("/params/progressToken")
-            .and_then(Value::as_u64);
-        let state = self.shared.state();
-        let Some(pending) = id.and_then(|id| state.pending.get(&id)) else {
-            return;
-        };
-        let mut held = self.shared.room.hold(pending.asker.client);
-        if let (Some(progress), Ok(())) = (&pending.progress, held.resize(weight)) {
-            let _ = progress.try_send((message, held));
-        }
-    }
-
-    fn log(&self, line: &[u8]) {
-        if let Some(log) = &self.log {
-            let mut mask = self.log_masks.terminal();
-            let mut masked = mask.feed(line);
-            masked.extend(mask.finish());
-            // Cut after masking: a value cut in two would not be found.
-            let cut = &masked[..masked.len().min(LOG_LINE_BYTES)];
-            let _ = log.try_send(String::from_utf8_lossy(cut).into_owned());
-        }
-    }
-}
-
-enum Line {
-    Whole,
-    /// The output ended; there may be a last line without an end.
-    Last,
-    TooLong,
-}
-
-async fn read_line(
-    reader: &mut (impl AsyncBufRead + Unpin),
-    line: &mut Vec<u8>,
-    longest: usize,
-) -> io::Result<Line> {
-    loop {
-        let available = reader.fill_buf().await?;
-        if available.is_empty() {
-            return Ok(Line::Last);
-        }
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(available.len(), |end| end + 1);
-        if line.len() + taken > longest {
-            return Ok(Line::TooLong);
-        }
-        line.extend_from_slice(&available[..taken]);
-        reader.consume(taken);
-        if end.is_some() {
-            return Ok(Line::Whole);
-        }
-    }
 }
