@@ -177,9 +177,15 @@ pub(super) fn home(home: &Path, uid: u32, root: bool) -> Result<(), SandboxError
 /// Gives a tree away without following a link out of it. The folder itself comes last, so that
 /// an interrupted run is taken up again.
 fn own(path: &Path, uid: u32) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            own(&entry?.path(), uid)?;
+    // Level by level, not by recursion: how deep it is a guest has chosen.
+    let mut waiting = vec![path.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+            lchown(entry.path(), Some(uid), Some(uid))?;
         }
     }
     lchown(path, Some(uid), Some(uid))
