@@ -91,7 +91,7 @@ async fn leaves_a_process_behind() {
 /// Removing such a tree level by level would end Sealport: a level takes room on the stack.
 #[tokio::test]
 async fn nests_directories_deeper_than_a_stack() {
-    let nest = "import os\nos.chdir('/srv/.build')\nfor i in range(60000):\n os.mkdir('d')\n os.chdir('d')\n";
+    let nest = "import os\nos.chdir('/srv/.build')\nfor i in range(30000):\n os.mkdir('d')\n os.chdir('d')\n";
     let (home, installed) = install("deep", "python3 nest.py", &[("nest.py", nest)]).await;
     // In time it is noticed, and then the install fails.
     if let Err(failure) = installed {
