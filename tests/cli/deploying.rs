@@ -91,8 +91,8 @@ async fn a_server_is_planned_deployed_watched_stopped_started_and_destroyed() {
     assert!(said.starts_with("Release 1 of shop has begun.\n"), "{said}");
     let said = ran(&["deployments"], 0).await;
     let cells: Vec<&str> = said.trim_end_matches('\n').split('\t').collect();
-    assert_eq!(&cells[..3], ["shop", "anna", "running"], "{said}");
-    assert!(cells[4].ends_with("/s/shop/mcp"), "{said}");
+    assert_eq!(&cells[..4], ["shop", "anna", "running", "shared"], "{said}");
+    assert!(cells[5].ends_with("/s/shop/mcp"), "{said}");
 
     let log = ran(&["logs", "shop"], 0).await;
     assert!(
