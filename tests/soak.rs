@@ -21,3 +21,6 @@ mod two;
 #[path = "store_deployments/world.rs"]
 #[allow(dead_code)]
 mod world;
+
+/// Each counts what is below this process, so one at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

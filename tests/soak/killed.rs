@@ -36,6 +36,7 @@ struct Rig {
 
 #[tokio::test]
 async fn a_killed_server_leaves_nothing_and_runs_again_what_is_wanted() {
+    let _alone = crate::ALONE.lock().await;
     let mut rig = Rig::new().await;
     let shared = rig.deploy("shared", world::text("MODE", "shared")).await;
     let own = rig.deploy("own", brought(KEY)).await;

@@ -32,6 +32,7 @@ struct Soak {
 
 #[tokio::test]
 async fn nothing_is_left_of_very_many_starts_idle_stops_and_crashes() {
+    let _alone = crate::ALONE.lock().await;
     let rounds = std::env::var("SOAK_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let mut soak = Soak::new().await;
     for round in 0..WARM_UP {

@@ -99,6 +99,7 @@ impl Second {
 
 #[tokio::test]
 async fn a_deployment_and_a_callers_instance_run_on_one_of_two_servers() {
+    let _alone = crate::ALONE.lock().await;
     let watch = Watch::new();
     let house = House::new(CallersLimits::default()).await;
     let own = house.deploy_own("own").await;
