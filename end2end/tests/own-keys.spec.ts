@@ -135,7 +135,7 @@ test("a call without keys is answered with the address of the page", async ({ ja
 
   await bob.goto(here());
   const standing = bob.getByRole("region", { name: "Standing" });
-  for (const said of ["ada", "npm:@modelcontextprotocol/server-everything@", "This machine", BOB.email, "0 of 1 can be used"]) {
+  for (const said of ["ada", "npm:@modelcontextprotocol/server-everything@", "This machine", BOB.email, "0 of 1 keys can be used"]) {
     await expect(standing).toContainText(said);
   }
   await expect(bob.getByText("could make it give your key away")).toBeVisible();
