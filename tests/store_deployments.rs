@@ -27,6 +27,8 @@ mod key_backup;
 mod life;
 #[path = "store_deployments/logs.rs"]
 mod logs;
+#[path = "store_deployments/openings_together.rs"]
+mod openings_together;
 #[path = "store_deployments/renewals.rs"]
 mod renewals;
 #[path = "store_deployments/running.rs"]

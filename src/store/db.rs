@@ -12,11 +12,13 @@ use uuid::Uuid;
 
 use super::api_tokens;
 use super::audit::{self, Entry};
+use super::gateway::GatewayQuestion;
 pub use super::key_source::{KeySource, new_key};
 use super::keys::Keys;
 use super::limits::{Floods, Turns};
-use super::read_queues::ReadQueues;
+use super::queues::Queues;
 use super::sealer::LastSeen;
+use super::secret_read::ReadQuestion;
 use super::{Error, Result, passwords::Passwords, roles, steps};
 use crate::model::actors::{Actor, Caller, Job, Presented};
 use crate::model::audit::Action;
@@ -120,7 +122,8 @@ struct Inner {
     passwords: Passwords,
     floods: Floods,
     turns: Turns,
-    read_queues: ReadQueues,
+    read_queues: Queues<ReadQuestion>,
+    gateway_queues: Queues<GatewayQuestion>,
     last_seen: LastSeen,
     mode: Mode,
     new_key_file: Option<PathBuf>,
@@ -216,7 +219,8 @@ impl Db {
                 passwords: Passwords::new(),
                 floods: Floods::default(),
                 turns: Turns::default(),
-                read_queues: ReadQueues::default(),
+                read_queues: Queues::default(),
+                gateway_queues: Queues::default(),
                 last_seen: LastSeen::default(),
                 mode,
                 new_key_file,
@@ -283,8 +287,12 @@ impl Db {
         &self.inner.turns
     }
 
-    pub(super) fn read_queues(&self) -> &ReadQueues {
+    pub(super) fn read_queues(&self) -> &Queues<ReadQuestion> {
         &self.inner.read_queues
+    }
+
+    pub(super) fn gateway_queues(&self) -> &Queues<GatewayQuestion> {
+        &self.inner.gateway_queues
     }
 
     pub(super) fn last_seen(&self) -> &LastSeen {

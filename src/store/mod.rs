@@ -76,7 +76,8 @@ pub mod releases;
 mod renewals;
 
 pub mod api_tokens;
-mod read_queues;
+pub mod gateway;
+mod queues;
 pub mod secret_read;
 pub mod tokens;
 

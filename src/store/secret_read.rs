@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::api_tokens::refused;
 use super::audit::plain;
 use super::keyring::{Place, Sealed};
+use super::queues::{Question, Queues};
 use super::tokens::{HashedToken, PlainToken};
 use super::{Db, Error, Result, damage};
 use crate::model::actors::{Actor, Caller, Origin, Presented};
@@ -27,8 +28,7 @@ pub struct ReadValue {
 }
 
 /// One value that is asked for, and by whom, for the record.
-#[derive(Clone)]
-pub(super) struct Asked {
+struct Asked {
     owner: Option<String>,
     path: String,
     version: Option<i32>,
@@ -58,7 +58,7 @@ impl Asked {
 /// What comes back of it.
 pub(super) struct Row {
     /// In the list that was asked for, from 1.
-    pub place: i32,
+    place: i32,
     token_id: Option<Uuid>,
     owner_id: Option<Uuid>,
     secret_id: Option<Uuid>,
@@ -112,14 +112,15 @@ impl Db {
         origin: &Origin,
     ) -> Result<ReadValue> {
         let hash = self.hash_shown(token, origin).await?;
-        let row = self
-            .read_in_turn(&hash, Asked::of(owner, path, version, origin))
-            .await?;
+        let read = ReadQuestion {
+            hash: hash.clone(),
+            asked: Asked::of(owner, path, version, origin),
+        };
+        let row = self.ask_in_turn(read).await?;
         self.given(&hash, row, origin).await
     }
 
-    /// By itself.
-    pub(super) async fn read_one(&self, hash: &HashedToken, asked: &Asked) -> Result<Row> {
+    async fn read_one(&self, hash: &HashedToken, asked: &Asked) -> Result<Row> {
         let read = || {
             sqlx::query_as!(
                 Row,
@@ -144,7 +145,7 @@ impl Db {
     }
 
     /// In their order; with `all_or_none`, of those that are refused alone when there are any.
-    pub(super) async fn read_many(
+    async fn read_many(
         &self,
         hash: &HashedToken,
         asked: &[&Asked],
@@ -320,6 +321,43 @@ impl Db {
             }
             other => other,
         }
+    }
+}
+
+/// A read that may share a statement with others of its token. Each is still checked and put on record by itself.
+pub(super) struct ReadQuestion {
+    hash: HashedToken,
+    asked: Asked,
+}
+
+impl Question for ReadQuestion {
+    type Answer = Row;
+    const ROUNDS_AT_ONCE: usize = 2;
+
+    fn queues(db: &Db) -> &Queues<Self> {
+        db.read_queues()
+    }
+
+    fn key(&self) -> String {
+        self.hash.as_str().to_owned()
+    }
+
+    async fn alone(&self, db: &Db) -> Result<Row> {
+        db.read_one(&self.hash, &self.asked).await
+    }
+
+    async fn together(db: &Db, reads: &[&Self]) -> Result<Vec<Result<Row>>> {
+        let [first, ..] = reads else {
+            return Ok(Vec::new());
+        };
+        let asked: Vec<&Asked> = reads.iter().map(|read| &read.asked).collect();
+        let rows = db.read_many(&first.hash, &asked, false).await?;
+        if rows.iter().map(|row| row.place).eq(1..=reads.len() as i32) {
+            return Ok(rows.into_iter().map(Ok).collect());
+        }
+        // They are on record: asked again, they would be twice.
+        let lost = |_| Err(Error::broken("a shared statement lost rows"));
+        Ok(reads.iter().map(lost).collect())
     }
 }
 

@@ -1,6 +1,5 @@
 //! Tokens: machines' credentials, kept as hashes.
 
-use ipnet::IpNet;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use secrecy::{ExposeSecret, SecretString};
@@ -9,13 +8,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::audit::{self, AND_MORE, Entry};
+use super::audit::{self, Entry};
 use super::deployments::person;
-use super::limits::Noted;
 use super::{Db, Error, Result};
-use crate::model::actors::{Actor, Caller, Origin, Presented};
+use crate::model::actors::Caller;
 use crate::model::audit::Action;
-use crate::model::errors::{Refusal, RefusalKind};
+use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::paths::{DeploymentName, Folder};
 use crate::model::tokens::{NewToken, Opens, TokenSummary};
@@ -113,34 +111,6 @@ fn check_of(body: &str) -> String {
         rest /= 62;
     }
     check.iter().collect()
-}
-
-/// A gateway call that may go on.
-#[derive(Clone, Debug)]
-pub struct GatewayPass {
-    pub token_id: Uuid,
-    pub deployment_id: Uuid,
-    /// The token's maker: whose own keys a call runs with, where callers bring some.
-    pub user_id: Uuid,
-    pub keys: CallersKeys,
-}
-
-/// Whether a call needs keys of the caller's own, and has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallersKeys {
-    /// Everybody's calls run with the owner's secrets.
-    Shared,
-    /// Env names, secrets and versions, in one text: another text is another instance.
-    Connected(String),
-    /// The env names that the caller has not connected, or that cannot be used now.
-    Missing(Vec<String>),
-}
-
-/// Why a call comes no further than the gateway's door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnedAway {
-    NoToken,
-    ForeignOrigin,
 }
 
 impl Db {
@@ -280,93 +250,6 @@ impl Db {
         tx.commit().await?;
         Ok(())
     }
-
-    /// Checks a gateway token for a deployment in one statement; `record` puts the access on record too. Refusals always are, but
-    /// for floods: of one token, and of tokens that are nobody's from one address, some in each minute.
-    /// Errors: `Unauthenticated`, the same for every cause and every name.
-    pub async fn gateway_open(
-        &self,
-        token: &SecretString,
-        deployment: &str,
-        origin: &Origin,
-        record: bool,
-    ) -> Result<GatewayPass> {
-        let Some(token) = PlainToken::parse(token) else {
-            self.record_stranger(origin, "malformed token").await?;
-            return Err(refused());
-        };
-        let hash = token.hashed().0;
-        let action = Action::GatewayConnect.as_str();
-        let refusal_note = match self.floods().next_of_bearer(action, &hash) {
-            Noted::Each => Some(""),
-            Noted::Last => Some(AND_MORE),
-            Noted::Passed => None,
-        };
-        // What is no name is no deployment's, and does not come near the database.
-        let name = DeploymentName::parse(deployment).map(String::from);
-        let opened = || {
-            sqlx::query!(
-                "select token_id, deployment_id, refused, user_id, per_user, versions, missing from gateway_open($1, $2, $3, $4, $5, $6, $7, $8)",
-                hash,
-                name.as_deref().unwrap_or_default(),
-                Uuid::now_v7(),
-                record,
-                refusal_note,
-                origin.address.map(IpNet::from) as _,
-                short(&origin.agent),
-                short(&origin.request_id),
-            )
-            .fetch_one(self.pool())
-        };
-        let row = self.on_a_live_connection(opened).await?;
-        match (row.token_id, row.deployment_id, row.user_id, row.refused) {
-            (Some(token_id), Some(deployment_id), Some(user_id), None) => Ok(GatewayPass {
-                token_id,
-                deployment_id,
-                user_id,
-                keys: match (
-                    row.per_user.unwrap_or(false),
-                    row.missing.unwrap_or_default(),
-                ) {
-                    (false, _) => CallersKeys::Shared,
-                    (true, missing) if missing.is_empty() => {
-                        CallersKeys::Connected(row.versions.unwrap_or_default())
-                    }
-                    (true, missing) => CallersKeys::Missing(missing),
-                },
-            }),
-            (None, ..) => {
-                self.record_stranger(origin, "unknown token").await?;
-                Err(refused())
-            }
-            _ => {
-                self.floods().of_bearer(action, &hash);
-                Err(refused())
-            }
-        }
-    }
-
-    /// Puts on record that a call was turned away before anything of it was looked at.
-    pub async fn gateway_turned_away(&self, origin: &Origin, why: TurnedAway) -> Result<()> {
-        let reason = match why {
-            TurnedAway::NoToken => "no token",
-            TurnedAway::ForeignOrigin => "foreign Origin",
-        };
-        self.record_stranger(origin, reason).await
-    }
-
-    /// A refusal of a stranger.
-    async fn record_stranger(&self, origin: &Origin, reason: &'static str) -> Result<()> {
-        let caller = Caller {
-            actor: Actor::Anonymous(Presented::Nothing),
-            origin: origin.clone(),
-        };
-        let entry = Entry {
-            reason: Some(reason),
-            ..Entry::of(Action::GatewayConnect)
-        };
-        self.record_refusal(&caller, entry).await
-    }
 }
 
 /// A token's name. Errors: `Invalid` at `name`.
@@ -400,21 +283,6 @@ pub(super) fn checked_end(asked: Option<OffsetDateTime>) -> Result<OffsetDateTim
         .into());
     }
     Ok(expires_at)
-}
-
-/// One sentence for every cause and every name: which names there are is not for strangers.
-fn refused() -> Error {
-    Refusal::new(
-        RefusalKind::Unauthenticated,
-        "This needs a gateway token of this deployment: Authorization: Bearer sp_… . Make one on the deployment's page.",
-    )
-    .into()
-}
-
-/// For the record: no control characters, at most 200 characters.
-fn short(text: &Option<String>) -> Option<String> {
-    let text = text.as_ref()?;
-    Some(text.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ impl World {
             .await
     }
 
-    async fn admin(&self) -> PgConnection {
+    pub async fn admin(&self) -> PgConnection {
         self.database.admin_options.connect().await.unwrap()
     }
 }

@@ -22,7 +22,7 @@ use super::web::{AppState, origin};
 use crate::deploy::InUse;
 use crate::deploy::relay::{ClientKey, Incoming, Limits, Room, Unconnected};
 use crate::model::actors::Origin;
-use crate::store::tokens::{CallersKeys, TurnedAway};
+use crate::store::gateway::{CallersKeys, TurnedAway};
 
 pub(super) fn routes(calls_per_minute: u32) -> MethodRouter<AppState> {
     any(call).layer(Extension(CallQuota::per_minute(calls_per_minute)))

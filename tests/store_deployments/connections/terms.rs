@@ -5,8 +5,8 @@ use sealport::model::errors::RefusalKind;
 use sealport::model::paths::{Handle, SecretPath};
 use sealport::model::sources::{Source, StartPlan};
 use sealport::store::deployment_changes::DeploymentChange;
+use sealport::store::gateway::CallersKeys;
 use sealport::store::secrets::{NewValue, SecretEdit};
-use sealport::store::tokens::CallersKeys;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{House, VALUE, missing, typed};
