@@ -123,6 +123,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     jobs.spawn(rotation(db.clone(), cancel.clone()));
     jobs.close();
 
+    let stopping = deployer.clone();
     let router = doors::router(AppState {
         options: Arc::new(options),
         db: db.clone(),
@@ -144,6 +145,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     // Streams that are followed for ever do not hold up the stop.
     let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS), serving).await;
     let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECS * 2), jobs.wait()).await;
+    stopping.written().await;
     if let Err(error) = db.server_leave().await {
         error.into_refusal();
     }

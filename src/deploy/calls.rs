@@ -1,6 +1,9 @@
 //! The writing end of the list of calls: in batches, bounded, beside the calls.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Deployer;
@@ -13,6 +16,9 @@ use crate::store::calls::NewCall;
 const WAITING_CALLS: usize = 4_000;
 /// Calls written in one statement.
 const BATCH_CALLS: usize = 1_000;
+/// Between two statements of one instance, unless there is a whole batch: a call that comes alone is written at once, and at full load
+/// one statement writes many.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a deployment's relay tells of calls; of a caller's own instance also whether the far service takes their keys. The last clone's
 /// end flushes.
@@ -23,13 +29,22 @@ pub(super) fn open(
 ) -> mpsc::Sender<Called> {
     let (calls, mut waiting) = mpsc::channel::<Called>(WAITING_CALLS);
     let writer = deployer.clone();
-    deployer.0.tasks.spawn(async move {
+    deployer.0.writers.spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_CALLS);
         let mut keys = own.map(|own| Keys {
             own,
             are_refused: None,
         });
+        let mut next = Instant::now();
         while waiting.recv_many(&mut batch, BATCH_CALLS).await > 0 {
+            // Till then, the end, or a whole batch, whichever comes first.
+            while let left @ 1.. = BATCH_CALLS - batch.len() {
+                let more = waiting.recv_many(&mut batch, left);
+                if !matches!(tokio::time::timeout_at(next, more).await, Ok(1..)) {
+                    break;
+                }
+            }
+            next = Instant::now() + PAUSE;
             if let Some(keys) = &mut keys {
                 keys.told(&writer, deployment_id, &batch).await;
             }

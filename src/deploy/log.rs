@@ -75,7 +75,7 @@ impl Log {
             rate: None,
         };
         let writer = deployer.clone();
-        deployer.0.tasks.spawn(async move {
+        deployer.0.writers.spawn(async move {
             let mut batch = Vec::with_capacity(BATCH_LINES);
             while waiting.recv_many(&mut batch, BATCH_LINES).await > 0 {
                 let lost = dropped.swap(0, Ordering::Relaxed);

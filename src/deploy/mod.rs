@@ -107,6 +107,8 @@ struct Inner {
     /// What providers are asked while somebody waits.
     lookups: Lookups,
     tasks: TaskTracker,
+    /// Of calls and of lines of logs: waited for at the end, when nothing more is told.
+    writers: TaskTracker,
 }
 
 /// What this server runs of one deployment.
@@ -157,6 +159,7 @@ impl Deployer {
             look_patience: looks::PATIENCE,
             lookups: Lookups::default(),
             tasks: TaskTracker::new(),
+            writers: TaskTracker::new(),
         }))
     }
 

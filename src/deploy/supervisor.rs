@@ -36,6 +36,8 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(3);
 const PROVIDER_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// The first wait before something is stopped or destroyed there again; each is twice the one before.
 const END_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// At a stop, for what was told last of calls and logs.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 /// Starts in a row that may fail before someone must act.
 const STARTS_MAX: u32 = 6;
 /// Each wait is twice the one before, up to this many times.
@@ -514,6 +516,12 @@ impl Deployer {
             .await;
         self.0.changed.notify_waiters();
         stored.map_err(crate::store::Error::into_refusal).is_ok()
+    }
+
+    /// At a stop, when nothing runs any more: waits till what was told last of calls and logs is written, though not for long.
+    pub async fn written(&self) {
+        self.0.writers.close();
+        let _ = tokio::time::timeout(WRITTEN_WITHIN, self.0.writers.wait()).await;
     }
 
     async fn stop_all(&self) {
