@@ -63,8 +63,9 @@ export class Providers {
     await this.#ask(`${provider} echo ${what}`);
   }
 
+  /** At the end of its input it ends what its services run too; a signal would leave them behind. */
   close(): void {
-    this.#child.kill();
+    this.#child.stdin!.end();
   }
 
   async #ask(line: string): Promise<unknown> {
