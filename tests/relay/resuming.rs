@@ -1,5 +1,7 @@
 //! Answers that outlive their connection.
 
+use std::collections::HashSet;
+
 use super::eras::{asking, own};
 use super::*;
 
@@ -40,8 +42,41 @@ async fn who_is_cut_off_takes_the_answer_up_again_and_nobody_else_does() {
     // Of another session's answer nothing comes, as if it were not there: this is the stream of what is told to all.
     let listening = two.with("last-event-id", &last);
     let mut live = listening.open(http::Method::GET, String::new()).await;
+    assert_eq!(live.event().await.unwrap().data.as_deref(), Some(""));
     let nothing = tokio::time::timeout(Duration::from_millis(300), live.event()).await;
     assert!(nothing.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_told_meanwhile_is_heard_by_who_comes_back() {
+    let (_child, door) = hostile(Options::default()).await;
+    let one = door.session("one", "2025-11-25").await;
+    let listen = async |last: Option<&str>| {
+        let session = match last {
+            Some(last) => one.with("last-event-id", last),
+            None => one.clone(),
+        };
+        session.open(http::Method::GET, String::new()).await
+    };
+    let mut last = listen(None).await.event().await.unwrap().id.unwrap();
+    let mut names = HashSet::new();
+    for id in 1..=2 {
+        // Nobody listens.
+        one.call(id, "log", json!({})).await;
+        let mut live = listen(Some(&last)).await;
+        let mut heard = String::new();
+        while !heard.contains("list_changed") {
+            let (message, name) = live.message().await;
+            last = name.unwrap();
+            // What was heard before does not come again.
+            assert!(names.insert(last.clone()), "{message}");
+            heard.push_str(&message.to_string());
+        }
+        assert!(heard.contains("key [sealed]"), "{heard}");
+    }
+    // Whoever names no event hears of what comes.
+    let mut live = listen(None).await;
+    assert_eq!(live.event().await.unwrap().id.as_deref(), Some(&*last));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,8 +25,6 @@ use super::wire::{
 const ROUNDS: u8 = 16;
 /// An answer that takes no longer comes as JSON where the client takes it.
 const QUIET: Duration = Duration::from_secs(1);
-/// The first version whose clients know events without data.
-const PRIMED_SINCE: &str = "2025-11-25";
 const CLIENT_KEY: &str = "io.modelcontextprotocol/clientInfo";
 const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
 
@@ -266,9 +264,9 @@ pub(super) async fn respond(
         Some(told) => Box::pin(std::future::ready(told)),
         None => first,
     };
-    let log = EventLog::new(session.version.as_str() >= PRIMED_SINCE);
+    let log = EventLog::new(&session.version, None);
     sessions.keep(session.id, Arc::clone(&log));
-    let response = log.response(0);
+    let response = log.response(Some(0), std::future::pending());
     tokio::spawn(pump(log, first, id));
     Ok(response)
 }

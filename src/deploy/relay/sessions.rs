@@ -6,17 +6,15 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::child::Told;
-use super::room::{Held, Room, weigh};
+use super::guesses::Guesses;
+use super::room::{Room, weigh};
 use super::streams::EventLog;
 use super::wire::{RpcError, SESSION_HEADER, SESSION_UNKNOWN};
 use super::{ClientKey, Limits};
 
-/// Notifications that wait for a slow reader; more are dropped.
-const STREAM_MESSAGES: usize = 64;
 /// Resources that a client hears of, over all its sessions.
 const SUBSCRIPTIONS: usize = 256;
 /// The longest URI that a session may subscribe to.
@@ -48,13 +46,6 @@ impl Introduction {
     }
 }
 
-/// A notification on its way to one session.
-pub(super) struct Queued {
-    pub message: Value,
-    pub masked: usize,
-    pub held: Held,
-}
-
 pub(super) struct Sessions {
     limits: Limits,
     room: Room,
@@ -72,7 +63,8 @@ struct Session {
     /// From which level on it wants log messages, at a server that is told with each request.
     log_level: Option<String>,
     used: Instant,
-    stream: Option<mpsc::Sender<Queued>>,
+    /// What the server tells it, once it has listened.
+    told: Option<Arc<EventLog>>,
     answers: VecDeque<Arc<EventLog>>,
     subscriptions: HashSet<String>,
 }
@@ -134,7 +126,7 @@ impl Sessions {
             introduction: Arc::new(introduction),
             log_level: None,
             used: Instant::now(),
-            stream: None,
+            told: None,
             answers: VecDeque::new(),
             subscriptions: HashSet::new(),
         };
@@ -201,20 +193,34 @@ impl Sessions {
 
     /// The answer that a client was cut off from, and the event that it got last.
     pub fn cut_off(&self, id: Uuid, headers: &HeaderMap) -> Option<(Arc<EventLog>, u64)> {
-        let (answer, number) = EventLog::parse(headers.get("last-event-id")?.to_str().ok()?)?;
+        let (answer, number) = last_event(headers)?;
         let by_id = self.lock();
         let mut answers = by_id.get(&id)?.answers.iter();
         let found = answers.find(|kept| kept.id() == answer)?;
         Some((Arc::clone(found), number))
     }
 
-    /// The session's stream of notifications; the one before ends.
-    pub fn stream(&self, id: Uuid) -> mpsc::Receiver<Queued> {
-        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES);
-        if let Some(session) = self.lock().get_mut(&id) {
-            session.stream = Some(sender);
-        }
-        receiver
+    /// What the server tells a session, and after which event it is to go on: where its client was cut off, or from now on.
+    pub fn told(
+        &self,
+        id: Uuid,
+        headers: &HeaderMap,
+        guesses: &Guesses,
+    ) -> (Arc<EventLog>, Option<u64>) {
+        let mut by_id = self.lock();
+        let Some(session) = by_id.get_mut(&id) else {
+            // It was closed meanwhile.
+            let nothing = EventLog::new("", None);
+            nothing.end();
+            return (nothing, None);
+        };
+        let slows = (guesses.clone(), session.client);
+        let version = &session.version;
+        let log = session
+            .told
+            .get_or_insert_with(|| EventLog::new(version, Some(slows)));
+        let cut_off = last_event(headers).filter(|(stream, _)| *stream == log.id());
+        (Arc::clone(log), cut_off.map(|(_, number)| number))
     }
 
     /// Notes that the session wants to hear of a resource. False when it has too many.
@@ -270,7 +276,8 @@ impl Sessions {
     /// and names nobody (a log message) goes out only while one client alone has sessions and calls:
     /// it may speak of what another client did.
     pub fn notify(&self, told: &Told<'_>) {
-        let by_id = self.lock();
+        let mut by_id = self.lock();
+        by_id.retain(|_, session| !session.is_idle(&self.limits));
         let method = told.message["method"].as_str().unwrap_or_default();
         let uri = told.message["params"]["uri"].as_str().unwrap_or_default();
         let mut clients: HashSet<ClientKey> =
@@ -281,30 +288,31 @@ impl Sessions {
             .iter()
             .filter(|(_, at)| at.elapsed() <= self.limits.request_total_timeout);
         clients.extend(recent.map(|(client, _)| *client));
-        for session in by_id.values() {
-            let concerned = match method {
-                "notifications/tools/list_changed"
-                | "notifications/prompts/list_changed"
-                | "notifications/resources/list_changed" => true,
-                "notifications/resources/updated" => session.subscriptions.contains(uri),
-                _ => clients.len() == 1,
-            };
-            let Some(place) = session
-                .stream
-                .as_ref()
-                .filter(|_| concerned)
-                .and_then(|stream| stream.try_reserve().ok())
-            else {
-                continue;
-            };
-            let mut held = self.room.hold(session.client);
-            if held.resize(told.weight).is_ok() {
-                place.send(Queued {
-                    message: told.message.clone(),
-                    masked: told.masked,
-                    held,
-                });
-            }
+        let is_concerned = |session: &&Session| match method {
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => true,
+            "notifications/resources/updated" => session.subscriptions.contains(uri),
+            _ => clients.len() == 1,
+        };
+        let logs: Vec<(ClientKey, Arc<EventLog>)> = by_id
+            .values()
+            .filter(is_concerned)
+            .filter_map(|session| Some((session.client, Arc::clone(session.told.as_ref()?))))
+            .collect();
+        drop((by_id, callers));
+        // Written once for all of them, and while nobody waits for the sessions.
+        if logs.is_empty() {
+            return;
+        }
+        let text = Arc::new(told.message.to_string());
+        for (client, log) in logs {
+            log.tell(&text, told.masked, || {
+                let mut held = self.room.hold(client);
+                held.resize(told.weight).ok()?;
+                held.shrink(text.len());
+                Some(held)
+            });
         }
     }
 
@@ -318,15 +326,20 @@ impl Drop for Session {
         for answer in &self.answers {
             answer.forget();
         }
+        if let Some(told) = &self.told {
+            told.end();
+        }
     }
 }
 
 impl Session {
     fn is_idle(&self, limits: &Limits) -> bool {
-        let listening = self
-            .stream
-            .as_ref()
-            .is_some_and(|stream| !stream.is_closed());
+        let listening = self.told.as_ref().is_some_and(|told| told.is_read());
         !listening && self.used.elapsed() > limits.session_idle
     }
+}
+
+/// The stream and the event in it that a client names as the last that it got.
+fn last_event(headers: &HeaderMap) -> Option<(u64, u64)> {
+    EventLog::parse(headers.get("last-event-id")?.to_str().ok()?)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use futures::StreamExt as _;
 use futures::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ use super::standing::Standing;
 use super::stateless::{self, StatelessDoor};
 use super::wire::{
     Accepts, Kind, METHOD_NOT_FOUND, Read, RpcError, SESSION_HEADER, SESSION_VERSIONS,
-    VERSION_HEADER, accepted, event_response, is_id, json_response, kind,
+    VERSION_HEADER, accepted, is_id, json_response, kind,
 };
 use super::{ClientCapabilities, ClientKey, HandshakeError, Limits, Options};
 use crate::deploy::masks::Masks;
@@ -499,7 +498,7 @@ impl StdioRelay {
         check_version(headers)?;
         let session = self.sessions.find(client, headers)?;
         if let Some((answer, last)) = self.sessions.cut_off(session.id, headers) {
-            return Ok(answer.response(last));
+            return Ok(answer.response(Some(last), std::future::pending()));
         }
         if self.child.ended().is_cancelled() {
             return Err(RpcError::gone());
@@ -507,21 +506,11 @@ impl StdioRelay {
         if let Some(standing) = &self.standing {
             standing.lists(&self.info["capabilities"]);
         }
-        let guesses = self.guesses.clone();
-        let notifications = tokio_stream::wrappers::ReceiverStream::new(
-            self.sessions.stream(session.id),
-        )
-        .then(move |queued| {
-            let guesses = guesses.clone();
-            async move {
-                guesses.slow(client, queued.masked).await;
-                (queued.message, Some(queued.held))
-            }
-        });
+        let (told, after) = self.sessions.told(session.id, headers, &self.guesses);
         let (ended, longest) = (self.child.ended(), self.limits.stream_total);
-        Ok(event_response(notifications.take_until(async move {
+        Ok(told.response(after, async move {
             let _ = tokio::time::timeout(longest, ended.cancelled()).await;
-        })))
+        }))
     }
 
     async fn delete(&self, client: ClientKey, headers: &HeaderMap) -> Result<Response, RpcError> {
