@@ -190,15 +190,8 @@ impl Db {
 
     /// Puts on record that somebody was turned away at the API's door.
     pub async fn api_turned_away(&self, origin: &Origin, reason: &'static str) -> Result<()> {
-        let caller = Caller {
-            actor: Actor::Anonymous(Presented::Nothing),
-            origin: origin.clone(),
-        };
-        let entry = Entry {
-            reason: Some(reason),
-            ..Entry::of(Action::ApiConnect)
-        };
-        self.record_refusal(&caller, entry).await
+        self.record_stranger(Action::ApiConnect, origin, reason)
+            .await
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::limits::Noted;
 use super::sign_in::place_name;
 use super::{Db, Error, Result};
-use crate::model::actors::{Actor, Caller, Job};
+use crate::model::actors::{Actor, Caller, Job, Origin, Presented};
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
@@ -95,6 +95,24 @@ impl Db {
         insert(&mut tx, caller, entry, outcome).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Puts on record that somebody who is nobody here was turned away at a door.
+    pub(super) async fn record_stranger(
+        &self,
+        action: Action,
+        origin: &Origin,
+        reason: &'static str,
+    ) -> Result<()> {
+        let caller = Caller {
+            actor: Actor::Anonymous(Presented::Nothing),
+            origin: origin.clone(),
+        };
+        let entry = Entry {
+            reason: Some(reason),
+            ..Entry::of(action)
+        };
+        self.record_refusal(&caller, entry).await
     }
 
     /// Puts on record, for its owner alone, that somebody asked for a deployment that they may not see. A name that nobody has

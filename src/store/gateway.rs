@@ -5,12 +5,12 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::audit::{AND_MORE, Entry, plain};
+use super::audit::{AND_MORE, plain};
 use super::limits::Noted;
 use super::queues::{Question, Queues};
 use super::tokens::PlainToken;
 use super::{Db, Error, Result};
-use crate::model::actors::{Actor, Caller, Origin, Presented};
+use crate::model::actors::Origin;
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::DeploymentName;
@@ -54,8 +54,10 @@ impl Db {
         origin: &Origin,
         record: bool,
     ) -> Result<GatewayPass> {
+        let action = Action::GatewayConnect;
         let Some(token) = PlainToken::parse(token) else {
-            self.record_stranger(origin, "malformed token").await?;
+            self.record_stranger(action, origin, "malformed token")
+                .await?;
             return Err(refused());
         };
         let question = GatewayQuestion {
@@ -95,7 +97,8 @@ impl Db {
                 },
             }),
             GatewayAnswer { token_id: None, .. } => {
-                self.record_stranger(origin, "unknown token").await?;
+                self.record_stranger(action, origin, "unknown token")
+                    .await?;
                 Err(refused())
             }
             _ => Err(refused()),
@@ -108,20 +111,8 @@ impl Db {
             TurnedAway::NoToken => "no token",
             TurnedAway::ForeignOrigin => "foreign Origin",
         };
-        self.record_stranger(origin, reason).await
-    }
-
-    /// A refusal of a stranger.
-    async fn record_stranger(&self, origin: &Origin, reason: &'static str) -> Result<()> {
-        let caller = Caller {
-            actor: Actor::Anonymous(Presented::Nothing),
-            origin: origin.clone(),
-        };
-        let entry = Entry {
-            reason: Some(reason),
-            ..Entry::of(Action::GatewayConnect)
-        };
-        self.record_refusal(&caller, entry).await
+        self.record_stranger(Action::GatewayConnect, origin, reason)
+            .await
     }
 }
 
