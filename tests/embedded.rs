@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
+#[path = "embedded/fetched.rs"]
+mod fetched;
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -660,7 +662,8 @@ fn helper() {
         .unwrap();
     runtime.block_on(async {
         match role.as_str() {
-            "serve" => help_by_serving(&path).await,
+            "serve" => help_by_serving(&path, &quick()).await,
+            "serve-fetched" => help_by_serving(&path, &nothing_installed()).await,
             "knock" => help_by_knocking(&path).await,
             "cluster" => {
                 let cluster = common::TestCluster::shared().await;
@@ -676,13 +679,16 @@ fn helper() {
     });
 }
 
-async fn help_by_serving(path: &Path) {
+async fn help_by_serving(path: &Path, settings: &Settings) {
     let data = DataDir::open(path).unwrap();
     let _lock = match data.lock_for_server() {
         Ok(lock) => lock,
         Err(refusal) => return say(&format!("refused {refusal}")),
     };
-    let embedded = Embedded::start_with(&data, &quick()).await.unwrap();
+    let embedded = match Embedded::start_with(&data, settings).await {
+        Ok(embedded) => embedded,
+        Err(refusal) => return say(&format!("refused {refusal}")),
+    };
     say(&format!("{}", embedded.process_id().unwrap()));
     wait_for_end_of_input();
     embedded.stop().await.unwrap();
@@ -813,6 +819,14 @@ fn quick() -> Settings {
     Settings {
         durable: false,
         ..Settings::default()
+    }
+}
+
+/// As on a machine without PostgreSQL.
+fn nothing_installed() -> Settings {
+    Settings {
+        binary_dirs: Some(Vec::new()),
+        ..quick()
     }
 }
 

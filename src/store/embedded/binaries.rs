@@ -1,6 +1,8 @@
 //! PostgreSQL's programs: those of the machine, else fetched once.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,6 +20,9 @@ const FETCHED_MAJOR: u32 = 17;
 
 /// A slow line may need a while for some 30 MiB.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How many directories lie in each other in what is fetched, and some more.
+const FETCHED_DEPTH: u32 = 12;
 
 /// Where packages put PostgreSQL's programs, other than on `PATH`: a directory, the beginning of
 /// a name in it, and the way from there.
@@ -125,8 +130,25 @@ async fn fetch(into: &Path, wanted: Option<u32>) -> Result<Binaries, EmbeddedErr
             )));
         }
     }
+    // What is unpacked is closed to others, and when we are root another user runs it.
+    open_to_others(into, FETCHED_DEPTH).map_err(|error| failed(error.to_string()))?;
     inspect(&postgresql.settings().binary_dir())
         .ok_or_else(|| failed("what was fetched does not run here".to_owned()))
+}
+
+/// Lets everybody enter `dir` and the directories in it. The files came with their modes.
+fn open_to_others(dir: &Path, depth: u32) -> io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+    if depth == 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_to_others(&entry.path(), depth - 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// The directories that `PATH` leads to, links followed: a link to `initdb` alone is no installation.
