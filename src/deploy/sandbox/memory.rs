@@ -3,7 +3,7 @@
 //! The kernel's limits are for each process and each file, and a guest can have many. Control groups
 //! and quotas would sum them up where a host lets us make some; looking now and then works on every host.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -26,6 +26,9 @@ static WALKS: Semaphore = Semaphore::const_new(2);
 /// Files that are looked at, and folders within each other; who has more has too much.
 const FILES_MAX: u32 = 500_000;
 const DEPTH_MAX: usize = 128;
+
+/// Descriptors of a guest that are looked at for files without a name.
+const DESCRIPTORS_MAX: usize = 20_000;
 
 /// What a guest takes, as it was last looked at.
 #[derive(Debug, Default)]
@@ -139,7 +142,11 @@ async fn watch_disk(
             return;
         };
         let (folders, stop) = (folders.clone(), Arc::clone(&stop));
-        let look = tokio::task::spawn_blocking(move || kept_bytes(&folders, &stop));
+        let first = members.first();
+        let look = tokio::task::spawn_blocking(move || {
+            let named = kept_bytes(&folders, &stop)?;
+            Some(named.saturating_add(nameless(&family(first), &folders).on_disk))
+        });
         let Ok(Some(kept)) = look.await else {
             continue;
         };
@@ -241,8 +248,10 @@ fn held_bytes(first: u32, most: u64) -> u64 {
         fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
     };
     let quick = |pid: &u32| bytes(&read(pid, "status"), ["RssAnon:", "RssShmem:"]).unwrap_or(0);
-    let held = family.iter().map(quick).sum();
-    if held <= most {
+    // What is mapped of these is counted below too; so only the greater of the two counts.
+    let nameless = nameless(&family, &[]).in_memory;
+    let held = family.iter().map(quick).sum::<u64>().max(nameless);
+    if held <= most || nameless > most {
         return held;
     }
     // What several of them share was counted for each. The exact sum costs more, so it comes second.
@@ -251,6 +260,45 @@ fn held_bytes(first: u32, most: u64) -> u64 {
         .iter()
         .map(|pid| exact(pid).unwrap_or_else(|| quick(pid)))
         .sum()
+}
+
+/// What these processes hold open and no folder names any more: deleted files, and files that never had a name.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Nameless {
+    /// On the disks of the folders that were given.
+    on_disk: u64,
+    /// Everywhere else: in memory.
+    in_memory: u64,
+}
+
+fn nameless(family: &[u32], folders: &[PathBuf]) -> Nameless {
+    use rustix::fs::{FileType, stat};
+    let disks: Vec<_> = folders
+        .iter()
+        .filter_map(|folder| Some(stat(folder).ok()?.st_dev))
+        .collect();
+    let mut seen = HashSet::new();
+    let mut sum = Nameless::default();
+    let descriptors = family.iter().flat_map(|pid| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+        entries.into_iter().flatten().flatten()
+    });
+    for descriptor in descriptors.take(DESCRIPTORS_MAX) {
+        // Of the file itself: the link is followed, and where it leads does not matter.
+        let Ok(file) = stat(descriptor.path()) else {
+            continue;
+        };
+        let is_file = FileType::from_raw_mode(file.st_mode).is_file();
+        if !is_file || file.st_nlink > 0 || !seen.insert((file.st_dev, file.st_ino)) {
+            continue;
+        }
+        let bytes = u64::try_from(file.st_blocks).unwrap_or(0) * 512;
+        match disks.contains(&file.st_dev) {
+            true => sum.on_disk += bytes,
+            false => sum.in_memory += bytes,
+        }
+    }
+    sum
 }
 
 /// A process and all below it.
@@ -314,6 +362,34 @@ mod tests {
             kept_bytes(&[place.path().to_owned()], &AtomicBool::new(true)),
             None
         );
+    }
+
+    #[test]
+    fn files_without_a_name_are_counted_where_they_are() {
+        let place = tempfile::tempdir().unwrap();
+        let script = "import os, sys\n\
+                      memory = os.memfd_create('hidden')\n\
+                      file = open(sys.argv[1] + '/gone', 'wb', buffering=0)\n\
+                      os.remove(file.name)\n\
+                      another = os.dup(file.fileno())\n\
+                      for _ in range(5): file.write(b'x' * (1 << 20)); os.write(memory, b'y' * (2 << 20))\n\
+                      print('written', flush=True)\n\
+                      sys.stdin.read()";
+        let mut guest = Command::new("python3")
+            .args(["-c", script])
+            .arg(place.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("install python3 to run this test");
+        let mut said = BufReader::new(guest.stdout.take().unwrap()).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "written");
+        let found = nameless(&family(guest.id()), &[place.path().to_owned()]);
+        assert_eq!((found.on_disk >> 20, found.in_memory >> 20), (5, 10));
+        // The memory is somebody's though it is mapped nowhere.
+        assert!(held_bytes(guest.id(), 8 << 20) >> 20 >= 10);
+        drop(guest.stdin.take());
+        guest.wait().unwrap();
     }
 
     #[test]
