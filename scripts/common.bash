@@ -8,10 +8,11 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealport
 tools=$cache/tools
 # shellcheck disable=SC2034 # the scripts that source this use it
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-PATH=$tools/bin:$PWD/node_modules/.bin:$PATH
 if [ -d "${CARGO_HOME:-$HOME/.cargo}/bin" ]; then
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 fi
+# Before all others: the versions that this checkout wants, whatever else was installed.
+PATH=$tools/bin:$PWD/node_modules/.bin:$PATH
 export PATH
 
 say() { printf '\033[2m==>\033[0m %s\n' "$*"; }
