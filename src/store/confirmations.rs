@@ -5,8 +5,9 @@ use tower_sessions::session::Id;
 
 use super::audit::{self, Entry};
 use super::deployments::person;
+use super::passwords::Queue;
 use super::sessions::id_hash;
-use super::sign_in::{limits, place_of};
+use super::sign_in::{Known, limits, place_of};
 use super::{Db, Result};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
@@ -45,8 +46,14 @@ impl Db {
         let found = self
             .account_by_email(&user.email, place, &caller.origin)
             .await?;
-        let known = found.as_ref().is_some_and(|found| found.known_address);
-        let taken = match self.limits_take(&limits(&user.email, place, known)).await? {
+        let known = match found.as_ref().is_some_and(|found| found.known_address) {
+            true => Known::Address,
+            false => Known::Nothing,
+        };
+        let taken = match self
+            .limits_take(&limits(&user.email, place, &known))
+            .await?
+        {
             Ok(taken) => taken,
             Err(full) => {
                 if full.on_record {
@@ -59,7 +66,10 @@ impl Db {
         };
         let hash = found.map(|found| found.password_hash);
         let right = password.expose_secret().len() <= PASSWORD_MAX_BYTES
-            && self.passwords().verify(password, hash).await?;
+            && self
+                .passwords()
+                .verify(password, hash, Queue::Known)
+                .await?;
         if !right {
             let refusal = Refusal::invalid("password", "That is not your password.");
             return self

@@ -27,6 +27,7 @@ const CANARY_LABEL: &[u8] = b"sealport/1/canary";
 const DATA_KEY_LABEL: &[u8] = b"sealport/1/data-key";
 const CHAIN_KEY_LABEL: &[u8] = b"sealport/1/chain-key";
 const GATEWAY_KEY_LABEL: &[u8] = b"sealport/1/gateway-key";
+const BROWSER_LABEL: &[u8] = b"sealport/1/browser";
 const IMPORT_LABEL: &[u8] = b"sealport/1/import";
 const CANARY_TEXT: &[u8] = b"sealport opens with this key";
 
@@ -113,6 +114,11 @@ impl MasterKey {
     /// The key itself, for splitting it.
     pub(super) fn bytes(&self) -> &[u8; KEY_LEN_BYTES] {
         &self.key
+    }
+
+    /// Marks browsers that someone has signed in with.
+    pub(super) fn browser_key(&self) -> Zeroizing<[u8; KEY_LEN_BYTES]> {
+        self.derived(BROWSER_LABEL)
     }
 
     /// A known text, sealed under a key derived from this one.

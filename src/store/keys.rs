@@ -130,6 +130,11 @@ impl Keys {
         )))
     }
 
+    /// The keys that were given.
+    pub(super) fn masters(&self) -> &[MasterKey] {
+        &self.masters
+    }
+
     /// Fingerprints of the keys that were given.
     pub(super) fn fingerprints(&self) -> Vec<String> {
         self.masters.iter().map(MasterKey::fingerprint).collect()

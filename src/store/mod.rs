@@ -44,6 +44,7 @@ pub mod moves;
 pub mod settings;
 pub mod teams;
 
+mod browsers;
 mod limits;
 mod passwords;
 pub mod sessions;

@@ -16,16 +16,25 @@ use crate::model::users::{PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS};
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Runs that may wait for their turn; the next one is told to come back.
+/// Runs of each queue that may wait for their turn; the next one is told to come back.
 const WAITING_MAX: usize = 64;
 
 /// Verified in place of an unknown account's hash: the same work, and nothing opens it.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2VhbHBvcnQvbm9ib2R5IQ$\
                             AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+/// Where a run waits: a crowd of strangers fills its own queue alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Strangers,
+    /// Whoever is signed in, holds a link, or has signed in from there before.
+    Known,
+}
+
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    known: Arc<Semaphore>,
     runs: Arc<AtomicU64>,
 }
 
@@ -34,7 +43,8 @@ impl Passwords {
         let turns = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
         Passwords {
             turns: Arc::new(Semaphore::new(turns)),
-            places: Arc::new(Semaphore::new(turns + WAITING_MAX)),
+            strangers: Arc::new(Semaphore::new(turns + WAITING_MAX)),
+            known: Arc::new(Semaphore::new(turns + WAITING_MAX)),
             runs: Arc::default(),
         }
     }
@@ -44,10 +54,10 @@ impl Passwords {
         self.runs.load(Ordering::SeqCst)
     }
 
-    /// The hash to store, with a salt of its own.
+    /// The hash to store, with a salt of its own. Nobody comes so far who has shown nothing.
     pub(super) async fn hash(&self, password: &SecretString) -> Result<String> {
         let password = password.clone();
-        self.run(move || {
+        self.run(Queue::Known, move || {
             argon2()?
                 .hash_password(password.expose_secret().as_bytes())
                 .map(|hash| hash.to_string())
@@ -61,9 +71,10 @@ impl Passwords {
         &self,
         password: &SecretString,
         hash: Option<String>,
+        queue: Queue,
     ) -> Result<bool> {
         let password = password.clone();
-        self.run(move || {
+        self.run(queue, move || {
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| NOBODYS_HASH.to_owned());
             let hash = PasswordHash::new(&hash)
@@ -80,9 +91,14 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
+        queue: Queue,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+        let places = match queue {
+            Queue::Strangers => &self.strangers,
+            Queue::Known => &self.known,
+        };
+        let place = places.clone().try_acquire_owned().map_err(|_| {
             Refusal::new(
                 RefusalKind::TooMany,
                 "Many people are signing in right now. Try again in a moment.",
@@ -148,6 +164,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_crowd_of_strangers_fills_its_own_queue_alone() {
+        let passwords = Passwords::new();
+        let all = passwords.strangers.available_permits();
+        let crowd = passwords.strangers.clone();
+        let _crowd = crowd.try_acquire_many_owned(u32::try_from(all).unwrap());
+        let password = SecretString::from("a wrong password");
+        let refused = passwords.verify(&password, None, Queue::Strangers).await;
+        let kind = refused.unwrap_err().into_refusal().kind;
+        assert_eq!(kind, RefusalKind::TooMany);
+        let right = passwords.verify(&password, None, Queue::Known).await;
+        assert!(!right.unwrap());
+    }
+
+    #[tokio::test]
     async fn a_hash_verifies_its_own_password_only() {
         let passwords = Passwords::new();
         let hash = passwords
@@ -159,11 +189,19 @@ mod tests {
             "{hash}"
         );
         let right = passwords
-            .verify(&password("correct horse battery"), Some(hash.clone()))
+            .verify(
+                &password("correct horse battery"),
+                Some(hash.clone()),
+                Queue::Strangers,
+            )
             .await;
         assert!(right.unwrap());
         let wrong = passwords
-            .verify(&password("Correct horse battery"), Some(hash))
+            .verify(
+                &password("Correct horse battery"),
+                Some(hash),
+                Queue::Strangers,
+            )
             .await;
         assert!(!wrong.unwrap());
     }
@@ -171,7 +209,12 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_name_costs_one_run_of_the_same_parameters() {
         let passwords = Passwords::new();
-        assert!(!passwords.verify(&password("x"), None).await.unwrap());
+        assert!(
+            !passwords
+                .verify(&password("x"), None, Queue::Strangers)
+                .await
+                .unwrap()
+        );
         assert_eq!(passwords.runs(), 1);
         let nobody = PasswordHash::new(NOBODYS_HASH).unwrap();
         let somebody = passwords.hash(&password("x")).await.unwrap();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::limits::{Full, Limit};
+use super::passwords::Queue;
 use super::{Db, Error, Result};
 use crate::model::actors::{Actor, Caller, Origin, Presented, SignedInUser};
 use crate::model::audit::Action;
@@ -23,9 +24,9 @@ const BY_ADDRESS: i64 = 30;
 const BY_ACCOUNT_AND_ADDRESS: i64 = 10;
 /// Wrong tries in an hour at one account from all addresses where nobody has signed in to it.
 const BY_ACCOUNT: i64 = 50;
-/// Wrong tries in a quarter of an hour from an address where someone has signed in to the account before. The other two limits do not
-/// hold there: strangers cannot lock anyone out.
-const FROM_KNOWN_ADDRESS: i64 = 20;
+/// Wrong tries in a quarter of an hour in a browser, or from an address, where someone has signed in to the account before. Nothing else
+/// is counted there: strangers cannot lock anyone out.
+const WHERE_KNOWN: i64 = 20;
 
 /// One sentence for every cause, so that it does not tell whether there is such an account.
 const DO_NOT_MATCH: &str =
@@ -65,6 +66,17 @@ impl Db {
         password: &SecretString,
         origin: &Origin,
     ) -> Result<Account> {
+        self.sign_in_with_mark(email, password, None, origin).await
+    }
+
+    /// The same from a browser that shows the mark of an earlier sign-in.
+    pub async fn sign_in_with_mark(
+        &self,
+        email: &str,
+        password: &SecretString,
+        mark: Option<&str>,
+        origin: &Origin,
+    ) -> Result<Account> {
         // Canonical before anything is counted or looked up. What is no address belongs to nobody, and costs the same.
         let email = Email::parse(email).map_or_else(
             |_| email.trim().to_lowercase(),
@@ -73,16 +85,13 @@ impl Db {
         let place = origin.address.map(place_of);
         let found = self.account_by_email(&email, place, origin).await?;
 
-        let known_address = found.as_ref().is_some_and(|found| found.known_address);
+        let known = self.known(found.as_ref(), mark);
         let caller = presenting(&email, origin);
         let entry = Entry {
             owner_id: found.as_ref().map(|found| found.id),
             ..Entry::of(Action::SignIn)
         };
-        let taken = match self
-            .limits_take(&limits(&email, place, known_address))
-            .await?
-        {
+        let taken = match self.limits_take(&limits(&email, place, &known)).await? {
             Ok(taken) => taken,
             Err(full) => return self.too_many(&caller, entry, full).await,
         };
@@ -90,7 +99,11 @@ impl Db {
         let right = password.expose_secret().len() <= PASSWORD_MAX_BYTES
             && self
                 .passwords()
-                .verify(password, found.as_ref().map(|f| f.password_hash.clone()))
+                .verify(
+                    password,
+                    found.as_ref().map(|f| f.password_hash.clone()),
+                    known.queue(),
+                )
                 .await?;
         match found {
             Some(found) if right => {
@@ -197,6 +210,17 @@ impl Db {
         })
     }
 
+    fn known(&self, found: Option<&Found>, mark: Option<&str>) -> Known {
+        let Some(found) = found else {
+            return Known::Nothing;
+        };
+        match mark.and_then(|mark| self.browser_number(found.id, mark)) {
+            Some(number) => Known::Browser(number),
+            None if found.known_address => Known::Address,
+            None => Known::Nothing,
+        }
+    }
+
     async fn too_many<T>(&self, caller: &Caller, mut entry: Entry<'_>, full: Full) -> Result<T> {
         if full.on_record {
             entry.reason = Some("too many tries");
@@ -250,15 +274,33 @@ pub(super) fn place_name(origin: &Origin) -> String {
     )
 }
 
-pub(super) fn limits(email: &str, place: Option<IpNet>, known_address: bool) -> Vec<Limit> {
+/// How somebody who signs in is known there.
+pub(super) enum Known {
+    /// By the browser with this number.
+    Browser(String),
+    /// By the address, which others may share.
+    Address,
+    Nothing,
+}
+
+impl Known {
+    fn queue(&self) -> Queue {
+        match self {
+            Known::Browser(_) | Known::Address => Queue::Known,
+            Known::Nothing => Queue::Strangers,
+        }
+    }
+}
+
+pub(super) fn limits(email: &str, place: Option<IpNet>, known: &Known) -> Vec<Limit> {
     let place = place.map_or_else(|| "none".to_owned(), |place| place.to_string());
-    if known_address {
-        return vec![Limit::new(
-            "sign-in/known",
-            &[email, &place],
-            QUARTER_SECS,
-            FROM_KNOWN_ADDRESS,
-        )];
+    let by = match known {
+        Known::Browser(number) => Some(("sign-in/browser", number)),
+        Known::Address => Some(("sign-in/known", &place)),
+        Known::Nothing => None,
+    };
+    if let Some((kind, by)) = by {
+        return vec![Limit::new(kind, &[email, by], QUARTER_SECS, WHERE_KNOWN)];
     }
     vec![
         Limit::new("sign-in/address", &[&place], QUARTER_SECS, BY_ADDRESS),

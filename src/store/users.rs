@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::audit::{self, Entry};
 use super::error::OnConstraint;
 use super::limits::Limit;
+use super::passwords::Queue;
 use super::passwords::check_rules;
 use super::sign_in::{Account, know_sign_in, place_of};
 use super::{Db, Error, Result, keyring};
@@ -283,7 +284,10 @@ impl Db {
         .fetch_optional(&mut *tx)
         .await?;
         drop(tx);
-        let right = self.passwords().verify(password, hash.clone()).await?;
+        let right = self
+            .passwords()
+            .verify(password, hash.clone(), Queue::Known)
+            .await?;
         Ok(hash.filter(|_| right))
     }
 }

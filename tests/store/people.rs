@@ -308,6 +308,64 @@ async fn a_stranger_with_many_addresses_cannot_lock_anyone_out() {
 }
 
 #[tokio::test]
+async fn in_a_known_browser_nobody_is_locked_out_not_even_from_the_same_address() {
+    let database = common::new_database().await;
+    let db = open(&database).await;
+    add(&db, "ann@example.org").await;
+    add(&db, "ben@example.org").await;
+    let shared = from("192.0.2.1");
+    let sign_in = async |email: &str| db.sign_in(email, &text(PASSWORD), &shared).await.unwrap();
+    let (ann, ben) = (
+        sign_in("ann@example.org").await,
+        sign_in("ben@example.org").await,
+    );
+    let hers = db.browser_mark(ann.user.id).unwrap();
+    let his = db.browser_mark(ben.user.id).unwrap();
+    for _ in 0..20 {
+        let kind = try_sign_in(&db, "ann@example.org", "wrong password", &shared).await;
+        assert_eq!(kind, RefusalKind::Unauthenticated);
+    }
+    let with = async |mark: Option<&str>, password: &str, origin: &Origin| {
+        db.sign_in_with_mark("ann@example.org", &text(password), mark, origin)
+            .await
+            .map_err(|error| error.into_refusal().kind)
+            .map(|_| ())
+    };
+    // A mark of somebody else, and one that was changed, are none.
+    let mut changed = hers.clone().into_bytes();
+    changed[0] ^= 1;
+    let changed = String::from_utf8(changed).unwrap();
+    for mark in [
+        None,
+        Some(his.as_str()),
+        Some(&changed),
+        Some(""),
+        Some("é"),
+    ] {
+        let refused = with(mark, PASSWORD, &shared).await;
+        assert_eq!(refused, Err(RefusalKind::TooMany), "{mark:?}");
+    }
+    with(Some(&hers), PASSWORD, &shared).await.unwrap();
+    // On the way too, where strangers have used up what places that are not known have.
+    for number in 0..51 {
+        let origin = from(&format!("198.51.100.{number}"));
+        try_sign_in(&db, "ann@example.org", "wrong password", &origin).await;
+    }
+    let elsewhere = from("203.0.113.9");
+    let refused = with(None, PASSWORD, &elsewhere).await;
+    assert_eq!(refused, Err(RefusalKind::TooMany));
+    with(Some(&hers), PASSWORD, &elsewhere).await.unwrap();
+
+    // Whoever took the browser along guesses slowly too.
+    for _ in 0..20 {
+        let refused = with(Some(&hers), "wrong password", &elsewhere).await;
+        assert_eq!(refused, Err(RefusalKind::Unauthenticated));
+    }
+    let refused = with(Some(&hers), PASSWORD, &elsewhere).await;
+    assert_eq!(refused, Err(RefusalKind::TooMany));
+}
+
+#[tokio::test]
 async fn many_right_sign_ins_are_no_guessing() {
     let database = common::new_database().await;
     let db = open(&database).await;

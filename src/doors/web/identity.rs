@@ -47,6 +47,8 @@ impl AuthUser for SignedIn {
 pub struct Credentials {
     pub email: String,
     pub password: SecretString,
+    /// What the browser keeps of an earlier sign-in.
+    pub mark: Option<String>,
     pub origin: Origin,
 }
 
@@ -56,8 +58,9 @@ impl AuthnBackend for Accounts {
     type Error = store::Error;
 
     async fn authenticate(&self, shown: Credentials) -> Result<Option<SignedIn>, store::Error> {
+        let mark = shown.mark.as_deref();
         self.0
-            .sign_in(&shown.email, &shown.password, &shown.origin)
+            .sign_in_with_mark(&shown.email, &shown.password, mark, &shown.origin)
             .await
             .map(|account| Some(SignedIn(account)))
     }

@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tower_sessions::Session;
 
-use super::AppState;
 use super::identity::{AuthSession, SignedIn, encoded, plain, safe_next};
 use super::sign_in::{back, sign_in_anew};
+use super::{AppState, browsers};
 use crate::app::wire::{FLASH_KEY, Flash, WAITING_KEY};
 use crate::model::actors::Caller;
 use crate::model::errors::Refusal;
@@ -73,7 +73,8 @@ async fn signed_in(
             )
             .await =>
         {
-            Redirect::to("/secrets").into_response()
+            let mark = browsers::mark(state, account.user.id);
+            (mark, Redirect::to("/secrets")).into_response()
         }
         // The password is set; only the session is not.
         Ok(_) => Redirect::to("/sign-in").into_response(),

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
+use axum_login::AuthUser as _;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tower_sessions::Session;
 
-use super::AppState;
 use super::identity::{AuthSession, Credentials, SignedIn, encoded, plain, safe_next};
+use super::{AppState, browsers};
 use crate::app::wire::{FLASH_KEY, Flash};
 use crate::model::actors::{Caller, Origin};
 use crate::model::errors::Refusal;
@@ -31,16 +33,21 @@ pub async fn sign_in(
     mut auth: AuthSession,
     session: Session,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     Form(form): Form<SignInForm>,
 ) -> Response {
     let shown = Credentials {
         email: form.email.clone(),
         password: form.password,
+        mark: browsers::shown(&state.config, &headers),
         origin: caller.origin.clone(),
     };
     let refusal = match auth.authenticate(shown).await {
         Ok(Some(user)) => match sign_in_anew(&mut auth, &session, &user, &caller.origin).await {
-            true => return Redirect::to(safe_next(&form.next)).into_response(),
+            true => {
+                let mark = browsers::mark(&state, user.id());
+                return (mark, Redirect::to(safe_next(&form.next))).into_response();
+            }
             false => Refusal::internal(),
         },
         Ok(None) => Refusal::internal(),
@@ -123,7 +130,8 @@ pub async fn welcome(
             )
             .await =>
         {
-            Redirect::to("/secrets").into_response()
+            let mark = browsers::mark(&state, account.user.id);
+            (mark, Redirect::to("/secrets")).into_response()
         }
         // The account is made; only the session is not.
         Ok(_) => Redirect::to("/sign-in").into_response(),
