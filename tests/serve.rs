@@ -137,6 +137,36 @@ async fn a_wrong_value_stops_the_start_and_names_the_variable() {
 }
 
 #[tokio::test]
+async fn an_empty_variable_is_one_that_is_not_set() {
+    let database = common::new_database().await;
+    let home = home();
+    let (url, owner) = (database.app_url.as_str(), database.owner_url.as_str());
+    // As an environment file, or compose's `${NAME:-}`, has them.
+    let variables = [
+        ("DATABASE_URL", url),
+        ("DATABASE_OWNER_URL", owner),
+        ("SEALPORT_PUBLIC_URL", ""),
+        ("SEALPORT_ALLOW_PLAIN_HTTP", ""),
+        ("SEALPORT_TRUSTED_PROXIES", ""),
+        ("SEALPORT_DIR_ROOTS", ""),
+        ("SEALPORT_SOURCE_HOSTS", ""),
+        ("SEALPORT_ALLOW_UNSANDBOXED", ""),
+        ("SEALPORT_BRIDGE_IMAGE", ""),
+        ("SEALPORT_RENDER_API", ""),
+        ("SEALPORT_LOG", ""),
+    ];
+    let server = Server::up(serve(&home.path().join("data"), &variables)).await;
+    assert_eq!(server.status("/healthz").await, "200");
+    server.stop().await;
+
+    // But not where it would lead to another database.
+    let variables = [("DATABASE_URL", ""), ("SEALPORT_LOG", "")];
+    let ended = ended(serve(&home.path().join("data"), &variables)).await;
+    assert!(!ended.status.success());
+    assert!(words(&ended.stderr).contains("DATABASE_URL"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn the_master_key_is_no_argument() {
     let home = home();
     for arguments in [vec![key()], vec!["--master-key".into(), key()]] {

@@ -1,12 +1,14 @@
 //! Configuration: flags and variables, one struct, which fails at the start and names what is wrong.
 
 use std::env::VarError;
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args};
+use clap::{ArgMatches, Args, Command};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
@@ -101,6 +103,31 @@ const LOGINS: [(&str, &str, &str); 2] = [
         "DATABASE_OWNER_URL",
     ),
 ];
+
+/// Where an empty variable is likelier a mistake than a wish: it would lead to other data, other keys or another account.
+const NEVER_EMPTY: [&str; 7] = [
+    "SEALPORT_DATA",
+    "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "SEALPORT_MASTER_KEY_FILE",
+    "SEALPORT_BACKUP_PASSPHRASE_FILE",
+    "SEALPORT_URL",
+    "SEALPORT_TOKEN",
+];
+
+/// Any other variable that is empty counts as not set, as in `SEALPORT_DIR_ROOTS=` of an environment file.
+pub fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &OsStr| {
+        !NEVER_EMPTY.iter().any(|never| name == *never)
+            && std::env::var_os(name).is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+            true => arg.env(Resettable::Reset),
+            false => arg,
+        })
+        .mut_subcommands(without_empty_variables)
+}
 
 /// Errors: a flag holds a login's password, as a sentence without it. A command line is read by everybody on the machine.
 pub fn refuse_passwords_in_flags(command_line: &ArgMatches) -> Result<(), String> {
@@ -217,8 +244,8 @@ pub struct ServeArgs {
     #[arg(long, env = "SEALPORT_ALLOW_PLAIN_HTTP")]
     pub allow_plain_http: bool,
 
-    /// Networks of proxies whose X-Forwarded-For is believed.
-    #[arg(long, env = "SEALPORT_TRUSTED_PROXIES", value_delimiter = ',')]
+    /// Addresses or networks of proxies whose X-Forwarded-For is believed.
+    #[arg(long, env = "SEALPORT_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
 
     /// Requests to the API and the MCP tools that each token has in a minute; 0: as many as there come.
@@ -244,8 +271,13 @@ pub struct ServeArgs {
     pub providers: ProviderArgs,
 
     /// What is logged, as in `info` or `sealport=debug`.
-    // Wrong passwords are on record, where there is an end to them; axum-login calls each an error.
-    #[arg(long, env = "SEALPORT_LOG", default_value = "info,axum_login=off")]
+    // Wrong passwords are on record, where there is an end to them; axum-login calls each an error. What PostgreSQL notes at a start
+    // (that something is there already) is no news.
+    #[arg(
+        long,
+        env = "SEALPORT_LOG",
+        default_value = "info,axum_login=off,sqlx::postgres::notice=warn"
+    )]
     pub log: String,
 }
 
@@ -275,6 +307,15 @@ impl ServeArgs {
         }
         Ok(url)
     }
+}
+
+/// A network, or an address alone.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpAddr>()
+        .map(IpNet::from)
+        .or_else(|_| text.parse())
+        .map_err(|_| "it is no network: write an address, or a network as 10.0.0.0/8".into())
 }
 
 /// A directory that is there.

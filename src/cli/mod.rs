@@ -240,7 +240,7 @@ async fn done(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn read() -> Result<Cli, clap::Error> {
-    let mut command = Cli::command();
+    let mut command = config::without_empty_variables(Cli::command());
     let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
     config::refuse_passwords_in_flags(&matches)
         .map_err(|why| command.error(ErrorKind::ValueValidation, why))?;

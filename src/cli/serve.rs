@@ -137,6 +137,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     });
     let mut stop = StopSignal::listen().context("Signals cannot be listened for")?;
     announce(&db, &public_url).await?;
+    if public_url.scheme() == "https" && args.trusted_proxies.is_empty() {
+        tracing::warn!(
+            "SEALPORT_TRUSTED_PROXIES is empty: behind the proxy that speaks TLS everybody has its address, in the record and \
+             where wrong passwords are counted. Set it to the proxy's address."
+        );
+    }
 
     let serving = tokio::spawn(doors::listening::serve(listener, router, cancel.clone()));
     stop.wait().await;

@@ -44,11 +44,11 @@ pub fn router(state: AppState) -> Router {
         .route("/problems/{slug}", get(rest::reference::problem))
         .nest("/api/v1", rest::router(&state, quotas))
         .merge(web::router(&state))
-        .layer(middleware::from_fn_with_state(state.clone(), headers::add))
         .layer(middleware::from_fn_with_state(
             state.clone(),
             origin::check_host,
         ))
+        .layer(middleware::from_fn_with_state(state.clone(), headers::add))
         .layer(middleware::from_fn(requests::number))
         .with_state(state)
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use futures::StreamExt;
 use tower::ServiceExt;
 
-use crate::{Browser, HOST, Installation, PASSWORD};
+use crate::{Browser, HOST, Installation, OURS, PASSWORD};
 
 const HTTPS: &str = "https://sealport.example.org";
 
@@ -52,20 +52,23 @@ async fn under_https_cookies_and_answers_are_bound_to_it() {
     // As the guide says: this host, not its subdomains.
     assert_eq!(headers[&hsts], "max-age=63072000");
     let made = cookies(&headers);
-    assert_eq!(made.len(), 1, "{made:?}");
-    let (session, attributes) = made[0].split_once("; ").unwrap();
-    assert!(session.starts_with("__Host-sealport="), "{session}");
-    let mut attributes: Vec<&str> = attributes.split("; ").collect();
-    attributes.sort_unstable();
-    // `__Host-` holds only without a domain and for every path.
-    let expected = [
-        "HttpOnly",
-        "Max-Age=1209600",
-        "Path=/",
-        "SameSite=Lax",
-        "Secure",
-    ];
-    assert_eq!(attributes, expected);
+    assert_eq!(made.len(), 2, "{made:?}");
+    let made_as = |name: &str, max_age: &str| {
+        let mut all = made.iter().filter_map(|cookie| cookie.split_once("; "));
+        let (cookie, attributes) = all.find(|(cookie, _)| cookie.starts_with(name)).unwrap();
+        let mut attributes: Vec<&str> = attributes.split("; ").collect();
+        attributes.sort_unstable();
+        // `__Host-` holds only without a domain and for every path.
+        let expected = ["HttpOnly", max_age, "Path=/", "SameSite=Lax", "Secure"];
+        assert_eq!(attributes, expected, "{cookie}");
+        cookie
+    };
+    let session = made_as("__Host-sealport=", "Max-Age=1209600");
+    let mark = made_as("__Host-sealport-browser=", "Max-Age=34560000");
+    // A browser that is known is not signed in by that.
+    let known = [host, ("cookie", mark)];
+    let (status, _) = house.plain("GET", "/settings", "", &known).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
 
     // It signs in, and a cookie of the plain name does not.
     let plain_name = session.replace("__Host-", "");
@@ -115,11 +118,66 @@ async fn over_plain_loopback_nothing_asks_for_tls() {
     let (_, headers) = house.plain("POST", "/sign-in", &form, &ours).await;
     assert!(!headers.contains_key(header::STRICT_TRANSPORT_SECURITY));
     let made = cookies(&headers);
-    assert!(made[0].starts_with("sealport="), "{made:?}");
     assert!(
-        made[0].contains("; HttpOnly") && !made[0].contains("Secure"),
+        made.iter().any(|cookie| cookie.starts_with("sealport=")),
         "{made:?}"
     );
+    for cookie in &made {
+        assert!(
+            cookie.contains("; HttpOnly") && !cookie.contains("Secure"),
+            "{made:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_database_there_are_words_and_a_request_id() {
+    let house = Installation::new().await;
+    let owner = house.person("owner").await;
+    let mut browser = house.signed_in(&owner).await;
+    house.world.sql("alter table sessions rename to gone").await;
+    let html = [("accept", "text/html"), ("origin", OURS)];
+    let form = format!("email=owner%40example.org&password={PASSWORD}");
+    for (method, path, form) in [("GET", "/secrets", ""), ("POST", "/sign-in", &form)] {
+        let page = house.send(&mut browser, method, path, form, &html).await;
+        assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(page.text.contains("does not reach its database"), "{path}");
+        assert!(page.text.contains(&page.request_id), "{path}");
+    }
+    let told = house.send(&mut browser, "GET", "/secrets", "", &[]).await;
+    assert!(
+        told.text.starts_with("Sealport does not reach"),
+        "{}",
+        told.text
+    );
+}
+
+#[tokio::test]
+async fn answers_before_every_door_carry_what_all_carry() {
+    let house = Installation::at(HTTPS).await;
+    let (status, headers) = house.plain("GET", "/sign-in", "", &[("host", HOST)]).await;
+    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST);
+    assert!(headers.contains_key(header::STRICT_TRANSPORT_SECURITY));
+    assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+
+    // Whoever asks by address whether it lives.
+    let (status, _) = house
+        .plain("GET", "/healthz", "", &[("host", "10.0.0.7:3000")])
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let two = [
+        ("host", "sealport.example.org"),
+        ("host", "evil.example.org"),
+    ];
+    let (status, _) = house.plain("GET", "/sign-in", "", &two).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+
+    // A file of the next version must not be remembered as missing.
+    let host = ("host", "sealport.example.org");
+    let (status, headers) = house.plain("GET", "/pkg/of-tomorrow.js", "", &[host]).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Response headers, each with its reason.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use leptos::nonce::use_nonce;
@@ -30,6 +30,8 @@ pub fn content_security_policy() {
 pub async fn add(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let is_asset = request.uri().path().starts_with("/pkg/");
     let mut response = next.run(request).await;
+    // What is not there now may come with the next version.
+    let is_there = response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| {
         headers
@@ -61,7 +63,7 @@ pub async fn add(State(state): State<AppState>, request: Request, next: Next) ->
     );
     set(
         header::CACHE_CONTROL,
-        if is_asset {
+        if is_asset && is_there {
             "public, max-age=31536000, immutable"
         } else {
             "no-store"

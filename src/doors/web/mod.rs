@@ -1,6 +1,7 @@
 //! The browser's door: sessions, cross-site refusal, headers, pages and server functions.
 
 mod bodies;
+mod browsers;
 mod events;
 mod export;
 pub mod functions;
@@ -11,6 +12,7 @@ pub mod links;
 pub mod origin;
 mod runs;
 pub mod sign_in;
+mod unreachable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +140,7 @@ pub(super) fn router(state: &AppState) -> Router<AppState> {
             identity::require,
         ))
         .layer(auth)
+        .layer(middleware::from_fn(unreachable::explain))
         .layer(middleware::from_fn_with_state(
             state.clone(),
             origin::refuse_cross_site,

@@ -14,16 +14,22 @@ use crate::model::actors::Origin;
 
 /// Refuses a Host that is not ours, also on loopback: a name that was rebound to our address is another site.
 pub async fn check_host(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let named = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .or_else(|| {
-            request
-                .uri()
-                .authority()
-                .map(|authority| authority.as_str())
-        });
+    // Balancers ask it by address. It says one word, the same to all.
+    if request.uri().path() == "/healthz" {
+        return next.run(request).await;
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    if another.is_some() {
+        // RFC 9112, section 3.2: proxies may have gone by the other one.
+        return (StatusCode::BAD_REQUEST, "A request names one host.").into_response();
+    }
+    let named = host.and_then(|host| host.to_str().ok()).or_else(|| {
+        request
+            .uri()
+            .authority()
+            .map(|authority| authority.as_str())
+    });
     match named {
         Some(host) if is_our_host(&state.config, host) => next.run(request).await,
         _ => (
