@@ -33,7 +33,7 @@ test-rust: ## unit and integration tests
 test-browser: ## the browser tests of end2end/
 	@scripts/test browser
 
-bench: ## the tables of speed in README.md, measured on this machine: make bench SECONDS_EACH=5
+bench: ## the tables of docs/speed.md, measured on this machine: make bench SECONDS_EACH=5
 	@scripts/setup run
 	@scripts/build release
 	@scripts/bench

@@ -231,10 +231,12 @@ fn documents_name_targets_and_files_that_exist() {
         "ARCHITECTURE.md",
         "SECURITY.md",
         "CHANGELOG.md",
+        "docs/agents.md",
         "docs/guide.md",
         "docs/cli.md",
         "docs/keys.md",
         "docs/backup.md",
+        "docs/speed.md",
         "docs/troubleshooting.md",
         "packaging/README.md",
     ] {
