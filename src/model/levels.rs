@@ -11,7 +11,7 @@ pub enum Level {
     Read,
     /// A secret: new versions and metadata. A deployment: redeploy, start, stop.
     Write,
-    /// A secret: share, rename, move, delete. A deployment: source, target, bindings, sharing, destroy.
+    /// A secret: share, rename within its folder, delete. A deployment: source, target, bindings, sharing, destroy.
     Admin,
 }
 

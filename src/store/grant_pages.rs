@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::deployments::person;
-use super::grants::as_owner;
-use super::{Db, Error, Result, damage};
+use super::grants::{as_owner, entry_on};
+use super::{Db, Error, Result, damage, renames};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;
@@ -147,6 +147,16 @@ impl Db {
         let mut tx = self.begin_as(&as_owner(caller, object.owner_id)).await?;
         let rows = sqlx::query!(
             r#"select e.handle, e.kind = 'team' as "is_team!", e.ended_at is not null as "ended!",
+        // Who reaches what stands in another folder is for those who may rename it there.
+        let mut tx = self.begin_as(caller).await?;
+        let may = renames::may_rename(&mut tx, object.owner_id, old_path, new_path).await?;
+        tx.rollback().await?;
+        if !may {
+            let entry = entry_on(Action::SecretEdit, object.owner_id, &object.on);
+            return self
+                .refuse_on_record(caller, entry, renames::NOT_THEIRS, renames::not_theirs())
+                .await;
+        }
                       coalesce(max(g.level) filter (where g.secret_id = $2 or starts_with($3, g.prefix || '/')), 0) as "before!",
                       coalesce(max(g.level) filter (where g.secret_id = $2 or starts_with($4, g.prefix || '/')), 0) as "after!"
                from grants g join owners e on e.id = g.grantee_id

@@ -41,6 +41,7 @@ pub mod grants;
 mod holders;
 pub mod imports;
 pub mod moves;
+mod renames;
 pub mod settings;
 pub mod teams;
 

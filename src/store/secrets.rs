@@ -15,7 +15,7 @@ pub use super::secret_values::{Encoding, NewValue};
 use super::secret_values::{check_description, check_expiry, resolve, same};
 use super::secret_versions::Made;
 pub use super::secret_versions::Renewed;
-use super::{Db, Error, Result, damage};
+use super::{Db, Error, Result, damage, renames};
 use crate::model::actors::{Actor, Caller};
 use crate::model::audit::Action;
 use crate::model::errors::{Refusal, RefusalKind};
@@ -242,8 +242,8 @@ impl Db {
         Ok(same(&value, &guess))
     }
 
-    /// Changes metadata; a rename asks for `admin`, all else for `write`. Errors: `NotFound`, `Taken` at `path`, `Invalid` at `description` or
-    /// `expires_at`.
+    /// Changes metadata; a rename asks for `admin`, and to another folder for `admin` of that; all else for `write`. Errors: `NotFound`,
+    /// `Denied`; `Taken` at `path`, `Invalid` at `description` or `expires_at`.
     pub async fn secret_edit(&self, caller: &Caller, id: Uuid, edit: SecretEdit) -> Result<()> {
         if let Some(description) = &edit.description {
             check_description(description)?;
@@ -257,6 +257,16 @@ impl Db {
             .within_reach(caller, id, needed, Action::SecretEdit)
             .await?;
         let moved = found.check_end(edit.expires_at)?;
+        // Before anything is looked for there: the answer would tell which paths there are.
+        if let Some(to) = &edit.path
+            && !renames::may_rename(&mut tx, found.owner_id, &found.path, to).await?
+        {
+            tx.rollback().await?;
+            let entry = found.entry(Action::SecretEdit);
+            return self
+                .refuse_on_record(caller, entry, renames::NOT_THEIRS, renames::not_theirs())
+                .await;
+        }
         if edit.active == Some(true) && !moved && found.has_expired() {
             tx.rollback().await?;
             let refusal = Refusal::new(
@@ -294,14 +304,13 @@ impl Db {
             Ok(changed) => changed,
             Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::Taken => {
                 tx.rollback().await?;
-                return self
-                    .refuse_on_record(
-                        caller,
-                        found.entry(Action::SecretEdit),
-                        "path in use",
-                        refusal,
-                    )
-                    .await;
+                let reason = match refusal.kind {
+                    RefusalKind::Taken => "path in use",
+                    // What was asked above was taken back since.
+                    _ => "level too low",
+                };
+                let entry = found.entry(Action::SecretEdit);
+                return self.refuse_on_record(caller, entry, reason, refusal).await;
             }
             Err(error) => return Err(error),
         };

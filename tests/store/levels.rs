@@ -51,11 +51,13 @@ share the deployment      | insert into grants (id, owner_id, deployment_id, gra
 
 /// What no grant gives, whatever its level: the owner is not shut out.
 const GIVEN: &str = "
+rename it to elsewhere    | update secrets set path = 'meta/render/api_key' where id = '{secret}' | - - - -
 take it for oneself       | update secrets set owner_id = '{me}' where id = '{secret}' | - - - -
 ";
 
 /// Only members of the owner itself, a team: the columns are their levels.
 const OF_THE_OWNER: &str = "
+rename it to elsewhere    | update secrets set path = 'meta/render/api_key' where id = '{secret}' | - - - y
 see the members           | select 1 from team_members where team_id = '{owner}' and user_id <> '{me}' | y y y y
 take it for oneself       | update secrets set owner_id = '{me}' where id = '{secret}' | - - - y
 add a member              | insert into team_members (team_id, user_id, level, added_by) values ('{owner}', '{third}', 4, 'x') | - - - y

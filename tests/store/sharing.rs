@@ -349,6 +349,76 @@ async fn a_rename_says_who_gains_and_who_loses() {
     assert_eq!(refusal(refused).kind, RefusalKind::Denied);
 }
 
+/// A path can mean something by itself: which key a target takes, and who reaches what stands in a folder.
+#[tokio::test]
+async fn admin_of_one_secret_renames_it_within_its_folder_alone() {
+    let house = house().await;
+    let (db, ann, bob) = (&house.db, &house.ann, &house.bob);
+    let bare = db.secret_create(ann, new("ONE", "value")).await.unwrap();
+    let inside = db
+        .secret_create(ann, new("project/shop/KEY", "value"))
+        .await
+        .unwrap();
+    db.secret_create(ann, new("meta/render/taken", "value"))
+        .await
+        .unwrap();
+    for id in [bare, inside] {
+        db.share(ann, &secret(id), "bob", Level::Admin, &[])
+            .await
+            .unwrap();
+    }
+    let rename = async |who: &Caller, id: Uuid, to: &str| {
+        let edit = SecretEdit {
+            path: Some(path(to)),
+            ..SecretEdit::default()
+        };
+        db.secret_edit(who, id, edit).await
+    };
+    let mut tries = 0;
+    for (id, to) in [
+        (bare, "meta/render/api_key"),
+        // The same answer, so nobody learns what is there.
+        (bare, "meta/render/taken"),
+        (bare, "service/desk/KEY"),
+        (bare, "project/shop/ONE"),
+        (inside, "project/shop/deep/KEY"),
+        (inside, "project/Shop/KEY"),
+        (inside, "KEY"),
+    ] {
+        for refused in [
+            refusal(rename(bob, id, to).await),
+            refusal(db.rename_effect(bob, id, &path(to)).await),
+        ] {
+            assert_eq!(
+                (refused.kind, refused.field.as_deref()),
+                (RefusalKind::Denied, Some("path")),
+                "{to}"
+            );
+            assert!(refused.detail.contains("needs admin on that folder"));
+            tries += 1;
+        }
+    }
+    let rows = recorded(&house.database).await;
+    let refused = rows
+        .iter()
+        .filter(|row| row.starts_with("user bob secret.edit refused"))
+        .filter(|row| row.ends_with("no admin of the new folder"));
+    assert_eq!(refused.count(), tries, "{rows:?}");
+    rename(bob, bare, "TWO").await.unwrap();
+    rename(bob, inside, "project/shop/OTHER").await.unwrap();
+
+    // By the folder it goes, with admin of that one.
+    db.share(ann, &folder(ann, "project/bank"), "bob", Level::Write, &[])
+        .await
+        .unwrap();
+    assert!(rename(bob, inside, "project/bank/KEY").await.is_err());
+    db.share(ann, &folder(ann, "project/bank"), "bob", Level::Admin, &[])
+        .await
+        .unwrap();
+    rename(bob, inside, "project/bank/deep/KEY").await.unwrap();
+    rename(ann, bare, "meta/render/api_key").await.unwrap();
+}
+
 #[tokio::test]
 async fn who_can_reach_this_is_whole_for_every_admin_of_it() {
     let house = house().await;

@@ -141,7 +141,7 @@ pub fn Details(form: FormOf, flash: Flash, secret: SecretSummary, open: bool) ->
                             maxlength=255
                             value=or("path", form.path.clone())
                             error=flash.error("path")
-                            hint="Deployments that use it keep using it after a rename. What is shared with its folder goes by the path."
+                            hint="Deployments that use it keep using it after a rename. What is shared with its folder goes by the path. To another folder it takes admin of that one."
                         />
                     }
                         .into_any()

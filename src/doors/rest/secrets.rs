@@ -238,7 +238,7 @@ pub struct SecretStored {
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretPatch {
-    /// A new path: a rename, which needs `admin`.
+    /// A new path: a rename, which needs `admin`, and to another folder `admin` of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<SecretPathText>)]
     pub path: Option<SecretPath>,
@@ -509,7 +509,7 @@ async fn shown(
     Ok(([(header::ETAG, tag_of(secret.version))], Json(secret)).into_response())
 }
 
-/// Changes metadata. A rename needs `admin`, all else `write`.
+/// Changes metadata. A rename needs `admin`, and to another folder `admin` of that; all else `write`.
 #[utoipa::path(patch, path = "/api/v1/secrets/{path}", tag = "secrets", request_body = SecretPatch,
     params(("path" = KeyPathText, Path,), ("If-Match" = Option<String>, Header,)),
     responses((status = 200, body = Secret, headers(("ETag" = String))), (status = 412, body = Problem)))]
