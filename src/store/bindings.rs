@@ -268,6 +268,8 @@ pub(super) struct BoundRow {
     pub path: Option<String>,
     pub active: Option<bool>,
     pub expired: bool,
+    /// Its person gave it to another deployment, and to nobody else.
+    pub use_only: bool,
     pub version: Option<i32>,
     pub sealed: Option<Vec<u8>>,
     /// The release used this secret at an earlier start.
@@ -292,6 +294,11 @@ const OFF: Lack = Lack {
     says: "is switched off",
     reason: "the secret is switched off",
 };
+const FOR_USE_ONLY: Lack = Lack {
+    kind: RefusalKind::Denied,
+    says: "was connected to a deployment for that one’s use only. Bind another secret",
+    reason: "the secret is for use only",
+};
 const EXPIRED: Lack = Lack {
     kind: RefusalKind::Denied,
     says: "has expired",
@@ -315,6 +322,8 @@ impl BoundRow {
             None
         } else if self.path.is_none() {
             Some(GONE)
+        } else if self.use_only {
+            Some(FOR_USE_ONLY)
         } else if self.expired {
             Some(EXPIRED)
         } else if self.active != Some(true) {
@@ -367,7 +376,8 @@ async fn bound(
         BoundRow,
         r#"select b.env, b.text, b.secret_path, b.secret_id,
              s.owner_id as "secret_owner_id?", s.path as "path?", s.active as "active?",
-             coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
+             coalesce(s.expires_at <= now(), false) as "expired!", coalesce(s.use_only, false) as "use_only!",
+             v.version as "version?", v.sealed as "sealed?",
              (rb.version is not null) as "is_recorded!"
            from bindings b
            join deployments d on d.id = b.deployment_id

@@ -219,7 +219,7 @@ impl Db {
             r#"select b.env, b.secret_path as "secret_path!" from bindings b join deployments d on d.id = b.deployment_id
                where b.deployment_id = $1 and b.secret_path is not null and not exists (
                    select 1 from secrets s
-                   where s.id = b.secret_id and usable_in(d.owner_id, s.owner_id, s.id, s.path, d.name)
+                   where s.id = b.secret_id and not s.use_only and usable_in(d.owner_id, s.owner_id, s.id, s.path, d.name)
                )"#,
             id,
         )
@@ -260,7 +260,7 @@ impl Db {
             let mut tx = self.begin_as(&as_owner(caller, owner_id)).await?;
             let usable = sqlx::query_scalar!(
                 r#"select name as "name!" from unnest($2::text[]) as name
-                   where exists (select 1 from secrets s where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, name))"#,
+                   where exists (select 1 from secrets s where s.id = $1 and not s.use_only and usable_in(current_actor(), s.owner_id, s.id, s.path, name))"#,
                 secret_id,
                 &names
             )

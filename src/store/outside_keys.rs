@@ -199,7 +199,7 @@ impl Db {
             BoundRow,
             r#"select '' as "env!", null as "text?: String", s.path as secret_path, s.id as "secret_id?",
                  s.owner_id as "secret_owner_id?", s.path as "path?", s.active as "active?",
-                 coalesce(s.expires_at <= now(), false) as "expired!", v.version as "version?", v.sealed as "sealed?",
+                 coalesce(s.expires_at <= now(), false) as "expired!", s.use_only, v.version as "version?", v.sealed as "sealed?",
                  false as "is_recorded!"
                from secrets s join secret_versions v on v.secret_id = s.id and v.version = s.version
                where s.id = $1 and usable_in(current_actor(), s.owner_id, s.id, s.path, $2)"#,

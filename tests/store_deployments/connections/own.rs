@@ -4,14 +4,15 @@ use sealport::model::actors::Caller;
 use sealport::model::connections::{PersonState, SlotState};
 use sealport::model::errors::RefusalKind;
 use sealport::model::paths::SecretPath;
+use sealport::model::targets::Target;
 use sealport::store::deployment_changes::DeploymentChange;
 use sealport::store::logs::NewLine;
 use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::{House, typed};
-use crate::world::{assert_refused, brought, id};
+use super::{House, VALUE, typed};
+use crate::world::{assert_refused, brought, id, refusal, secret};
 
 /// By SQL alone, whatever the functions ask.
 #[tokio::test]
@@ -117,6 +118,58 @@ async fn a_connected_key_stays_for_use_only() {
     assert_eq!(house.world.count(&for_use).await, 1);
     let terms = house.terms().await;
     assert_eq!(house.versions().await, format!("{terms} DESK_KEY={key}@4"));
+}
+
+/// What was bound elsewhere before is not used there any more: it was given to one deployment and to nobody else.
+#[tokio::test]
+async fn what_used_a_key_before_it_was_connected_uses_it_no_more() {
+    let house = House::new().await;
+    let (world, db, bob) = (&house.world, &house.world.db, &house.bob);
+    let key = world.secret(bob, "service/desk/DESK_KEY", VALUE).await;
+    let name = world
+        .deployment(bob, "other", vec![secret("KEY", key)])
+        .await;
+    let other: Uuid = world
+        .text("select id::text from deployments where name = 'other'")
+        .await
+        .unwrap()
+        .parse()
+        .unwrap();
+    db.bindings_open(other, id(bob), 1).await.unwrap();
+    db.fetch_key_open(id(bob), key, "npm:x").await.unwrap();
+    let check = || db.provider_key_open_to_check(bob, key, Target::Render);
+    check().await.unwrap();
+
+    assert_eq!(house.connected().await, key);
+    let refused = refusal(db.bindings_open(other, id(bob), 1).await);
+    assert_eq!(refused.kind, RefusalKind::Denied);
+    assert_eq!(
+        refused.detail,
+        "KEY needs the secret service/desk/DESK_KEY, which was connected to a deployment for that one’s use only. Bind another secret."
+    );
+    let fetched = db.fetch_key_open(id(bob), key, "npm:x").await;
+    assert_refused(fetched, RefusalKind::Denied, Some("fetch_key"));
+    assert_refused(check().await, RefusalKind::Denied, Some("key"));
+    let record = world.record("secret.bind").await;
+    let refused = record
+        .iter()
+        .filter(|row| row.1 == "refused" && row.2 == "the secret is for use only");
+    assert_eq!(refused.count(), 3, "{record:?}");
+    // Its page says so before the next start.
+    let shown = db.deployment_show(bob, &name).await.unwrap();
+    assert!(shown.bindings[0].lost.is_some());
+    // Nor does it become a key of another deployment, by SQL alone.
+    for sql in [
+        format!("update deployments set fetch_key = '{key}' where id = '{other}'"),
+        format!(
+            "update deployments set target = 'render', provider_key = '{key}' where id = '{other}'"
+        ),
+    ] {
+        assert_eq!(house.sql_as(bob, &sql).await, Err("42501".into()), "{sql}");
+    }
+    // Where it was given to, it is used.
+    let versions = house.versions().await;
+    assert_eq!(house.opened(&versions).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
