@@ -92,22 +92,28 @@ impl Db {
                 return Err(wrong.refusal.into());
             }
         };
+        // Before the rest: the database asks for the use of all that is bound when the code is another.
+        if change.bindings.is_some() {
+            put_bindings(&mut tx, &found, &before, &spec, &paths).await?;
+        }
+        // What stays is left as it stands, also where it would be written otherwise today: that would count as another.
+        let (source, start) = match &change.source {
+            Some((source, start)) => (Some(source.to_string()), Some(storable(start)?)),
+            None => (None, None),
+        };
         sqlx::query!(
-            "update deployments set source = $2, start = $3, fetch_key = $4, \
-             follows_changes = coalesce($5, follows_changes), options = $6, provider_key = $7 where id = $1",
+            "update deployments set source = coalesce($2, source), start = coalesce($3, start), fetch_key = $4, \
+             follows_changes = coalesce($5, follows_changes), options = coalesce($6, options), provider_key = $7 where id = $1",
             found.id,
-            spec.source.to_string(),
-            storable(&spec.start)?,
+            source,
+            start,
             spec.fetch_key,
             change.follows_changes,
-            storable(&spec.options)?,
+            change.options.as_ref().map(storable).transpose()?,
             spec.provider_key,
         )
         .execute(&mut *tx)
         .await?;
-        if change.bindings.is_some() {
-            put_bindings(&mut tx, &found, &before, &spec, &paths).await?;
-        }
         let number = match found.destroying {
             // With the new key it goes on being destroyed.
             true => newest_release(&mut tx, found.id).await?,

@@ -663,6 +663,68 @@ async fn nothing_of_ones_own_hangs_on_what_is_anothers() {
     assert_eq!(promoted, Err("42501".into()));
 }
 
+/// Whoever chooses the code, or the account where it runs, can make it give its values away.
+#[tokio::test]
+async fn other_code_takes_the_use_of_all_that_is_bound() {
+    let house = house().await;
+    let bob = &house.strangers[0].1;
+    let key = house
+        .db
+        .secret_create(bob, new("OTHER", "bob's"))
+        .await
+        .unwrap();
+    let set = |what: &str| format!("update deployments set {what} where id = '{{deployment}}'");
+    let given = |what: &str, level: i32, only: &str| {
+        let sql = format!(
+            "set sealport.job = 'operator'; delete from grants where grantee_id = '{{bob}}' and {what}_id is not null;
+             insert into grants (id, owner_id, {what}_id, grantee_id, level, only_deployments, granted_by, granted_by_name)
+             values (gen_random_uuid(), '{{ann}}', '{{{what}}}', '{{bob}}', {level}, {only}, '{{ann}}', 'ann')"
+        );
+        house.filled(&sql)
+    };
+    // Bob administers the deployment, and what it is bound to is not his to use: not at all, or in another deployment alone.
+    as_admin(&house.database, &given("deployment", 4, "null")).await;
+    let code = [
+        set("source = 'npm:y'"),
+        set("start = '{\"command\": [\"x\"]}'"),
+        set("options = '{\"network\": \"none\"}'"),
+        set("target = 'render'"),
+        set(&format!("provider_key = '{key}'")),
+    ];
+    for narrowed in [false, true] {
+        if narrowed {
+            as_admin(&house.database, &given("secret", 1, "'{other}'")).await;
+        }
+        for sql in &code {
+            let changed = house.rows_as(bob, sql).await;
+            assert_eq!(changed, Err("42501".into()), "{narrowed}: {sql}");
+        }
+    }
+    // What is no other code takes no more than before, and so does the same code again.
+    for sql in [
+        set("wanted = false"),
+        set("follows_changes = true"),
+        set("source = source, start = start"),
+    ] {
+        assert_eq!(house.rows_as(bob, &sql).await, Ok(1), "{sql}");
+    }
+    as_admin(&house.database, &given("secret", 1, "'{anns}'")).await;
+    for sql in &code {
+        assert_eq!(house.rows_as(bob, sql).await, Ok(1), "{sql}");
+    }
+    // Also its owner, once the use of what was shared is taken back. A key that goes leaves its place whoever deletes it.
+    let fetch = set(&format!("fetch_key = '{key}'"));
+    assert_eq!(house.rows_as(bob, &fetch).await, Ok(1));
+    for sql in [&code[0], &set("source = 'npm:z'")] {
+        let changed = house.rows_as(&house.ann, sql).await;
+        let same = sql == &code[0];
+        assert_eq!(changed, if same { Ok(1) } else { Err("42501".into()) });
+    }
+    house.db.secret_delete(bob, key, None).await.unwrap();
+    let changed = house.rows_as(&house.ann, &set("source = 'npm:z'")).await;
+    assert_eq!(changed, Ok(1));
+}
+
 #[tokio::test]
 async fn the_record_is_written_about_ones_own_alone() {
     let house = house().await;
