@@ -234,6 +234,13 @@ impl Db {
         let password_hash = self.passwords().hash(new).await?;
 
         let mut tx = self.begin_as(caller).await?;
+        // Whoever has one would set yet another password. First, as where a link is used: neither waits for the other then.
+        sqlx::query!(
+            "delete from one_time_links where purpose = 'reset' and user_id = $1",
+            user.id
+        )
+        .execute(&mut *tx)
+        .await?;
         // Over the password that was verified alone: whoever knows an old one must not undo a reset.
         let changed = sqlx::query!(
             "update users set password_hash = $2, password_changed_at = now()

@@ -284,6 +284,28 @@ async fn a_reset_link_sets_the_password_once_and_ends_all_sessions() {
     assert_eq!(resets.count(), 3, "{seen:?}");
 }
 
+/// A link that is out would set yet another password, and sign in.
+#[tokio::test]
+async fn whoever_changes_their_password_ends_the_links_that_would() {
+    let house = house().await;
+    let db = &house.db;
+    let ben = add(db, "ben@example.org").await;
+    let bens = db.reset_make(&house.ada, ben.id).await.unwrap();
+    let adas = db.reset_make(&house.ada, house.ada_user.id).await.unwrap();
+    let new = text("another long password");
+    db.password_change(&caller(&ben), &text(PASSWORD), &new, None)
+        .await
+        .unwrap();
+    assert!(db.reset_open(&bens).await.unwrap().is_none());
+    let origin = from("192.0.2.1");
+    let theirs = text("an intruder's own one");
+    let used = db.reset_use(&bens, &theirs, &origin).await;
+    assert_eq!(refusal(used).kind, RefusalKind::Unauthenticated);
+    assert!(db.sign_in("ben@example.org", &new, &origin).await.is_ok());
+    // Another's stays.
+    assert!(db.reset_open(&adas).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_dump_holds_no_link() {
     let house = house().await;
