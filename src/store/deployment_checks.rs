@@ -97,8 +97,9 @@ impl Db {
                 (tx, found.owner_id, Some(found.id))
             }
             false => {
-                let mut tx = self.begin_as(caller).await?;
-                let owner_id = self.owner_for(&mut tx, caller, None, Level::Admin).await?;
+                let tx = self.begin_as(caller).await?;
+                let made_for = self.for_owner(tx, caller, None, Level::Admin, action);
+                let (tx, owner_id) = made_for.await?;
                 (tx, owner_id, None)
             }
         };

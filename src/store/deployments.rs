@@ -68,8 +68,9 @@ impl Db {
             return Ok(name);
         }
         check_spec(caller, spec)?;
-        let owner_id = self
-            .owner_for(&mut tx, caller, spec.owner.as_ref(), Level::Admin)
+        let (owner, action) = (spec.owner.as_ref(), Action::DeploymentCreate);
+        let (mut tx, owner_id) = self
+            .for_owner(tx, caller, owner, Level::Admin, action)
             .await?;
         let wrong = match may_deploy(&mut tx, owner_id).await? {
             Some(wrong) => Some(wrong),

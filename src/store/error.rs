@@ -69,7 +69,12 @@ impl From<sqlx::Error> for Error {
         if let sqlx::Error::Database(database) = &error
             && database.code().as_deref() == Some("42501")
         {
-            return Refusal::new(RefusalKind::Denied, "That is not yours to change.").into();
+            return Refusal::new(
+                RefusalKind::Denied,
+                "That is not yours to change: it takes write on it, and to rename, share or delete it admin. Its owner can give you \
+                 that, and whoever has admin on it.",
+            )
+            .into();
         }
         Error::caused("the database did not do what it should", error)
     }

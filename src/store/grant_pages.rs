@@ -6,6 +6,7 @@ use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::Entry;
 use super::deployments::person;
 use super::grants::{as_owner, entry_on};
 use super::{Db, Error, Result, damage, renames};
@@ -31,7 +32,9 @@ impl Db {
     ) -> Result<Vec<Grant>> {
         // First, so that only an admin learns whether there is somebody of this name.
         let mut grants = self.reachers(caller, on).await?.grants;
-        let found = self.holder_named(caller, named).await?;
+        let found = self
+            .holder_named(caller, named, Entry::of(Action::Share))
+            .await?;
         grants.retain(|grant| grant.grantee.handle == found.holder.handle);
         Ok(grants)
     }
@@ -144,9 +147,6 @@ impl Db {
         let Shared::Secret { path: old_path, .. } = &object.on else {
             return Err(Error::broken("a secret is none"));
         };
-        let mut tx = self.begin_as(&as_owner(caller, object.owner_id)).await?;
-        let rows = sqlx::query!(
-            r#"select e.handle, e.kind = 'team' as "is_team!", e.ended_at is not null as "ended!",
         // Who reaches what stands in another folder is for those who may rename it there.
         let mut tx = self.begin_as(caller).await?;
         let may = renames::may_rename(&mut tx, object.owner_id, old_path, new_path).await?;
@@ -157,6 +157,9 @@ impl Db {
                 .refuse_on_record(caller, entry, renames::NOT_THEIRS, renames::not_theirs())
                 .await;
         }
+        let mut tx = self.begin_as(&as_owner(caller, object.owner_id)).await?;
+        let rows = sqlx::query!(
+            r#"select e.handle, e.kind = 'team' as "is_team!", e.ended_at is not null as "ended!",
                       coalesce(max(g.level) filter (where g.secret_id = $2 or starts_with($3, g.prefix || '/')), 0) as "before!",
                       coalesce(max(g.level) filter (where g.secret_id = $2 or starts_with($4, g.prefix || '/')), 0) as "after!"
                from grants g join owners e on e.id = g.grantee_id

@@ -80,7 +80,9 @@ impl Db {
         let user = person(caller)?;
         let object = self.administered(caller, on, Action::Share).await?;
         check_only(&object, level, only)?;
-        let found = self.holder_named(caller, with).await?;
+        let found = self
+            .holder_named(caller, with, object.entry(Action::Share))
+            .await?;
         let mut tx = self.begin_as(caller).await?;
         if found.id == object.owner_id {
             return Err(Refusal::invalid(

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::audit::Entry;
 use super::limits::Limit;
 use super::{Db, Result};
 use crate::model::actors::{Actor, Caller, Presented};
@@ -22,8 +23,14 @@ pub(super) struct Found {
 }
 
 impl Db {
-    /// Whom `named` is: an e-mail address or a handle. Errors: `Invalid` at `with` for nobody and for one that has ended; `TooMany`.
-    pub(super) async fn holder_named(&self, caller: &Caller, named: &str) -> Result<Found> {
+    /// Whom `named` is: an e-mail address or a handle, for what `entry` says. Errors: `Invalid` at `with` for nobody and for one that has
+    /// ended; `TooMany`, on record.
+    pub(super) async fn holder_named(
+        &self,
+        caller: &Caller,
+        named: &str,
+        entry: Entry<'_>,
+    ) -> Result<Found> {
         let named = named.trim();
         let actor = caller.user().map(|user| user.id.to_string());
         let limit = Limit::new(
@@ -35,6 +42,11 @@ impl Db {
         let taken = match self.limits_take(&[limit]).await? {
             Ok(taken) => taken,
             Err(full) => {
+                if full.on_record {
+                    let reason = Some("too many names of nobody");
+                    self.record_refusal(caller, Entry { reason, ..entry })
+                        .await?;
+                }
                 return Err(full
                     .refusal("Too many names that nobody has, within an hour.")
                     .into());

@@ -78,8 +78,8 @@ impl Db {
         Ok(self.secret_add(caller, new).await?.id)
     }
 
-    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value` and elsewhere, or at
-    /// `owner` for a team on which the caller has no `write`.
+    /// Makes version 1. Errors: `Taken` at `path` when it exists (also in another case), `Invalid` at `value` and elsewhere, and
+    /// `Denied` at `owner` for a team on which the caller has no `write`.
     pub async fn secret_add(&self, caller: &Caller, new: NewSecret) -> Result<Added> {
         self.secret_add_for(caller, new, None).await
     }
@@ -102,9 +102,10 @@ impl Db {
         let checked = Checked::of(new.kind, &value)?;
         let end = checked.end_beside(new.expires_at);
         let id = Uuid::now_v7();
-        let mut tx = self.begin_as(caller).await?;
-        let owner_id = self
-            .owner_for(&mut tx, caller, new.owner.as_ref(), Level::Write)
+        let tx = self.begin_as(caller).await?;
+        let action = Action::SecretCreate;
+        let (mut tx, owner_id) = self
+            .for_owner(tx, caller, new.owner.as_ref(), Level::Write, action)
             .await?;
         let entry = Entry {
             owner_id: Some(owner_id),
@@ -256,7 +257,6 @@ impl Db {
         let (mut tx, found) = self
             .within_reach(caller, id, needed, Action::SecretEdit)
             .await?;
-        let moved = found.check_end(edit.expires_at)?;
         // Before anything is looked for there: the answer would tell which paths there are.
         if let Some(to) = &edit.path
             && !renames::may_rename(&mut tx, found.owner_id, &found.path, to).await?
@@ -267,6 +267,7 @@ impl Db {
                 .refuse_on_record(caller, entry, renames::NOT_THEIRS, renames::not_theirs())
                 .await;
         }
+        let moved = found.check_end(edit.expires_at)?;
         if edit.active == Some(true) && !moved && found.has_expired() {
             tx.rollback().await?;
             let refusal = Refusal::new(
@@ -302,7 +303,7 @@ impl Db {
         .on_constraint("secrets_path_key", path_taken);
         let changed = match changed {
             Ok(changed) => changed,
-            Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::Taken => {
+            Err(Error::Refused(refusal)) => {
                 tx.rollback().await?;
                 let reason = match refusal.kind {
                     RefusalKind::Taken => "path in use",
@@ -398,7 +399,11 @@ impl Db {
                         Level::from_number(found.level).map_or("nothing", Level::as_str),
                         needed.as_str()
                     ),
-                    _ => "You may see this secret, but not do this with it.".to_owned(),
+                    _ => format!(
+                        "You have {} on this secret, and this takes {}. Its owner can give it to you, and whoever has admin on it.",
+                        Level::from_number(found.level).map_or("nothing", Level::as_str),
+                        needed.as_str()
+                    ),
                 },
             );
             return self

@@ -17,6 +17,8 @@ use crate::model::teams::{MEMBERS_MAX, TEAMS_MADE_MAX, TeamDetail, TeamSummary};
 
 /// Rows of one list.
 const LISTED: i64 = 1_000;
+/// What a token is told of every team but its own.
+pub const NOT_THE_TOKENS: &str = "There is no such team, or this token does not act for it.";
 /// Of what a team owns, on its page.
 const OWNED_SHOWN: i64 = 200;
 
@@ -151,7 +153,9 @@ impl Db {
         let user = person(caller)?;
         let action = Action::TeamMember;
         let team = self.team_administered(caller, handle, action).await?;
-        let found = self.holder_named(caller, with).await?;
+        let found = self
+            .holder_named(caller, with, about(action, team.id))
+            .await?;
         if found.holder.is_team {
             return Err(Refusal::invalid(
                 "with",
@@ -205,7 +209,8 @@ impl Db {
     ) -> Result<()> {
         let user = person(caller)?;
         let action = Action::TeamLeave;
-        let leaves = user.handle == member.as_str();
+        // A token does not leave for its maker: it ends a membership as an admin does.
+        let leaves = user.handle == member.as_str() && matches!(caller.actor, Actor::User(_));
         let team = if leaves {
             self.team_of(caller, handle, action).await?
         } else {
@@ -288,6 +293,14 @@ impl Db {
 
     /// A team that the caller is in; otherwise the refusal, on record.
     async fn team_of(&self, caller: &Caller, handle: &Handle, action: Action) -> Result<Mine> {
+        if let Actor::Token(token) = &caller.actor
+            && token.owner != handle.as_str()
+        {
+            let refusal = Refusal::new(RefusalKind::NotFound, NOT_THE_TOKENS);
+            return self
+                .refuse_on_record(caller, Entry::of(action), ANOTHER_OWNER, refusal)
+                .await;
+        }
         let mut tx = self.begin_as(caller).await?;
         let found = mine(&mut tx, handle).await?;
         tx.rollback().await?;
@@ -309,68 +322,109 @@ impl Db {
         action: Action,
     ) -> Result<Mine> {
         let team = self.team_of(caller, handle, action).await?;
-        if team.level == Level::Admin.number() {
+        // A token reaches all that the team owns, up to `admin`, or changes nothing of the kind. The database asks the same.
+        let reaches = match &caller.actor {
+            Actor::Token(token) => token.ceiling == Level::Admin && token.under.is_none(),
+            _ => true,
+        };
+        if team.level == Level::Admin.number() && reaches {
             return Ok(team);
         }
         let refusal = Refusal::new(
             RefusalKind::Denied,
-            "Only an admin of the team changes who is in it.",
+            match reaches {
+                true => "Only an admin of the team changes who is in it.",
+                false => "Members are changed by a token that can admin all that the team owns.",
+            },
         );
         self.refuse_on_record(caller, about(action, team.id), "level too low", refusal)
             .await
     }
 
     /// Whom something is made for: oneself, or a team on which one has `needed`. In the transaction, which keeps a team from being
-    /// dissolved meanwhile. Errors: `Invalid` at `owner`.
-    pub(super) async fn owner_for(
+    /// dissolved meanwhile. Errors: `Denied` at `owner`, on record.
+    pub(super) async fn for_owner(
         &self,
-        tx: &mut Transaction<'_, Postgres>,
+        mut tx: Transaction<'static, Postgres>,
         caller: &Caller,
         owner: Option<&Handle>,
         needed: Level,
-    ) -> Result<Uuid> {
-        let user = person(caller)?;
-        let own = caller.own().map_or(user.handle.as_str(), |(_, own)| own);
-        let own = match owner {
-            Some(owner) => owner.as_str(),
-            None => own,
+        action: Action,
+    ) -> Result<(Transaction<'static, Postgres>, Uuid)> {
+        let refused = match owner_for(&mut tx, caller, owner, needed).await? {
+            Ok(owner_id) => return Ok((tx, owner_id)),
+            Err(refused) => refused,
         };
-        if let Actor::Token(token) = &caller.actor {
-            // A token acts for one owner; of the others it is told nothing, not even where its maker is a member.
-            if own != token.owner {
-                let refusal = Refusal::invalid(
-                    "owner",
-                    format!(
-                        "This token acts for {} alone. Make one for {own}.",
-                        token.owner
-                    ),
-                );
-                return Err(refusal.into());
-            }
-        }
-        if own == user.handle {
-            return Ok(user.id);
-        }
-        let owner = &Handle::parse(own)?;
-        let none = || {
-            Refusal::invalid(
-                "owner",
-                format!(
-                    "You have no {} for {owner}. It has to be your own, or of a team where you have that.",
-                    needed.as_str()
-                ),
-            )
+        tx.rollback().await?;
+        let entry = Entry {
+            owner_id: refused.team_id,
+            ..Entry::of(action)
         };
-        let id = mine(tx, owner).await?.ok_or_else(none)?.id;
-        lock_owner(tx, id, false).await?;
-        // Looked at again, now that nobody can dissolve it.
-        mine(tx, owner)
-            .await?
-            .filter(|team| team.level >= needed.number())
-            .map(|team| team.id)
-            .ok_or_else(|| none().into())
+        let refusal = Refusal::new(RefusalKind::Denied, refused.detail).at("owner");
+        self.refuse_on_record(caller, entry, refused.reason, refusal)
+            .await
     }
 }
+
+/// Why somebody is no owner for this caller.
+struct NoOwner {
+    /// A team of the caller's, whose admins find it in their record.
+    team_id: Option<Uuid>,
+    reason: &'static str,
+    detail: String,
+}
+
+async fn owner_for(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    owner: Option<&Handle>,
+    needed: Level,
+) -> Result<Result<Uuid, NoOwner>> {
+    let user = person(caller)?;
+    let own = caller.own().map_or(user.handle.as_str(), |(_, own)| own);
+    let own = match owner {
+        Some(owner) => owner.as_str(),
+        None => own,
+    };
+    if let Actor::Token(token) = &caller.actor {
+        // A token acts for one owner; of the others it is told nothing, not even where its maker is a member.
+        if own != token.owner {
+            return Ok(Err(NoOwner {
+                team_id: None,
+                reason: ANOTHER_OWNER,
+                detail: format!(
+                    "This token acts for {} alone. Make one for {own}.",
+                    token.owner
+                ),
+            }));
+        }
+    }
+    if own == user.handle {
+        return Ok(Ok(user.id));
+    }
+    let owner = &Handle::parse(own)?;
+    let none = |team_id| NoOwner {
+        team_id,
+        reason: "no right to the owner",
+        detail: format!(
+            "You have no {} for {owner}. It has to be your own, or of a team where you have that.",
+            needed.as_str()
+        ),
+    };
+    let Some(team) = mine(tx, owner).await? else {
+        return Ok(Err(none(None)));
+    };
+    lock_owner(tx, team.id, false).await?;
+    // Looked at again, now that nobody can dissolve it.
+    Ok(match mine(tx, owner).await? {
+        Some(team) if team.level >= needed.number() => Ok(team.id),
+        Some(team) => Err(none(Some(team.id))),
+        None => Err(none(None)),
+    })
+}
+
+/// On record where a token is used for what is not its owner's.
+const ANOTHER_OWNER: &str = "a token of another owner";
 
 fn about<'a>(action: Action, team_id: Uuid) -> Entry<'a> {
     Entry {

@@ -354,7 +354,7 @@ async fn set_makes_replaces_generates_and_describes_and_returns_no_value() {
             "invalid",
         ),
         (json!({"keyPath": "shop/KEY", "value": "a"}), "invalid"),
-        (json!({"keyPath": "somebody:KEY", "value": "a"}), "invalid"),
+        (json!({"keyPath": "somebody:KEY", "value": "a"}), "refused"),
     ] {
         let called = house.call(&token, "set_secret", arguments.clone()).await;
         assert!(called.failed, "{arguments}");

@@ -534,7 +534,10 @@ async fn what_a_token_tries_beyond_its_reach_is_on_record() {
     for owner in ["crew", "bob", "nobody"] {
         let key = KeyPath::parse(&format!("{owner}:KEY")).unwrap();
         let refused = refusal(world.db.secret_put(&caller, &key, put("a value")).await);
-        assert_eq!(refused.kind, RefusalKind::Invalid);
+        assert_eq!(
+            (refused.kind, refused.field.as_deref()),
+            (RefusalKind::Denied, Some("owner"))
+        );
         assert_eq!(
             refused.detail.replace(owner, "X"),
             "This token acts for ann alone. Make one for X."
@@ -542,6 +545,18 @@ async fn what_a_token_tries_beyond_its_reach_is_on_record() {
     }
 }
 
+        let handle = Handle::parse(owner).unwrap();
+        let (db, maker) = (&world.db, own(&world.ann));
+        let set = db.team_member_set(&caller, &handle, "bob", Level::Admin);
+        assert_eq!(refusal(set.await).kind, RefusalKind::NotFound);
+        let ended = db.team_member_remove(&caller, &handle, &maker);
+        assert_eq!(refusal(ended.await).kind, RefusalKind::NotFound);
+    }
+    let rows = crate::people::recorded(&world.database).await;
+    for action in ["secret.create", "team.member", "team.leave"] {
+        let row = format!("token can admin {action} refused a token of another owner");
+        let count = rows.iter().filter(|there| **there == row).count();
+        assert_eq!(count, 3, "{row}: {rows:?}");
 #[tokio::test]
 async fn a_fetch_key_leaves_for_a_token_that_may_use_it_now_and_names_it() {
     let world = World::new().await;

@@ -522,7 +522,13 @@ async fn a_team_reaches_by_the_levels_of_its_members() {
     };
     let id = db.secret_create(ann, made("TEAM_KEY")).await.unwrap();
     let stranger = refusal(db.secret_create(bob, made("BOBS")).await);
-    assert_eq!(stranger.field.as_deref(), Some("owner"));
+    assert_eq!(
+        (stranger.kind, stranger.field.as_deref()),
+        (RefusalKind::Denied, Some("owner"))
+    );
+    let rows = recorded(&house.database).await;
+    let refused = "user bob secret.create refused no right to the owner";
+    assert!(rows.contains(&refused.to_owned()), "{rows:?}");
     assert_eq!(
         refusal(db.team_show(bob, &handle("ops")).await).kind,
         RefusalKind::NotFound
@@ -708,4 +714,10 @@ async fn names_of_nobody_are_not_gone_through() {
             .count(),
         10
     );
+    // The first of them: each one would let anybody fill the record.
+    let rows = recorded(&house.database).await;
+    let refused = rows
+        .iter()
+        .filter(|row| *row == "user ann share refused KEY too many names of nobody");
+    assert_eq!(refused.count(), 1, "{rows:?}");
 }

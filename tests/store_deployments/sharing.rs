@@ -260,8 +260,16 @@ async fn a_teams_deployment_binds_what_the_actor_and_the_team_may_use() {
     // It takes an admin of the team.
     assert_refused(
         db.deployment_create(&bob, None, &asked).await,
-        RefusalKind::Invalid,
+        RefusalKind::Denied,
         Some("owner"),
+    );
+    let refused = ("user", "refused", "no right to the owner");
+    let record = world.record("deployment.create").await;
+    assert!(
+        record
+            .iter()
+            .any(|row| (row.0.as_str(), row.1.as_str(), row.2.as_str()) == refused),
+        "{record:?}"
     );
     let name = db.deployment_create(&ann, None, &asked).await.unwrap();
     let shown = db.deployment_show(&bob, &name).await.unwrap();

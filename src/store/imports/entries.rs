@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::plan::{Plan, Planned};
 use super::{chosen, env_files};
 use crate::model::actors::Caller;
+use crate::model::audit::Action;
 use crate::model::errors::Refusal;
 use crate::model::imports::{
     Destination, EntriesImported, EntryLine, EntryOutcome, IMPORT_LINES_MAX, Import, ImportLine,
@@ -42,9 +43,10 @@ impl Db {
             )
             .into());
         }
-        let mut tx = self.begin_as(caller).await?;
-        let owner_id = self
-            .owner_for(&mut tx, caller, asked.owner.as_ref(), Level::Write)
+        let (owner, action) = (asked.owner.as_ref(), Action::SecretCreate);
+        let tx = self.begin_as(caller).await?;
+        let (tx, owner_id) = self
+            .for_owner(tx, caller, owner, Level::Write, action)
             .await?;
         tx.rollback().await?;
         let file = env_files::of_entries(asked.entries);
@@ -71,7 +73,8 @@ impl Db {
             let chosen = chosen(&plan, &take)?;
             let mut tx = self.begin_as(caller).await?;
             // Looked at again, and held: a team is not dissolved under what arrives.
-            self.owner_for(&mut tx, caller, asked.owner.as_ref(), Level::Write)
+            let (tx, owner_id) = self
+                .for_owner(tx, caller, owner, Level::Write, action)
                 .await?;
             self.import_lines(tx, caller, owner_id, chosen, &values, asked.kind)
                 .await?;
