@@ -234,6 +234,8 @@ pub struct EntryLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntriesImported {
     pub applied: bool,
+    /// Whether it is a right that is missing, at one of the lines.
+    pub denied: bool,
     pub lines: Vec<EntryLine>,
 }
 

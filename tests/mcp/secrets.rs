@@ -385,7 +385,7 @@ async fn set_makes_replaces_generates_and_describes_and_returns_no_value() {
         .iter()
         .filter(|(_, outcome, _)| outcome == "refused")
         .count();
-    assert_eq!(refused, 2, "both are on record: {made:?}");
+    assert_eq!(refused, 3, "all are on record: {made:?}");
 }
 
 #[tokio::test]

@@ -4,10 +4,13 @@ use sealport::model::actors::{Caller, Origin};
 use sealport::model::audit::Action;
 use sealport::model::errors::RefusalKind;
 use sealport::model::grants::Shareable;
+use sealport::model::imports::{Destination, EntryOutcome, OnConflict};
 use sealport::model::levels::Level;
 use sealport::model::paths::{Folder, Handle, KeyPath};
+use sealport::model::secrets::Kind;
 use sealport::store::Db;
 use sealport::store::api_tokens::ApiTokenSpec;
+use sealport::store::imports::entries::Entries;
 use sealport::store::secret_put::{Expected, SecretPut};
 use sealport::store::secrets::{NewValue, SecretEdit};
 use secrecy::{ExposeSecret, SecretString};
@@ -542,9 +545,6 @@ async fn what_a_token_tries_beyond_its_reach_is_on_record() {
             refused.detail.replace(owner, "X"),
             "This token acts for ann alone. Make one for X."
         );
-    }
-}
-
         let handle = Handle::parse(owner).unwrap();
         let (db, maker) = (&world.db, own(&world.ann));
         let set = db.team_member_set(&caller, &handle, "bob", Level::Admin);
@@ -557,6 +557,110 @@ async fn what_a_token_tries_beyond_its_reach_is_on_record() {
         let row = format!("token can admin {action} refused a token of another owner");
         let count = rows.iter().filter(|there| **there == row).count();
         assert_eq!(count, 3, "{row}: {rows:?}");
+    }
+}
+
+#[tokio::test]
+async fn members_are_changed_by_a_token_that_reaches_all_of_the_team() {
+    let world = World::new().await;
+    let (db, crew) = (&world.db, Handle::parse("crew").unwrap());
+    db.team_create(&world.ann, &crew).await.unwrap();
+    let opened = async |ceiling, under: Option<&str>| {
+        let spec = ApiTokenSpec {
+            owner: Some(crew.clone()),
+            under: under.map(|under| Folder::parse(under).unwrap()),
+            ..spec(ceiling)
+        };
+        let new = db.api_token_create(&world.ann, &spec).await.unwrap();
+        world.opened(&SecretString::from(new.token)).await
+    };
+    for (ceiling, under, may) in [
+        (Level::Write, None, false),
+        (Level::Admin, Some("project"), false),
+        (Level::Admin, None, true),
+    ] {
+        let caller = opened(ceiling, under).await;
+        let set = db.team_member_set(&caller, &crew, "bob", Level::Use).await;
+        let ended = db
+            .team_member_remove(&caller, &crew, &own(&world.bob))
+            .await;
+        assert_eq!(
+            (set.is_ok(), ended.is_ok()),
+            (may, may),
+            "{ceiling:?} {under:?}"
+        );
+        if !may {
+            let refused = refusal(set);
+            assert_eq!(refused.kind, RefusalKind::Denied);
+            assert!(refused.detail.contains("can admin all that the team owns"));
+            assert_eq!(refusal(ended).kind, RefusalKind::Denied);
+        }
+    }
+    let rows = crate::people::recorded(&world.database).await;
+    for action in ["team.member", "team.leave"] {
+        let refused = format!("{action} refused level too low");
+        let count = rows.iter().filter(|row| row.ends_with(&refused)).count();
+        assert_eq!(count, 2, "{rows:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_says_which_lines_a_token_may_not_store() {
+    let world = World::new().await;
+    let db = &world.db;
+    let narrow = world
+        .token(&world.ann, Level::Write, Some("project/x"))
+        .await;
+    let reads = world.token(&world.ann, Level::Read, None).await;
+    let entries = |under: &str, dry_run| Entries {
+        owner: None,
+        under: Destination::parse(under).unwrap(),
+        entries: vec![
+            ("KEY".into(), text("another value")),
+            ("NEW".into(), text("a new value")),
+        ],
+        on_conflict: OnConflict::Replace,
+        kind: Kind::default(),
+        dry_run,
+    };
+    for (token, under, why) in [
+        // What is there is out of its sight, and told by nothing.
+        (&narrow, "project/xy", ["to store there", "to store there"]),
+        (&narrow, "", ["to store there", "to store there"]),
+        (&reads, "project/x", ["to replace", "to store there"]),
+    ] {
+        let caller = world.opened(token).await;
+        let before = crate::people::recorded(&world.database).await.len();
+        let planned = db.import_entries(&caller, entries(under, true)).await;
+        let planned = planned.unwrap();
+        assert!(planned.is_refused() && planned.denied, "{planned:?}");
+        for (line, why) in planned.lines.iter().zip(why) {
+            assert_eq!(line.outcome, EntryOutcome::Invalid);
+            assert!(
+                line.notes[0].contains(&format!("not yours {why}")),
+                "{line:?}"
+            );
+        }
+        // A dry run asks for nothing, and leaves nothing.
+        let rows = crate::people::recorded(&world.database).await;
+        assert_eq!(rows.len(), before, "{rows:?}");
+        let refused = db.import_entries(&caller, entries(under, false)).await;
+        assert!(!refused.unwrap().applied);
+        let rows = crate::people::recorded(&world.database).await;
+        assert_eq!(rows.len(), before + 1, "{rows:?}");
+        assert!(
+            rows[before].ends_with("refused no right to make it"),
+            "{rows:?}"
+        );
+    }
+    assert_eq!(world.paths(&world.ann).await.len(), 4);
+    let caller = world.opened(&narrow).await;
+    let done = db
+        .import_entries(&caller, entries("project/x", false))
+        .await;
+    assert!(done.unwrap().applied);
+}
+
 #[tokio::test]
 async fn a_fetch_key_leaves_for_a_token_that_may_use_it_now_and_names_it() {
     let world = World::new().await;

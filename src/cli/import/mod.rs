@@ -146,10 +146,10 @@ struct Answer<'a> {
     lines: Vec<Told<'a>>,
 }
 
-/// How it ends when something is in the way: without the right to replace what is there, as all that is not permitted.
+/// How it ends when something is in the way: without the right to store it there, as all that is not permitted.
 fn not_done(lines: &[ImportedLine]) -> Exit {
     let mut notes = lines.iter().flat_map(|line| &line.notes);
-    if notes.any(|note| note.contains("not yours to replace")) {
+    if notes.any(|note| note.contains("not yours to ")) {
         Exit::Denied
     } else {
         Exit::No

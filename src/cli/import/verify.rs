@@ -37,7 +37,9 @@ pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::R
     {
         // What is in the way may stand there already, and be the same.
         match error.downcast_ref::<Failure>() {
-            Some(failure) if failure.exit == Exit::Conflict => shown::aside(failure.to_string()),
+            Some(failure) if failure.exit == Exit::Conflict || says_lines(failure) => {
+                shown::aside(failure.to_string());
+            }
             _ => return Err(error),
         }
     }
@@ -73,6 +75,12 @@ pub async fn run(args: &ImportArgs, client: &Client, found: &Found) -> anyhow::R
     } else {
         super::not_done(&stored)
     })
+}
+
+/// Whether it was refused line by line, and not as a whole.
+fn says_lines(failure: &Failure) -> bool {
+    let problem = failure.problem.as_ref();
+    problem.is_some_and(|problem| problem.get("lines").is_some())
 }
 
 /// What of a file may be a piece of a value, and is not stored.

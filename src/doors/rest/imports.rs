@@ -102,6 +102,8 @@ pub struct ImportResult {
 pub struct ImportProblem {
     #[serde(flatten)]
     pub problem: Problem,
+    /// Absent where nothing of it was looked at, as of an owner for whom the token may not write.
+    #[serde(default)]
     pub lines: Vec<ImportedLine>,
 }
 
@@ -119,6 +121,7 @@ impl From<EntryLine> for ImportedLine {
 /// Plans an import, and carries it out unless it is a dry run or something stands in the way.
 #[utoipa::path(post, path = "/api/v1/import", tag = "secrets", request_body = ImportBody,
     responses((status = 200, body = ImportResult),
+        (status = 403, body = ImportProblem, content_type = "application/problem+json"),
         (status = 409, body = ImportProblem, content_type = "application/problem+json")))]
 pub(super) async fn import(
     State(state): State<AppState>,
@@ -145,19 +148,20 @@ pub(super) async fn import(
             },
         )
         .await?;
-    let refused = done.is_refused();
+    let (refused, denied) = (done.is_refused(), done.denied);
     let lines = done.lines.into_iter().map(ImportedLine::from).collect();
     if refused && !dry_run {
+        let (kind, status) = match denied {
+            true => (ProblemKind::Denied, StatusCode::FORBIDDEN),
+            false => (ProblemKind::Conflict, StatusCode::CONFLICT),
+        };
         let problem = Problem::new(
-            ProblemKind::Conflict,
+            kind,
             "Nothing was imported: the lines say what stands in the way. Send `on_conflict` as skip or replace for what is stored \
              already, and fix what is invalid.",
         );
-        let mut response = (
-            StatusCode::CONFLICT,
-            axum::Json(ImportProblem { problem, lines }),
-        )
-            .into_response();
+        let problem = ImportProblem { problem, lines };
+        let mut response = (status, axum::Json(problem)).into_response();
         super::problems::mark(&mut response);
         return Ok(response);
     }

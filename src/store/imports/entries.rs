@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use secrecy::SecretString;
 
 use super::plan::{Plan, Planned};
-use super::{chosen, env_files};
+use super::{NO_RIGHT, chosen, env_files};
 use crate::model::actors::Caller;
 use crate::model::audit::Action;
 use crate::model::errors::Refusal;
@@ -16,6 +16,7 @@ use crate::model::imports::{
 use crate::model::levels::Level;
 use crate::model::paths::Handle;
 use crate::model::secrets::Kind;
+use crate::store::audit::Entry;
 use crate::store::{Db, Result};
 
 /// What a program wants imported.
@@ -33,7 +34,7 @@ pub struct Entries {
 
 impl Db {
     /// Plans the entries and, unless it is a dry run or something stands in the way, stores them. What stands in the way is told line
-    /// by line, and then nothing is stored. Errors: `Invalid` at `entries` or `owner`; `Taken` and `Conflict` when somebody was
+    /// by line, and then nothing is stored. What the caller may not store is on record. Errors: `Invalid` at `entries`; `Denied` at `owner`; `Taken` and `Conflict` when somebody was
     /// quicker.
     pub async fn import_entries(&self, caller: &Caller, asked: Entries) -> Result<EntriesImported> {
         if asked.entries.is_empty() || asked.entries.len() > IMPORT_LINES_MAX {
@@ -55,11 +56,24 @@ impl Db {
             .await?;
         let mut lines = entry_lines(&plan, asked.on_conflict);
         refuse_twins(&plan, &mut lines);
+        let denied = plan.lines.iter().find_map(|planned| planned.denied);
         let planned = EntriesImported {
             applied: false,
+            denied: denied.is_some(),
             lines,
         };
-        if asked.dry_run || planned.is_refused() {
+        if asked.dry_run {
+            return Ok(planned);
+        }
+        if let Some(action) = denied {
+            let entry = Entry {
+                owner_id: Some(owner_id),
+                reason: Some(NO_RIGHT),
+                ..Entry::of(action)
+            };
+            self.record_refusal(caller, entry).await?;
+        }
+        if planned.is_refused() {
             return Ok(planned);
         }
         let takes = |outcome| matches!(outcome, EntryOutcome::Create | EntryOutcome::Replace);
@@ -71,7 +85,7 @@ impl Db {
             .collect();
         if !take.is_empty() {
             let chosen = chosen(&plan, &take)?;
-            let mut tx = self.begin_as(caller).await?;
+            let tx = self.begin_as(caller).await?;
             // Looked at again, and held: a team is not dissolved under what arrives.
             let (tx, owner_id) = self
                 .for_owner(tx, caller, owner, Level::Write, action)

@@ -263,6 +263,9 @@ impl Db {
     }
 }
 
+/// On record where a line takes a right that the caller does not have.
+const NO_RIGHT: &str = "no right to make it";
+
 /// A line that shall be applied.
 struct Chosen<'a> {
     index: usize,
@@ -288,6 +291,7 @@ impl Chosen<'_> {
         let reason = match refusal.kind {
             RefusalKind::Taken => "path in use",
             RefusalKind::Conflict => "newer version exists",
+            RefusalKind::Denied => NO_RIGHT,
             _ => "the import was refused",
         };
         (self.entry(owner_id), reason)
@@ -296,6 +300,15 @@ impl Chosen<'_> {
     /// Says which line it is about, and that nothing was done.
     fn moved_on(&self, error: Error) -> Error {
         match error {
+            Error::Refused(refusal) if refusal.kind == RefusalKind::Denied => Refusal::new(
+                refusal.kind,
+                format!(
+                    "{} (line {}) is not yours to store any more: that takes write. Nothing was imported. Leave this line out, or \
+                     start over.",
+                    self.path, self.at
+                ),
+            )
+            .into(),
             Error::Refused(refusal) => Refusal::new(
                 refusal.kind,
                 format!(
@@ -314,7 +327,7 @@ impl Chosen<'_> {
 fn chosen<'a>(plan: &'a Plan, take: &BTreeSet<u32>) -> Result<Vec<Chosen<'a>>, Refusal> {
     let refuse = |detail: String| Err(Refusal::invalid("take", detail));
     let mut chosen = Vec::new();
-    for (index, Planned { line, found }) in plan.lines.iter().enumerate() {
+    for (index, Planned { line, found, .. }) in plan.lines.iter().enumerate() {
         match &line.path {
             Some(path) if take.contains(&line.at) && line.can_be_taken() => chosen.push(Chosen {
                 index,

@@ -1,6 +1,6 @@
 //! What a file would do, line by line, against what is stored now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ pub(super) struct Planned {
     pub(super) line: ImportLine,
     /// What it would replace, as it was when this was planned.
     pub(super) found: Option<Found>,
+    /// What the caller has no right to do there. Such a line is never taken, so it is not kept.
+    #[serde(skip)]
+    pub(super) denied: Option<Action>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -76,9 +79,48 @@ impl Db {
                 }
             }
         }
+        self.refuse_beyond(caller, owner_id, &mut lines).await?;
         self.compare_lines(caller, owner_id, &mut lines, &values, &to_compare)
             .await?;
         Ok((Plan { format, lines }, values))
+    }
+
+    /// Says of what is new where the caller may not store it.
+    async fn refuse_beyond(
+        &self,
+        caller: &Caller,
+        owner_id: Uuid,
+        lines: &mut [Planned],
+    ) -> Result<()> {
+        let new = |planned: &&mut Planned| planned.line.state == LineState::New;
+        let mut new: Vec<&mut Planned> = lines.iter_mut().filter(new).collect();
+        let paths: Vec<String> = new
+            .iter()
+            .filter_map(|planned| planned.line.path.as_ref().map(SecretPath::to_string))
+            .collect();
+        let mut tx = self.begin_as(caller).await?;
+        let beyond: HashSet<String> = sqlx::query_scalar!(
+            r#"select path as "path!" from unnest($2::text[]) as path where reach($1, 'secret', null, path) < $3"#,
+            owner_id,
+            &paths,
+            Level::Write.number()
+        )
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .collect();
+        tx.rollback().await?;
+        new.retain(|planned| {
+            let path = planned.line.path.as_ref();
+            path.is_some_and(|path| beyond.contains(path.as_str()))
+        });
+        for planned in new {
+            planned.line.state = invalid(
+                "It is not yours to store there: that takes write, and a token with a folder stores under that alone.",
+            );
+            planned.denied = Some(Action::SecretCreate);
+        }
+        Ok(())
     }
 
     /// By path in small letters.
@@ -203,7 +245,9 @@ impl Planned {
                 there.path
             ));
         } else if there.level < Level::Write.number() {
-            self.line.state = invalid("It is stored already, and not yours to replace.");
+            self.line.state =
+                invalid("It is stored already, and not yours to replace: that takes write.");
+            self.denied = Some(Action::SecretReplace);
         } else {
             self.line.state = LineState::Exists;
             self.found = Some(Found {
@@ -253,5 +297,10 @@ fn read_line(under: &Destination, line: Line) -> (Planned, SecretString) {
         state,
         notes,
     };
-    (Planned { line, found: None }, value.unwrap_or_default())
+    let planned = Planned {
+        line,
+        found: None,
+        denied: None,
+    };
+    (planned, value.unwrap_or_default())
 }
