@@ -197,6 +197,11 @@ async fn what_gives_power_away_asks_for_the_password_again() {
             "keep_count=0&sure=0%2F".to_owned(),
         ),
         ("/settings", "/_fn/mcp_reveal", "on=true".to_owned()),
+        (
+            "/tokens",
+            "/_fn/api_token_new",
+            "name=x&can=read".to_owned(),
+        ),
     ] {
         let led = house.press(&mut browser, page, to, &form).await;
         let next: String = url::form_urlencoded::byte_serialize(page.as_bytes()).collect();
@@ -208,6 +213,7 @@ async fn what_gives_power_away_asks_for_the_password_again() {
     assert_eq!(house.world.count("secrets where path = 'KEY'").await, 1);
     assert_eq!(house.world.count("grants").await, 1);
     assert_eq!(house.world.count("team_members").await, 1);
+    assert_eq!(house.world.count("tokens").await, 0);
     // What asks for nothing of the kind goes on as before.
     let theme = house
         .press(
