@@ -242,7 +242,7 @@ fn Summary(draft: DraftView) -> impl IntoView {
         .map(|row| row.env.clone())
         .collect();
     names.extend(form.per_user.iter().cloned());
-    names.extend(form.plain.iter().map(|plain| plain.env.clone()));
+    names.extend(draft.given_plain().map(|(_, plain)| plain.env.clone()));
     if names.is_empty() {
         names.push("none yet".to_owned());
     }

@@ -65,9 +65,9 @@ pub fn ReviewPage() -> impl IntoView {
                 .map(|own| (own.clone(), "each caller’s own".to_owned())),
         );
         rows.extend(
-            form.plain
-                .iter()
-                .map(|plain| (plain.env.clone(), "plain text".to_owned())),
+            draft
+                .given_plain()
+                .map(|(_, plain)| (plain.env.clone(), "plain text".to_owned())),
         );
         let provider = form.chosen_target().filter(|target| target.is_remote());
         if provider.is_some() {

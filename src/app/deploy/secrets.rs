@@ -291,19 +291,27 @@ fn plain_rows(draft: &DraftView, flash: &Flash) -> impl IntoView + use<> {
     let mut rows: Vec<DraftPlain> = draft.draft.form.plain.clone();
     let wanted = draft.wanted();
     for wanted in wanted.iter().filter(|wanted| !wanted.secret) {
-        // Those that it needs stand here until they are given; the others are offered once.
-        let offered = if wanted.required {
-            draft.missing.contains(wanted)
-        } else {
-            !wanted.suggested && !draft.draft.form.ticked
+        // Those that it needs stand here until they are given; the others are offered, and without a text give nothing.
+        let offered = match wanted.required {
+            true => draft.missing.contains(wanted),
+            false => !wanted.suggested,
         };
+        let has_ticked = draft
+            .secrets
+            .iter()
+            .any(|row| row.ticked && row.env == wanted.name);
         if offered
+            && !has_ticked
             && !draft.is_brought(&wanted.name)
             && !rows.iter().any(|row| row.env == wanted.name)
         {
             rows.push(DraftPlain {
                 env: wanted.name.clone(),
-                text: wanted.default.clone().unwrap_or_default(),
+                // Whoever took the offered text away once is not given it again.
+                text: match draft.draft.form.ticked {
+                    true => String::new(),
+                    false => wanted.default.clone().unwrap_or_default(),
+                },
                 kept_plain: false,
             });
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::app::wire::Typed;
-use crate::model::drafts::{Draft, InspectState};
+use crate::model::drafts::{Draft, DraftPlain, InspectState};
 use crate::model::errors::Refusal;
 use crate::model::sources::WantedVariable;
 use crate::model::targets::Target;
@@ -91,16 +91,19 @@ impl DraftView {
         self.draft.form.per_user.iter().any(|own| own == name)
     }
 
+    /// The plain variables that the server gets, with their rows. A name that the source asks for gets nothing by a row
+    /// without a text: the server would read an empty variable where it has a default of its own.
+    pub fn given_plain(&self) -> impl Iterator<Item = (usize, &DraftPlain)> {
+        let is_wanted = |name: &str| self.wanted().iter().any(|wanted| wanted.name == name);
+        let rows = self.draft.form.plain.iter().enumerate();
+        rows.filter(move |(_, plain)| !plain.text.is_empty() || !is_wanted(&plain.env))
+    }
+
     /// What the source asks for and nothing is bound to.
     pub fn unbound(&self) -> Vec<WantedVariable> {
         let bound = |name: &str| {
             self.secrets.iter().any(|row| row.ticked && row.env == name)
-                || self
-                    .draft
-                    .form
-                    .plain
-                    .iter()
-                    .any(|plain| plain.env == name && !plain.text.is_empty())
+                || self.given_plain().any(|(_, plain)| plain.env == name)
                 || self.is_brought(name)
         };
         self.wanted()

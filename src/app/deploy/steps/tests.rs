@@ -402,3 +402,44 @@ fn a_plain_row_is_untouched_with_no_text_or_the_one_that_was_offered() {
     ));
     assert!(is_untouched(&[], "LEVEL", None));
 }
+
+#[test]
+fn an_offered_plain_variable_without_a_text_gives_nothing() {
+    let mut level = wanted("LEVEL", false, false);
+    level.secret = false;
+    let mut host = wanted("HOST", true, false);
+    host.secret = false;
+    let mut draft = inspected(vec![host, level]);
+    draft.form.name = "shop".into();
+    let names = typed(&[("0", "HOST"), ("1", "LEVEL"), ("2", "OWN"), ("3", "")]);
+    let texts = ["0", "1", "2", "3"].map(|row| (row.to_owned(), Typed::default()));
+    let offered = draft.inspection.clone().unwrap().variables;
+    let (rows, errors) = read_plain(
+        &names,
+        &BTreeMap::from(texts),
+        &BTreeMap::new(),
+        &offered,
+        &[],
+    );
+    let kept: Vec<_> = rows.iter().map(|row| row.env.as_str()).collect();
+    assert_eq!((kept.as_slice(), errors.len()), (["OWN"].as_slice(), 0));
+
+    // A draft of before may have such rows: what is missing is not bound at the same time.
+    draft.form.plain = ["HOST", "LEVEL", "OWN"]
+        .map(|env| DraftPlain {
+            env: env.into(),
+            ..DraftPlain::default()
+        })
+        .into();
+    let view = view_of(draft, Vec::new());
+    let given: Vec<_> = view
+        .given_plain()
+        .map(|(row, plain)| (row, plain.env.as_str()))
+        .collect();
+    assert_eq!(given, [(2, "OWN")]);
+    let unbound: Vec<_> = view.unbound().into_iter().map(|one| one.name).collect();
+    assert_eq!(unbound, ["HOST", "LEVEL"]);
+    let bound = spec(&view).unwrap().bindings;
+    let bound: Vec<_> = bound.iter().map(|one| one.env.as_str()).collect();
+    assert_eq!(bound, ["OWN"]);
+}

@@ -283,7 +283,9 @@ pub fn read_plain(
         let name = typed_name(name);
         let text = texts.get(row).cloned().unwrap_or_default().into_value();
         let text = text.expose_secret();
-        if name.is_empty() && text.is_empty() {
+        let asked = wanted.iter().find(|wanted| wanted.name == name);
+        // What was offered and left empty binds nothing. Under a name of one's own, an empty text is meant.
+        if text.is_empty() && (name.is_empty() || asked.is_some()) {
             continue;
         }
         // Kept plain only where the person was asked about just this variable.
@@ -291,10 +293,7 @@ pub fn read_plain(
             && before
                 .iter()
                 .any(|old| old.env == name && (old.text.is_empty() || old.text == *text));
-        let asked_secret = wanted
-            .iter()
-            .any(|wanted| wanted.name == name && wanted.secret);
-        let suspicious = asked_secret
+        let suspicious = asked.is_some_and(|asked| asked.secret)
             || looks_like_secret(&name, text)
             || (is_secret_name(&name) && text.len() >= 8);
         let i = rows.len();

@@ -50,7 +50,7 @@ pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
             Err(refusal) => note(&mut errors, format!("env.{}", row.id), refusal),
         }
     }
-    for (i, plain) in form.plain.iter().enumerate() {
+    for (i, plain) in view.given_plain() {
         match EnvName::parse(&plain.env) {
             Ok(env) => bindings.push(Binding {
                 env,
