@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::errors::Refusal;
-use super::sources::{Inspection, Source};
+use super::sources::{Inspection, Source, is_folder, is_git_reference, is_version};
 use super::targets::Target;
 
 /// A draft lives this many days after its last change.
@@ -19,9 +19,8 @@ pub const STEPS: [&str; 4] = ["source", "secrets", "target", "review"];
 pub fn step_of(field: &str) -> Option<&'static str> {
     let (first, _) = field.split_once('.').unwrap_or((field, ""));
     match first {
-        "source" | "source_kind" | "command" | "transport" | "fetch_key" | "inspection" => {
-            Some("source")
-        }
+        "source" | "source_kind" | "version" | "reference" | "folder" | "command" | "transport"
+        | "fetch_key" | "inspection" => Some("source"),
         "env" | "own" | "plain" | "bindings" | "missing" => Some("secrets"),
         "name" | "owner" | "target" | "key" | "options" => Some("target"),
         _ => None,
@@ -106,12 +105,47 @@ impl DraftForm {
         }
     }
 
+    /// Empties the fields that do not show for the chosen kind of source.
+    pub fn clear_other_kinds(&mut self) {
+        if !["npm", "pypi"].contains(&self.source_kind.as_str()) {
+            self.version.clear();
+        }
+        if self.source_kind != "git" {
+            self.reference.clear();
+            self.folder.clear();
+        }
+    }
+
+    /// What is wrong with the fields beside the source's own, for each in the words of the form.
+    fn parts_wrong(&self) -> Result<(), Refusal> {
+        let is_there = |part: &str| !part.trim().is_empty();
+        let wrong = |field, says: &str| Err(Refusal::invalid(field, says));
+        match self.source_kind.as_str() {
+            "npm" | "pypi" if is_there(&self.version) && !is_version(self.version.trim()) => wrong(
+                "version",
+                "A version is a single one, as in 3.26.0, without spaces and without a range.",
+            ),
+            "git" if is_there(&self.reference) && !is_git_reference(self.reference.trim()) => {
+                wrong(
+                    "reference",
+                    "A branch, tag or commit has letters, digits and . _ - + / alone, as in main or v1.2, and no two dots in a row.",
+                )
+            }
+            "git" if is_there(&self.folder) && !is_folder(self.folder.trim()) => wrong(
+                "folder",
+                "A folder is a path inside the repository, without a slash at its start and without “..”, as in servers/time.",
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// The source that was typed. Errors: `Invalid` at the field that is wrong.
     pub fn source(&self) -> Result<Source, Refusal> {
         let typed = self.source.trim();
         if typed.is_empty() {
             return Err(Refusal::invalid("source", "Say what to deploy."));
         }
+        self.parts_wrong()?;
         let text = match self.source_kind.as_str() {
             "npm" if self.version.trim().is_empty() => format!("npm:{typed}"),
             "npm" => format!("npm:{typed}@{}", self.version.trim()),
@@ -209,6 +243,40 @@ mod tests {
         let form: Result<DraftForm, _> = serde_json::from_value(kept);
         assert!(form.is_ok_and(|form| form.per_user.is_empty()));
         assert_eq!(step_of("own.0.env"), Some("secrets"));
+    }
+
+    #[test]
+    fn what_is_wrong_beside_a_source_stands_at_its_own_field() {
+        let form = |kind: &str, version: &str, reference: &str, folder: &str| DraftForm {
+            source_kind: kind.into(),
+            source: "https://host/owner/x".into(),
+            version: version.into(),
+            reference: reference.into(),
+            folder: folder.into(),
+            ..DraftForm::default()
+        };
+        for (form, field) in [
+            (form("npm", "^1.0 || 2", "", ""), "version"),
+            (form("pypi", ">=1", "", ""), "version"),
+            (form("git", "", "main..next", ""), "reference"),
+            (form("git", "", "main", "/servers"), "folder"),
+            (form("git", "", "", "../servers"), "folder"),
+        ] {
+            let refused = form.source().err();
+            assert_eq!(
+                refused.as_ref().and_then(|at| at.field.as_deref()),
+                Some(field)
+            );
+            assert!(refused.is_some_and(|at| !at.detail.contains('#')));
+            assert_eq!(step_of(field), Some("source"));
+        }
+        // What belongs to another kind of source is neither read nor kept.
+        let mut switched = form("dir", "^1", "main..next", "/servers");
+        switched.source = "/srv/x".into();
+        assert!(switched.source().is_ok());
+        switched.clear_other_kinds();
+        let left = [switched.version, switched.reference, switched.folder];
+        assert_eq!(left, ["", "", ""]);
     }
 
     #[test]

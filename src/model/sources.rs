@@ -183,7 +183,8 @@ fn is_package_name(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-fn is_version(version: &str) -> bool {
+/// One version or tag, not a range.
+pub(super) fn is_version(version: &str) -> bool {
     version.len() <= 128
         && version.starts_with(|c: char| c.is_ascii_alphanumeric())
         && version
@@ -191,7 +192,8 @@ fn is_version(version: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "._-+!".contains(c))
 }
 
-fn is_git_reference(reference: &str) -> bool {
+/// A branch, a tag or a commit.
+pub(super) fn is_git_reference(reference: &str) -> bool {
     reference.len() <= 200
         && !reference.starts_with(['-', '/', '.'])
         && !reference.contains("..")
@@ -200,7 +202,8 @@ fn is_git_reference(reference: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c))
 }
 
-fn is_folder(folder: &str) -> bool {
+/// A path inside a repository.
+pub(super) fn is_folder(folder: &str) -> bool {
     !folder.starts_with(['/', '-'])
         && folder
             .split('/')

@@ -188,6 +188,8 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
     let (source_error, kind_error) = (errors("source"), errors("source_kind"));
     let (command_error, key_error) = (errors("command"), errors("fetch_key"));
     let transport_error = errors("transport");
+    let (version_error, folder_error) = (errors("version"), errors("folder"));
+    let reference_error = errors("reference");
     let id = draft.draft.id.to_string();
     view! {
         <Section title=if again { "Look at something else" } else { "Where is the code?" } id="source-form">
@@ -204,11 +206,18 @@ fn form(draft: &DraftView) -> impl IntoView + use<> {
                     code=true
                 />
                 <div class="for-packages">
-                    <TextField name="version" label="Version of a package" value=typed.version hint="The newest when empty; pinned either way." code=true />
+                    <TextField
+                        name="version"
+                        label="Version of a package"
+                        value=typed.version
+                        error=version_error
+                        hint="The newest when empty; pinned either way."
+                        code=true
+                    />
                 </div>
                 <div class="for-repositories grid gap-4 sm:grid-cols-2">
-                    <TextField name="reference" label="Branch, tag or commit of a repository" value=typed.reference code=true />
-                    <TextField name="folder" label="Folder in the repository" value=typed.folder code=true />
+                    <TextField name="reference" label="Branch, tag or commit of a repository" value=typed.reference error=reference_error code=true />
+                    <TextField name="folder" label="Folder in the repository" value=typed.folder error=folder_error code=true />
                 </div>
                 <details class="rounded-box border border-base-300 p-3" open=has_more>
                     <summary class="cursor-pointer font-medium">"Private source, other command"</summary>

@@ -10,13 +10,23 @@ use crate::model::paths::{DeploymentName, EnvName, Handle};
 use crate::model::targets::Target;
 use std::collections::BTreeMap;
 
+/// Fields whose errors stay until the source step is sent again.
+const AT_THE_SOURCE: [&str; 6] = [
+    "source",
+    "source_kind",
+    "version",
+    "reference",
+    "folder",
+    "command",
+];
+
 /// The deployment that a draft asks for. FieldErrors: at the fields that are not in order yet.
 pub fn spec(view: &DraftView) -> Result<DeploymentSpec, FieldErrors> {
     let form = &view.draft.form;
     // What was not kept as it was typed does not show in the form any more.
     let mut errors = view.draft.errors.clone();
     errors.retain(|field, says| {
-        ["source", "source_kind", "command"].contains(&field.as_str())
+        AT_THE_SOURCE.contains(&field.as_str())
             || says.ends_with(NOT_KEPT)
             || (field.starts_with("plain.") && field.ends_with(".text"))
     });
