@@ -200,11 +200,9 @@ pub async fn draft_source(
         form.command = cut(command);
         form.transport = cut(transport);
         let mut errors = drop_credentials(form);
-        if let Err(refusal) = form.source()
-            && !errors.contains_key("source")
-        {
-            let field = refusal.field.clone().unwrap_or("source".into());
-            note(&mut errors, field, refusal);
+        if let Err(refusal) = form.source() {
+            let field = refusal.field.unwrap_or("source".into());
+            errors.entry(field).or_insert(refusal.detail);
         }
         let is_admin = caller.user().is_some_and(|user| user.is_admin);
         if form.source_kind == "dir" && !is_admin {
@@ -355,7 +353,12 @@ pub async fn draft_target(
         let key = key.get(&draft.form.target).map_or("", String::as_str);
         let options = options.get(&draft.form.target);
         let mut errors = read_target(&mut draft.form, key, options);
-        if let Err(refusal) = crate::model::paths::DeploymentName::parse(&draft.form.name) {
+        if is_slipped(&draft.form.name) {
+            draft.form.name.clear();
+            let says =
+                format!("That looks like a secret, and everybody here can read a name. {NOT_KEPT}");
+            errors.insert("name".into(), says);
+        } else if let Err(refusal) = crate::model::paths::DeploymentName::parse(&draft.form.name) {
             note(&mut errors, "name", refusal);
         }
         find_key(&db, &caller, &mut draft.form, &mut errors).await?;

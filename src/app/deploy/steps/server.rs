@@ -156,9 +156,43 @@ pub fn typed_name(raw: &str) -> String {
     }
 }
 
+/// Whether what stands in a field of a source, or as a name, is a secret that slipped into it. Names of packages and
+/// branches may begin as tokens do (`key-value-store`, `pypi-query`) and so may be long; they are made of words.
+pub fn is_slipped(text: &str) -> bool {
+    let text = text.trim();
+    let of_words = !text.bytes().any(|b| b.is_ascii_uppercase())
+        && text.bytes().filter(u8::is_ascii_digit).count() <= 3;
+    looks_like_secret("", text) && !of_words
+}
+
+/// What is said at a field of the source step that held what looks like a secret.
+const SLIPPED: &str = "That looks like a secret, and whoever sees the deployment can read what stands here. \
+    For a private source, store the credential under Secrets and choose it as the fetch key.";
+
 /// Drops what is no part of a source and may be a credential. Returns what to say at which field.
 pub fn drop_credentials(form: &mut DraftForm) -> FieldErrors {
     let mut errors = FieldErrors::new();
+    form.clear_other_kinds();
+    let is_dir = form.source_kind == "dir" && form.source.starts_with('/');
+    // 1.2.3 is how versions begin and tokens do not, whatever build they name behind it.
+    let is_numbered = form
+        .version
+        .split_once('.')
+        .is_some_and(|(first, _)| !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit()));
+    let reference = form.reference.as_str();
+    let is_commit =
+        matches!(reference.len(), 7..=64) && reference.bytes().all(|b| b.is_ascii_hexdigit());
+    for (field, text, is_plain) in [
+        ("source", &mut form.source, is_dir),
+        ("version", &mut form.version, is_numbered),
+        ("reference", &mut form.reference, is_commit),
+        ("folder", &mut form.folder, false),
+    ] {
+        if !is_plain && is_slipped(text) {
+            text.clear();
+            errors.insert(field.into(), format!("{SLIPPED} {NOT_KEPT}"));
+        }
+    }
     let url = url::Url::parse(&form.source);
     if url.is_ok_and(|url| {
         !url.username().is_empty() || url.password().is_some() || url.query().is_some()

@@ -3,7 +3,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::*;
 use crate::model::deployments::Bound;
-use crate::model::drafts::DraftPlain;
+use crate::model::drafts::{DraftForm, DraftPlain};
 use crate::model::paths::SecretPath;
 use crate::model::secrets::{Kind, SecretSummary};
 
@@ -213,7 +213,7 @@ fn typed(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn a_target_s_fields_are_kept_unless_they_look_like_a_secret() {
-    let mut form = crate::model::drafts::DraftForm {
+    let mut form = DraftForm {
         target: "render".into(),
         ..Default::default()
     };
@@ -298,7 +298,7 @@ fn an_image_is_named_without_its_tag_and_kept_without_a_password() {
     ] {
         assert_eq!(suggested_name(without_tag(reference)), name);
     }
-    let mut form = crate::model::drafts::DraftForm {
+    let mut form = DraftForm {
         source_kind: "image".into(),
         source: "me:hunter2@ghcr.io/owner/server:1".into(),
         ..Default::default()
@@ -442,4 +442,59 @@ fn an_offered_plain_variable_without_a_text_gives_nothing() {
     let bound = spec(&view).unwrap().bindings;
     let bound: Vec<_> = bound.iter().map(|one| one.env.as_str()).collect();
     assert_eq!(bound, ["OWN"]);
+}
+
+#[test]
+fn a_token_that_slipped_into_a_source_or_a_name_is_not_kept() {
+    let token = "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB";
+    let form = |kind: &str, parts: [&str; 4]| {
+        let [source, version, reference, folder] = parts.map(str::to_owned);
+        let source_kind = kind.to_owned();
+        DraftForm {
+            source_kind,
+            source,
+            version,
+            reference,
+            folder,
+            ..DraftForm::default()
+        }
+    };
+    let git = "https://host/owner/x";
+    for (kind, parts, field) in [
+        ("npm", [token, "", "", ""], "source"),
+        ("dir", [token, "", "", ""], "source"),
+        ("image", [token, "", "", ""], "source"),
+        ("pypi", ["mcp-server-time", token, "", ""], "version"),
+        ("git", [git, "", token, ""], "reference"),
+        ("git", [git, "", "main", token], "folder"),
+    ] {
+        let mut form = form(kind, parts);
+        let errors = drop_credentials(&mut form);
+        let fields: Vec<_> = errors.keys().map(String::as_str).collect();
+        assert_eq!(fields, [field], "{kind}");
+        assert!(errors[field].ends_with(NOT_KEPT));
+        let stored = serde_json::to_string(&(form, errors)).unwrap();
+        assert!(!stored.contains(token), "{stored}");
+    }
+    // Typed for another kind, it is gone without a word: the field does not show.
+    let mut switched = form("npm", ["x", "", token, token]);
+    assert!(drop_credentials(&mut switched).is_empty());
+    assert!(switched.reference.is_empty() && switched.folder.is_empty());
+    // Names, versions and commits that are long are none.
+    let commit = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b";
+    for (kind, parts) in [
+        ("npm", ["key-value-store-server", "", "", ""]),
+        ("npm", ["@modelcontextprotocol/server-k8s-2fa", "", "", ""]),
+        ("npm", ["x", "0.0.0-canary-9f86d081884c7d659a2f", "", ""]),
+        ("pypi", ["pypi-query-mcp-server", "2026.1.1", "", ""]),
+        ("git", [git, "", commit, "servers/time"]),
+        ("git", [git, "", "key-rotation-and-more", ""]),
+        ("dir", ["/srv/9f86d081884c7d659a2feaa0c55ad015", "", "", ""]),
+    ] {
+        let mut typed = form(kind, parts);
+        let before = typed.clone();
+        assert!(drop_credentials(&mut typed).is_empty(), "{parts:?}");
+        assert_eq!(typed, before);
+    }
+    assert!(is_slipped(token) && !is_slipped("server-everything"));
 }
