@@ -131,10 +131,7 @@ impl Db {
                 .fetch_optional(&mut *tx)
                 .await?;
             return Err(match deployed {
-                Some(_) => Refusal::new(
-                    RefusalKind::Conflict,
-                    "This draft was deployed already; it does not change any more.",
-                ),
+                Some(_) => was_deployed(),
                 None => Refusal::not_found("draft"),
             }
             .into());
@@ -242,6 +239,14 @@ impl Db {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// What every change of a draft is answered once it was deployed.
+pub fn was_deployed() -> Refusal {
+    Refusal::new(
+        RefusalKind::Conflict,
+        "This draft was deployed already; it does not change any more.",
+    )
 }
 
 struct DraftRow {

@@ -134,10 +134,17 @@ fn step_page<V: IntoView + 'static>(
                         let (opened, draft) = loaded.await?;
                         let title = STEPS.iter().find(|(at, _)| *at == step).map_or("Deploy", |(_, title)| title);
                         let inner = view(&draft, &opened);
+                        let deployed = draft.draft.deployed_as.clone();
+                        // What does not change any more cannot be typed into either.
+                        let inner = match deployed.is_some() && step != "review" {
+                            true => view! { <fieldset class="contents" disabled>{inner}</fieldset> }.into_any(),
+                            false => inner.into_any(),
+                        };
                         Ok(
                             view! {
                                 <Page opened here=Here::Deployments title crumbs=crumbs()>
                                     <Steps draft=draft.clone() step />
+                                    {deployed.map(was_deployed)}
                                     <div class="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_18rem]">
                                         <div class="flex min-w-0 flex-col gap-5">{inner}</div>
                                         <Summary draft />
@@ -149,6 +156,20 @@ fn step_page<V: IntoView + 'static>(
                 )
             }}
         </Suspense>
+    }
+}
+
+/// Above each step of a draft that has become a deployment.
+fn was_deployed(name: String) -> impl IntoView {
+    view! {
+        <p role="status" class="alert">
+            <span>
+                "This draft was deployed as "
+                <a class="link font-mono" href=format!("/deployments/{name}")>
+                    {name.clone()}
+                </a> "; it does not change any more."
+            </span>
+        </p>
     }
 }
 

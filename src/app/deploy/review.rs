@@ -88,7 +88,7 @@ pub fn ReviewPage() -> impl IntoView {
         });
         let changes = provider.filter(|_| draft.draft.deployed_as.is_none());
         let changes = changes.map(|target| changes_there(target, draft));
-        let deployed = draft.draft.deployed_as.clone();
+        let is_deployed = draft.draft.deployed_as.is_some();
         let dockerfile = draft.dockerfile.clone().map(dockerfile_for_it);
         view! {
             {(!errors.is_empty())
@@ -154,19 +154,8 @@ pub fn ReviewPage() -> impl IntoView {
                         .collect_view()}
                 </dl>
                 {shown_there.map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })}
-                {match deployed {
-                    Some(name) => {
-                        view! {
-                            <p>
-                                "This draft was deployed: "
-                                <a class="link font-mono" href=format!("/deployments/{name}")>
-                                    {name.clone()}
-                                </a>
-                            </p>
-                        }
-                            .into_any()
-                    }
-                    None => {
+                {(!is_deployed)
+                    .then(|| {
                         view! {
                             <ActionForm action>
                                 <input type="hidden" name="id" value=id.to_string() />
@@ -176,9 +165,7 @@ pub fn ReviewPage() -> impl IntoView {
                                 </button>
                             </ActionForm>
                         }
-                            .into_any()
-                    }
-                }}
+                    })}
             </Section>
         }
     })

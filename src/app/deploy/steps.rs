@@ -183,7 +183,7 @@ pub async fn draft_source(
     #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
-        let (db, caller, mut draft) = open(id).await?;
+        let (db, caller, mut draft) = open_to_change(id).await?;
         let cut = |text: String| text.trim().chars().take(2_000).collect::<String>();
         let before = draft.form.clone();
         let form = &mut draft.form;
@@ -287,8 +287,9 @@ pub async fn draft_secrets(
     #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
+        // Before anything is sealed: what is refused changes nothing.
+        let (db, caller, mut draft) = open_to_change(id).await?;
         let mut seen = view(id).await?;
-        let (db, caller, mut draft) = open(id).await?;
         let (made, flash) = seal_new(&db, &caller, &add_path, add_value).await;
         draft.form.new_paths = paths_to_keep(&add_path, &made);
         let (brought, own_errors) = read_own(seen.wanted(), &own, &own_env);
@@ -346,7 +347,7 @@ pub async fn draft_target(
     #[server(default)] then: String,
 ) -> Result<(), Refusal> {
     told(async move {
-        let (db, caller, mut draft) = open(id).await?;
+        let (db, caller, mut draft) = open_to_change(id).await?;
         draft.form.target = target.chars().take(40).collect();
         draft.form.owner = owner.trim().chars().take(40).collect();
         draft.form.name = name.trim().chars().take(200).collect();

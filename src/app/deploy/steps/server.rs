@@ -21,6 +21,7 @@ use crate::model::errors::Refusal;
 use crate::model::levels::Level;
 use crate::model::secrets::SecretSort;
 pub use crate::store::deployment_checks::source_wrong;
+use crate::store::drafts::was_deployed;
 use crate::store::{Db, Error};
 use keys::provider_key;
 pub use keys::{NOT_KEPT, find_key, read_target};
@@ -44,6 +45,15 @@ pub async fn open(id: Uuid) -> Result<(Db, Caller, Draft), Refusal> {
     let caller = caller().await?;
     let draft = db.draft(&caller, id).await.map_err(Error::into_refusal)?;
     Ok((db, caller, draft))
+}
+
+/// Opens a draft for a step of the wizard. Errors: `Conflict` once it was deployed.
+pub async fn open_to_change(id: Uuid) -> Result<(Db, Caller, Draft), Refusal> {
+    let (db, caller, draft) = open(id).await?;
+    match draft.deployed_as {
+        Some(_) => Err(was_deployed()),
+        None => Ok((db, caller, draft)),
+    }
 }
 
 /// Stores the form and its errors, and queues the source when it is to be inspected.
