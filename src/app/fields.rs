@@ -29,6 +29,10 @@ pub fn TextField(
     #[prop(optional)] minlength: Option<usize>,
     #[prop(optional)] maxlength: Option<usize>,
     #[prop(optional)] autofocus: bool,
+    /// What the browser holds against it, with the title that says so.
+    #[prop(optional)]
+    pattern: Option<&'static str>,
+    #[prop(optional)] title: Option<&'static str>,
 ) -> impl IntoView {
     let id = if id.is_empty() { name.clone() } else { id };
     let described = described_by(&id, &hint, &error);
@@ -52,6 +56,8 @@ pub fn TextField(
                 spellcheck=code.then_some("false")
                 minlength=minlength
                 maxlength=maxlength
+                pattern=pattern
+                title=title
                 required=required
                 autofocus=autofocus
                 aria-describedby=described.clone()

@@ -14,7 +14,12 @@ const GENERATED_LEN_BYTES: usize = 32;
 
 /// What the form asks to seal. Errors: `Invalid` at `value` when it holds nothing.
 pub fn new_value(typed: Typed, generate: bool) -> Result<NewValue, Refusal> {
-    if generate {
+    if generate && !typed.is_empty() {
+        Err(Refusal::invalid(
+            "value",
+            "A value was typed, and Generate unseen was pressed: both cannot be. Nothing was sealed. Type the value again and seal it, or leave the field empty and generate one.",
+        ))
+    } else if generate {
         Ok(NewValue::generated(GENERATED_LEN_BYTES))
     } else if typed.is_empty() {
         Err(Refusal::invalid(
@@ -133,9 +138,12 @@ mod tests {
             NewValue::Typed(_)
         ));
         assert!(matches!(
-            new_value(typed(), true).unwrap(),
+            new_value(Typed::default(), true).unwrap(),
             NewValue::Generated { .. }
         ));
-        assert!(new_value(Typed::default(), false).is_err());
+        for (value, generate) in [(Typed::default(), false), (typed(), true)] {
+            let refusal = new_value(value, generate).err().unwrap();
+            assert_eq!(refusal.field.as_deref(), Some("value"));
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::frame::{Here, Page, Section, page};
 use super::icons::Icon;
 use super::secret_new::taken;
 use super::teams::owners;
-use super::value_field::ValueField;
+use super::value_field::{ValueField, value_error};
 use super::wire::{Flash, page_open};
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
@@ -204,7 +204,11 @@ fn Store(target: Target, owners: Vec<(String, String)>, flash: Flash) -> impl In
         false => flash.typed("path"),
     };
     let is_taken = flash.typed("taken");
-    let (path_error, value_error) = (flash.error("path"), flash.error("value"));
+    let path_error = flash.error("path");
+    let value_error = match is_taken.is_empty() {
+        true => value_error(&flash),
+        false => None,
+    };
     let owner_error = flash.error("owner");
     view! {
         <Section title="2. Seal it here" id="store">

@@ -7,7 +7,7 @@ use super::fields::{SelectField, TextField};
 use super::frame::{Here, Page, page};
 use super::icons::Icon;
 use super::teams::owners;
-use super::value_field::{GenerateUnseen, ValueField};
+use super::value_field::{GenerateUnseen, ValueField, value_error};
 use super::wire::{Flash, Typed, page_open};
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
@@ -15,6 +15,9 @@ use crate::model::secrets::{DESCRIPTION_LEN_CHARS, Kind};
 
 /// Names its form in a flash.
 pub const FORM: &str = "add";
+/// What a browser holds against a path before the value is sent on its way; the server decides.
+const PATH_PATTERN: &str = r"\s*([A-Za-z0-9_][A-Za-z0-9._\-]*|(meta|project|service)(/[A-Za-z0-9_][A-Za-z0-9._\-]*){2,7})\s*";
+const PATH_TITLE: &str = "A name, as in OPENAI_API_KEY, or a folder and a name, as in project/shop/STRIPE_KEY: letters, digits, '.', '_' and '-', and 3 to 8 parts from meta, project or service on.";
 pub const TAGS_HINT: &str =
     "Words to find it by, apart by blanks: small letters, digits, dots, hyphens.";
 
@@ -128,6 +131,11 @@ pub fn SecretNewPage() -> impl IntoView {
             (flash.typed("path"), flash.typed("owner"))
         };
         let is_taken = flash.typed("taken");
+        // Of a path that is taken it is said above, with the way out.
+        let value_error = match is_taken.is_empty() {
+            true => value_error(&flash),
+            false => None,
+        };
         if !is_taken.is_empty() {
             // Said below, with the way out.
             opened.flash = Flash::default();
@@ -148,6 +156,8 @@ pub fn SecretNewPage() -> impl IntoView {
                         required=true
                         autofocus=true
                         maxlength=255
+                        pattern=PATH_PATTERN
+                        title=PATH_TITLE
                         value=path
                         error=flash.error("path")
                         placeholder="OPENAI_API_KEY"
@@ -167,7 +177,7 @@ pub fn SecretNewPage() -> impl IntoView {
                             }
                         })}
                     <div class="flex flex-col gap-1">
-                        <ValueField error=flash.error("value") generate=true />
+                        <ValueField error=value_error generate=true />
                         <p class="text-sm text-dim">
                             "Several variables, as in a .env file? "
                             <a class="link" href="/secrets/import">"Import them"</a>

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use super::fields::{FieldAround, described_by};
 use super::islands::value_tools::ValueTools;
+use super::wire::Flash;
 
 const HINT: &str = "Up to 64 KiB, as many lines as it has. It is sealed when it is saved and cannot be shown here again.";
 
@@ -48,6 +49,14 @@ pub fn ValueField(
             </div>
         </FieldAround>
     }
+}
+
+/// What is said at the field after its form came back: what was typed there is gone, whatever else is wrong.
+pub fn value_error(flash: &Flash) -> Option<String> {
+    let again = "Type, paste or generate the value again: it was not kept.";
+    flash
+        .error("value")
+        .or_else(|| (!flash.errors.is_empty()).then(|| again.to_owned()))
 }
 
 /// Sends the form without a value: the server makes one that nobody sees. Needs no JavaScript.

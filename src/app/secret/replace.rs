@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::super::fields::TextField;
 use super::super::frame::Folding;
 use super::super::times::day;
-use super::super::value_field::{GenerateUnseen, ValueField};
+use super::super::value_field::{GenerateUnseen, ValueField, value_error};
 use super::super::wire::{Flash, Typed};
 use super::FormOf;
 use crate::model::errors::Refusal;
@@ -104,7 +104,7 @@ pub fn Replace(
             <form method="post" action="/_fn/secret_replace" class="flex flex-col gap-4">
                 {form.hidden()}
                 <input type="hidden" name="expected" value=secret.version />
-                <ValueField id="replace-value" label="New value" error=flash.error("value") generate=true />
+                <ValueField id="replace-value" label="New value" error=value_error(&flash) generate=true />
                 {end}
                 <div class="flex flex-wrap gap-2">
                     <button class="btn btn-primary">"Seal and replace"</button>
