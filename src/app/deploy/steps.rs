@@ -211,13 +211,11 @@ pub async fn draft_source(
                 "Only administrators deploy directories of this machine.".into(),
             );
         }
-        if form.name.is_empty() {
-            form.name = match form.source_kind.as_str() {
-                "image" => suggested_name(without_tag(&form.source)),
-                _ => suggested_name(&form.source),
-            };
+        rename(form, &before);
+        if draft.form.name != before.name {
+            draft.errors.remove("name");
         }
-        let changed = *form != before || draft.inspecting != InspectState::Done;
+        let changed = draft.form != before || draft.inspecting != InspectState::Done;
         // What was ticked for another source says nothing about this one.
         if changed && draft.inspection.is_some() && draft.form.source != before.source {
             draft.form.ticked = false;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use leptos::prelude::expect_context;
 use uuid::Uuid;
 
-use super::{Changes, DraftView};
+use super::{Changes, DraftView, suggested_name, without_tag};
 pub use crate::app::wire::{caller, done, go};
 use crate::deploy::Deployer;
 pub use crate::deploy::plans::TARGETS;
@@ -233,6 +233,21 @@ pub fn drop_credentials(form: &mut DraftForm) -> FieldErrors {
 pub async fn told(step: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
     match step.await {
         Err(refusal) => crate::app::wire::back("/deploy", "draft", refusal, &[]).await,
+/// The name that is suggested for a draft's source.
+pub fn name_for(form: &DraftForm) -> String {
+    match form.source_kind.as_str() {
+        "image" => suggested_name(without_tag(&form.source)),
+        _ => suggested_name(&form.source),
+    }
+}
+
+/// The name goes with the source until the person gives another one.
+pub fn rename(form: &mut DraftForm, before: &DraftForm) {
+    if form.name.is_empty() || form.name == name_for(before) {
+        form.name = name_for(form);
+    }
+}
+
         done => done,
     }
 }

@@ -498,3 +498,30 @@ fn a_token_that_slipped_into_a_source_or_a_name_is_not_kept() {
     }
     assert!(is_slipped(token) && !is_slipped("server-everything"));
 }
+
+#[test]
+fn a_suggested_name_goes_with_the_source() {
+    let form = |kind: &str, source: &str| DraftForm {
+        source_kind: kind.into(),
+        source: source.into(),
+        ..DraftForm::default()
+    };
+    assert_eq!(name_for(&form("npm", "@scope/server-one")), "server-one");
+    assert_eq!(name_for(&form("image", "ghcr.io/me/two:1.2")), "two");
+    assert_eq!(name_for(&DraftForm::default()), "");
+    let mut named = DraftForm::default();
+    for (name, source, next) in [
+        ("", "one", "one"),
+        ("server-one", "other", "other"),
+        ("mine", "other", "mine"),
+    ] {
+        let before = DraftForm {
+            name: name.into(),
+            ..form("npm", "@scope/server-one")
+        };
+        named.source = source.into();
+        named.name = name.into();
+        rename(&mut named, &before);
+        assert_eq!(named.name, next);
+    }
+}
