@@ -315,8 +315,7 @@ pub async fn draft_secrets(
         let mut errors = read_secrets(&mut draft.form, &seen.secrets, &ticked, &env);
         errors.extend(own_errors);
         errors.extend(plain_errors);
-        // What could not be sealed is typed again here, wherever the button leads.
-        let step = if !flash.errors.is_empty() || then == "stay" {
+        let step = if is_lost || then == "stay" {
             "secrets"
         } else {
             let next = if errors.is_empty() {
@@ -328,6 +327,9 @@ pub async fn draft_secrets(
         };
         draft.set_errors("secrets", errors);
         save(&db, &caller, &draft, false).await?;
+        // What could not be sealed or kept is typed again here, wherever the button leads.
+        let is_lost =
+            !(flash.errors.is_empty() && own_errors.is_empty() && plain_errors.is_empty());
         go(&format!("/deploy/{id}/{step}"), flash).await
     })
     .await
@@ -374,7 +376,9 @@ pub async fn draft_target(
         } else {
             "target"
         };
-        let step = asked(&then).unwrap_or(next);
+        // What was not kept is typed again here, wherever the button leads.
+        let is_lost = errors.values().any(|says| says.ends_with(NOT_KEPT));
+        let step = asked(&then).filter(|_| !is_lost).unwrap_or(next);
         draft.set_errors("target", errors);
         save(&db, &caller, &draft, false).await?;
         leptos_axum::redirect(&format!("/deploy/{id}/{step}"));

@@ -500,6 +500,30 @@ fn a_token_that_slipped_into_a_source_or_a_name_is_not_kept() {
 }
 
 #[test]
+fn a_row_that_is_kept_plain_takes_another_text_with_its_tick() {
+    let row = |said: &str| BTreeMap::from([("0".to_owned(), said.to_owned())]);
+    let (first, second) = (
+        "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB",
+        "ghp_abcdefghijklmnopqrstuvwxyzAB0123456789",
+    );
+    let read = |text: &str, keep: bool, before: &[DraftPlain]| {
+        let text = BTreeMap::from([("0".to_owned(), Typed::from(text.to_owned()))]);
+        let keep = if keep { row("on") } else { BTreeMap::new() };
+        read_plain(&row("SAMPLE"), &text, &keep, &[], before)
+    };
+    // Ticked without having been asked: the row is new.
+    let (doubted, errors) = read(first, true, &[]);
+    assert!(errors.contains_key("plain.0.text") && doubted[0].text.is_empty());
+    let (kept, errors) = read(first, true, &doubted);
+    assert!(errors.is_empty() && kept[0].kept_plain);
+    let (changed, errors) = read(second, true, &kept);
+    assert_eq!((changed[0].text.as_str(), errors.len()), (second, 0));
+    // Without the tick it is asked about anew.
+    let (dropped, errors) = read(second, false, &changed);
+    assert!(errors.contains_key("plain.0.text") && dropped[0].text.is_empty());
+}
+
+#[test]
 fn a_suggested_name_goes_with_the_source() {
     let form = |kind: &str, source: &str| DraftForm {
         source_kind: kind.into(),

@@ -288,11 +288,11 @@ pub fn read_plain(
         if text.is_empty() && (name.is_empty() || asked.is_some()) {
             continue;
         }
-        // Kept plain only where the person was asked about just this variable.
-        let kept_plain = keep.contains_key(row)
-            && before
-                .iter()
-                .any(|old| old.env == name && (old.text.is_empty() || old.text == *text));
+        // Kept plain only where the person was asked about just this variable, or said so of it already.
+        let is_asked = |old: &DraftPlain| {
+            old.env == name && (old.kept_plain || old.text.is_empty() || old.text == *text)
+        };
+        let kept_plain = keep.contains_key(row) && before.iter().any(is_asked);
         let suspicious = asked.is_some_and(|asked| asked.secret)
             || looks_like_secret(&name, text)
             || (is_secret_name(&name) && text.len() >= 8);
