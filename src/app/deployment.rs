@@ -9,6 +9,7 @@ use super::activity_parts::ActivityOf;
 use super::calls::calls;
 use super::clients::{Clients, NO_TOKEN};
 use super::connection::people::{bring_your_own, connected_people};
+use super::deploy::steps::DraftNew;
 use super::deployments::{
     DeploymentAct, DeploymentDestroy, DeploymentFollow, DeploymentView, GatewayTokenNew,
     StateBadge, deployment, release_word, token_shown_once,
@@ -147,7 +148,6 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
         DeploymentState::Failed => vec![
             ("Redeploy", "replace", "redeploy"),
             ("Start", "play", "start"),
-            ("Stop", "stop", "stop"),
         ],
         DeploymentState::Stopped => vec![
             ("Start", "play", "start"),
@@ -228,6 +228,7 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
                     let class = if summary.state == DeploymentState::Failed { "text-error" } else { "text-amber" };
                     view! { <p class=format!("whitespace-pre-wrap break-words {class}")>{reason}</p> }
                 })}
+            {(summary.state == DeploymentState::Failed && level >= Level::Read && !found.detail.destroying).then(|| way_on(found))}
             {older_values(&found.detail.bindings)}
             {unusable(&found.detail.bindings)}
             {weak
@@ -235,6 +236,47 @@ fn head(found: &DeploymentView, is_mine: bool) -> impl IntoView + use<> {
                 .map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })
                 .collect_view()}
         </section>
+    }
+}
+
+/// What to do about a failure that the same again would not mend.
+fn way_on(found: &DeploymentView) -> impl IntoView + use<> {
+    let can_change = may_change(found);
+    let says = match (found.detail.summary.level, found.detail.target.is_remote()) {
+        (Level::Admin, false) => ": change it there.",
+        (Level::Admin, true) => {
+            ": change it with PATCH /api/v1/deployments/NAME and all of its bindings, or destroy it below and deploy it anew."
+        }
+        _ => ": whoever administers it can change that.",
+    };
+    view! {
+        <p class="text-dim break-words">
+            "When a variable is missing or wrong, see what is "
+            <a class="link" href=if can_change { "#change" } else { "#bindings" }>
+                "bound"
+            </a> {says}
+        </p>
+    }
+}
+
+/// Whether the wizard can change it: what a provider runs takes a plan that a draft does not have.
+fn may_change(found: &DeploymentView) -> bool {
+    let detail = &found.detail;
+    detail.summary.level == Level::Admin && !detail.target.is_remote() && !detail.destroying
+}
+
+/// A draft with all of it, whose last step changes this deployment.
+fn change(found: &DeploymentView) -> impl IntoView + use<> {
+    let action = ServerAction::<DraftNew>::new();
+    let name = found.detail.summary.name.to_string();
+    view! {
+        <ActionForm action attr:class="flex flex-wrap items-center gap-3" attr:id="change">
+            <input type="hidden" name="from" value=name />
+            <span class="text-sm text-dim">
+                "Another source, other bindings or other limits: a draft with all of it, whose last step changes this deployment."
+            </span>
+            <button class="btn btn-sm">"Begin a draft from this"</button>
+        </ActionForm>
     }
 }
 
@@ -427,6 +469,7 @@ fn bindings(found: &DeploymentView) -> impl IntoView + use<> {
     let has_secrets = rows.iter().any(BindingSummary::is_secret);
     let follow = (has_secrets && !found.detail.destroying)
         .then(|| follow(&found.detail.summary.name, found.detail.follows_changes));
+    let change = may_change(found).then(|| change(found));
     view! {
         <Section title="Bindings" id="bindings">
             {if rows.is_empty() {
@@ -449,6 +492,7 @@ fn bindings(found: &DeploymentView) -> impl IntoView + use<> {
                     .into_any()
             }}
             {follow}
+            {change}
         </Section>
     }
 }

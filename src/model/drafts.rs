@@ -93,6 +93,8 @@ pub struct DraftForm {
     pub new_paths: BTreeMap<String, String>,
     /// Whether the ticks were set from what the source asks for, which happens once.
     pub ticked: bool,
+    /// The deployment that it was begun from and that it changes; empty for a new one.
+    pub changes: String,
 }
 
 impl DraftForm {
@@ -103,6 +105,11 @@ impl DraftForm {
             ("", _) => Some(Target::Local),
             (name, _) => Target::from_name(name),
         }
+    }
+
+    /// The deployment that Deploy changes, as long as its name stands in the form.
+    pub fn changed_deployment(&self) -> Option<&str> {
+        (!self.changes.is_empty() && self.changes == self.name).then_some(self.changes.as_str())
     }
 
     /// Empties the fields that do not show for the chosen kind of source.

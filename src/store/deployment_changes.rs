@@ -139,6 +139,22 @@ impl Db {
     }
 }
 
+impl Db {
+    /// The deployment as it stands, for whoever may change it. Errors: `NotFound`, `Denied`.
+    pub async fn deployment_spec(
+        &self,
+        caller: &Caller,
+        name: &DeploymentName,
+    ) -> Result<DeploymentSpec> {
+        let (mut tx, found) = self
+            .reached(caller, name, Level::Admin, Action::DeploymentChange)
+            .await?;
+        let spec = stored(&mut tx, found.id, name).await?;
+        tx.commit().await?;
+        Ok(spec)
+    }
+}
+
 /// The deployment as it stands. What was bound and is gone is no part of it: its row stays until it is bound anew.
 pub(super) async fn stored(
     tx: &mut Transaction<'_, Postgres>,

@@ -88,6 +88,15 @@ pub fn ReviewPage() -> impl IntoView {
         });
         let changes = provider.filter(|_| draft.draft.deployed_as.is_none());
         let changes = changes.map(|target| changes_there(target, draft));
+        let changed = form.changed_deployment().map(|name| {
+            let (name, href) = (name.to_owned(), format!("/deployments/{name}"));
+            view! {
+                <p>
+                    "Deploy changes " <a class="link font-mono" href=href>{name}</a>
+                    " with a new release: this is all that it gets from then on."
+                </p>
+            }
+        });
         let is_deployed = draft.draft.deployed_as.is_some();
         let dockerfile = draft.dockerfile.clone().map(dockerfile_for_it);
         view! {
@@ -154,6 +163,7 @@ pub fn ReviewPage() -> impl IntoView {
                         .collect_view()}
                 </dl>
                 {shown_there.map(|sentence| view! { <p class="text-sm text-amber">{sentence}</p> })}
+                {changed}
                 {(!is_deployed)
                     .then(|| {
                         view! {

@@ -140,18 +140,33 @@ pub async fn draft_load(id: Uuid, #[server(default)] review: bool) -> Result<Dra
     Ok(seen)
 }
 
-/// Begins a draft.
+/// Begins a draft: an empty one, or from a deployment that it shall change.
 #[server(prefix = "/_fn", endpoint = "draft_new")]
-pub async fn draft_new() -> Result<(), Refusal> {
-    let db = expect_context::<crate::store::Db>();
-    let caller = caller().await?;
-    match db.draft_create(&caller).await {
-        Ok(id) => {
-            leptos_axum::redirect(&format!("/deploy/{id}/source"));
-            Ok(())
+pub async fn draft_new(#[server(default)] from: String) -> Result<(), Refusal> {
+    told(async move {
+        let db = expect_context::<crate::store::Db>();
+        let caller = caller().await?;
+        let form = match from.is_empty() {
+            true => None,
+            false => {
+                let name = crate::model::paths::DeploymentName::parse(&from)
+                    .map_err(|_| Refusal::not_found("deployment"))?;
+                Some(form_from(&db, &caller, &name).await?)
+            }
+        };
+        let made = db.draft_create(&caller).await;
+        let mut draft = Draft {
+            id: made.map_err(crate::store::Error::into_refusal)?,
+            ..Draft::default()
+        };
+        if let Some(form) = form {
+            draft.form = form;
+            save(&db, &caller, &draft, true).await?;
         }
-        Err(error) => crate::app::wire::back("/deploy", "draft", error.into_refusal(), &[]).await,
-    }
+        leptos_axum::redirect(&format!("/deploy/{}/source", draft.id));
+        Ok(())
+    })
+    .await
 }
 
 /// Throws a draft away.
@@ -313,6 +328,9 @@ pub async fn draft_secrets(
         ticked.extend(made.iter().map(|row| (row.key(), "on".to_owned())));
         seen.secrets.extend(made);
         let mut errors = read_secrets(&mut draft.form, &seen.secrets, &ticked, &env);
+        // What could not be sealed or kept is typed again here, wherever the button leads.
+        let is_lost =
+            !(flash.errors.is_empty() && own_errors.is_empty() && plain_errors.is_empty());
         errors.extend(own_errors);
         errors.extend(plain_errors);
         let step = if is_lost || then == "stay" {
@@ -327,9 +345,6 @@ pub async fn draft_secrets(
         };
         draft.set_errors("secrets", errors);
         save(&db, &caller, &draft, false).await?;
-        // What could not be sealed or kept is typed again here, wherever the button leads.
-        let is_lost =
-            !(flash.errors.is_empty() && own_errors.is_empty() && plain_errors.is_empty());
         go(&format!("/deploy/{id}/{step}"), flash).await
     })
     .await
@@ -412,11 +427,22 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
             true => deployer.changes_of(&caller, &spec).await.map(drop),
             false => Ok(()),
         };
-        let created = match asked {
-            Ok(()) => db
+        let changed = match asked {
+            Ok(()) => change(&db, &caller, &seen, &spec).await,
+            Err(refusal) => Err(refusal),
+        };
+        let created = match changed {
+            Ok(None) => db
                 .deployment_create(&caller, Some(id), &spec)
                 .await
                 .map_err(crate::store::Error::into_refusal),
+            Ok(Some(name)) => {
+                // It has done its work; what it would say again is on the deployment's page.
+                db.draft_delete(&caller, id)
+                    .await
+                    .map_err(crate::store::Error::into_refusal)?;
+                Ok(name)
+            }
             Err(refusal) => Err(refusal),
         };
         match created {

@@ -1,5 +1,6 @@
 //! What the wizard's server functions share: reading what was typed, and what a draft comes to.
 
+mod change;
 mod keys;
 mod names;
 mod spec;
@@ -23,6 +24,9 @@ use crate::model::secrets::SecretSort;
 pub use crate::store::deployment_checks::source_wrong;
 use crate::store::drafts::was_deployed;
 use crate::store::{Db, Error};
+pub use change::{change, form_from};
+#[cfg(test)]
+pub use change::{change_of, form_of};
 use keys::provider_key;
 pub use keys::{NOT_KEPT, find_key, read_target};
 pub use names::{
@@ -229,10 +233,6 @@ pub fn drop_credentials(form: &mut DraftForm) -> FieldErrors {
     errors
 }
 
-/// What goes wrong with the draft itself (it is gone, or deployed already) stands above the list of drafts.
-pub async fn told(step: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
-    match step.await {
-        Err(refusal) => crate::app::wire::back("/deploy", "draft", refusal, &[]).await,
 /// The name that is suggested for a draft's source.
 pub fn name_for(form: &DraftForm) -> String {
     match form.source_kind.as_str() {
@@ -241,13 +241,18 @@ pub fn name_for(form: &DraftForm) -> String {
     }
 }
 
-/// The name goes with the source until the person gives another one.
+/// The name goes with the source until the person gives another one. A draft that changes a deployment keeps its name.
 pub fn rename(form: &mut DraftForm, before: &DraftForm) {
-    if form.name.is_empty() || form.name == name_for(before) {
+    let is_suggested = form.name == name_for(before) && form.changes.is_empty();
+    if form.name.is_empty() || is_suggested {
         form.name = name_for(form);
     }
 }
 
+/// What goes wrong with the draft itself (it is gone, or deployed already) stands above the list of drafts.
+pub async fn told(step: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
+    match step.await {
+        Err(refusal) => crate::app::wire::back("/deploy", "draft", refusal, &[]).await,
         done => done,
     }
 }

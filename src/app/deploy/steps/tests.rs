@@ -549,3 +549,64 @@ fn a_suggested_name_goes_with_the_source() {
         assert_eq!(named.name, next);
     }
 }
+
+#[test]
+fn a_draft_from_a_deployment_has_all_of_it_and_changes_what_is_another() {
+    let (seen_id, unseen_id) = (Uuid::now_v7(), Uuid::now_v7());
+    let bound = |env: &str, to: Bound| crate::model::deployments::Binding {
+        env: crate::model::paths::EnvName::parse(env).unwrap(),
+        to,
+    };
+    let mut draft = inspected(Vec::new());
+    draft.form.name = "shop".into();
+    let mut before = spec(&view_of(draft.clone(), Vec::new())).unwrap();
+    before.options = typed(&[("memory_mb", "512")]);
+    before.bindings = vec![
+        bound("SEEN_KEY", Bound::Secret { id: seen_id }),
+        bound("UNSEEN_KEY", Bound::Secret { id: unseen_id }),
+        bound(
+            "LEVEL",
+            Bound::Text {
+                text: "info".into(),
+            },
+        ),
+        bound(
+            "OWN_KEY",
+            Bound::PerUser {
+                description: String::new(),
+            },
+        ),
+    ];
+    draft.form = form_of(&before);
+    assert_eq!(draft.form.source().unwrap(), before.source);
+    assert_eq!(draft.form.changed_deployment(), Some("shop"));
+    let mut known = secret("SEEN_KEY");
+    known.id = seen_id;
+    let rows = secret_rows(&draft, vec![known]);
+    let mut view = view_of(draft, rows);
+    let in_sight = view.secrets.iter().map(|row| row.id).collect();
+    let change = |view: &DraftView| {
+        let asked = spec(view).unwrap();
+        change_of(&view.draft.form, &before, &asked, &in_sight)
+    };
+    let names = |of: &[crate::model::deployments::Binding]| {
+        let mut names: Vec<_> = of.iter().map(|one| one.env.to_string()).collect();
+        names.sort();
+        names
+    };
+    // With nothing touched, the code and what the target was told stay, and so does what is not in sight.
+    let same = change(&view);
+    assert!(same.source.is_none() && same.options.is_none() && same.fetch_key.is_none());
+    assert_eq!(names(&same.bindings.unwrap()), names(&before.bindings));
+
+    view.secrets[0].ticked = false;
+    view.draft.form.plain.clear();
+    view.draft.form.options.clear();
+    view.draft.form.command = "node other.mjs".into();
+    let other = change(&view);
+    assert!(other.source.is_some() && other.options.is_some_and(|options| options.is_empty()));
+    assert_eq!(names(&other.bindings.unwrap()), ["OWN_KEY", "UNSEEN_KEY"]);
+    // Under another name it is a new one.
+    view.draft.form.name = "shop-two".into();
+    assert_eq!(view.draft.form.changed_deployment(), None);
+}
