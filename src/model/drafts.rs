@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::errors::Refusal;
@@ -38,9 +39,23 @@ pub struct Draft {
     pub inspection: Option<Inspection>,
     /// Set once Deploy was pressed: the deployment's name. A second press changes nothing.
     pub deployed_as: Option<String>,
+    /// It goes some days after that.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub changed_at: Option<OffsetDateTime>,
 }
 
 impl Draft {
+    /// The step where it goes on: the first that was not sent yet.
+    pub fn reached(&self) -> &'static str {
+        let is_inspected = self.inspecting == InspectState::Done && self.inspection.is_some();
+        match (is_inspected, self.form.ticked, self.form.target.is_empty()) {
+            (false, ..) => "source",
+            (true, false, _) => "secrets",
+            (true, true, true) => "target",
+            (true, true, false) => "review",
+        }
+    }
+
     /// What is wrong on one step, by field.
     pub fn errors_of(&self, step: &str) -> impl Iterator<Item = (&str, &str)> {
         self.errors

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sqlx::types::Json;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::deployments::person;
@@ -65,7 +66,7 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let rows = sqlx::query_as!(
             DraftRow,
-            "select id, form, errors, inspecting, inspection, deployed_as from drafts \
+            "select id, form, errors, inspecting, inspection, deployed_as, changed_at from drafts \
              where deployed_as is null order by changed_at desc limit $1",
             DRAFTS_OPEN_MAX,
         )
@@ -81,7 +82,7 @@ impl Db {
         let mut tx = self.begin_as(caller).await?;
         let row = sqlx::query_as!(
             DraftRow,
-            "select id, form, errors, inspecting, inspection, deployed_as from drafts where id = $1",
+            "select id, form, errors, inspecting, inspection, deployed_as, changed_at from drafts where id = $1",
             id,
         )
         .fetch_optional(&mut *tx)
@@ -256,6 +257,7 @@ struct DraftRow {
     inspecting: Value,
     inspection: Option<Value>,
     deployed_as: Option<String>,
+    changed_at: OffsetDateTime,
 }
 
 impl DraftRow {
@@ -269,6 +271,7 @@ impl DraftRow {
                 .inspection
                 .and_then(|inspection| serde_json::from_value(inspection).ok()),
             deployed_as: self.deployed_as,
+            changed_at: Some(self.changed_at),
         }
     }
 }

@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::frame::{Empty, Here, Page, Section, page};
 use super::icons::Icon;
+use super::times::When;
 use super::wire::{Opened, page_open};
-use crate::model::drafts::InspectState;
+use crate::model::drafts::{DRAFT_MAX_AGE_DAYS, InspectState};
 use crate::model::errors::Refusal;
 use crate::model::targets::Target;
 use steps::{DraftDelete, DraftNew, DraftView, draft_load, drafts};
@@ -84,11 +85,23 @@ fn draft_row(draft: crate::model::drafts::Draft) -> impl IntoView {
         ("", source) => source.to_owned(),
         (name, source) => format!("{name}: {source}"),
     };
+    let at = draft.reached();
+    let step = STEPS
+        .iter()
+        .find(|(step, _)| *step == at)
+        .map_or("Source", |(_, title)| title);
+    let changed = draft.changed_at;
     let delete = ServerAction::<DraftDelete>::new();
     view! {
         <div class="flex flex-wrap items-center gap-3 rounded-box border border-base-300 p-3">
-            <span class="min-w-0 grow basis-full break-all font-mono sm:basis-0">{what.clone()}</span>
-            <a class="btn btn-sm" href=format!("/deploy/{id}/source")>
+            <span class="min-w-0 grow basis-full sm:basis-0">
+                <span class="block break-all font-mono">{what.clone()}</span>
+                <span class="block text-sm text-dim">
+                    {format!("At {step}")}
+                    {changed.map(|at| view! { ", changed " <When at /> ", goes " <When at=at + time::Duration::days(DRAFT_MAX_AGE_DAYS) /> })}
+                </span>
+            </span>
+            <a class="btn btn-sm" href=format!("/deploy/{id}/{at}")>
                 "Go on"
                 <span class="sr-only">{format!(" with {what}")}</span>
             </a>
@@ -106,6 +119,12 @@ fn draft_row(draft: crate::model::drafts::Draft) -> impl IntoView {
 
 fn crumbs() -> Vec<(String, String)> {
     vec![("Deployments".to_owned(), "/deployments".to_owned())]
+}
+
+/// From a step back to the list of drafts.
+fn step_crumbs() -> Vec<(String, String)> {
+    let drafts = ("Drafts".to_owned(), "/deploy".to_owned());
+    crumbs().into_iter().chain([drafts]).collect()
 }
 
 /// A step's page: the draft loaded, the steps above, the summary beside.
@@ -133,6 +152,7 @@ fn step_page<V: IntoView + 'static>(
                     async move {
                         let (opened, draft) = loaded.await?;
                         let title = STEPS.iter().find(|(at, _)| *at == step).map_or("Deploy", |(_, title)| title);
+                        let title = format!("Deploy: {title}");
                         let inner = view(&draft, &opened);
                         let deployed = draft.draft.deployed_as.clone();
                         // What does not change any more cannot be typed into either.
@@ -142,7 +162,7 @@ fn step_page<V: IntoView + 'static>(
                         };
                         Ok(
                             view! {
-                                <Page opened here=Here::Deployments title crumbs=crumbs()>
+                                <Page opened here=Here::Deployments title crumbs=step_crumbs()>
                                     <Steps draft=draft.clone() step />
                                     {deployed.map(was_deployed)}
                                     <div class="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_18rem]">
