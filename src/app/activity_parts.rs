@@ -134,7 +134,7 @@ pub fn ByDay(counted: AuditDays) -> impl IntoView {
                     <span class="size-2.5 rounded-xs bg-amber" aria-hidden="true"></span>
                     "refused"
                 </span>
-                <span class="ms-auto text-dim">"at most " {most} " a day"</span>
+                <span class="ms-auto text-dim">"busiest day: " {most}</span>
             </figcaption>
             <svg
                 role="img"

@@ -73,7 +73,7 @@ impl Mark {
     }
 }
 
-/// The releases that are shown, the oldest first. None before there is one.
+/// The releases that are shown, the oldest first. None before there are two: one alone is told of above.
 pub fn timeline(detail: &DeploymentDetail, now: OffsetDateTime) -> Option<impl IntoView + use<>> {
     let runs = matches!(
         detail.summary.state,
@@ -89,6 +89,9 @@ pub fn timeline(detail: &DeploymentDetail, now: OffsetDateTime) -> Option<impl I
         .map(|release| Drawn::of(release, live, now))
         .collect();
     let (first, last) = (drawn.first()?.clone(), drawn.last()?.clone());
+    if first.number == last.number {
+        return None;
+    }
     let longest = drawn.iter().map(|it| it.millis).max().unwrap_or(0);
     let mut marks: Vec<Mark> = drawn.iter().map(|it| it.mark).collect();
     marks.sort_unstable();
@@ -114,15 +117,14 @@ pub fn timeline(detail: &DeploymentDetail, now: OffsetDateTime) -> Option<impl I
                 <figure class="flex flex-col gap-2" aria-labelledby="timeline-says">
                     <figcaption id="timeline-says" class="flex flex-wrap items-center gap-x-4 gap-y-1 text-sm">
                         {kinds.into_iter().map(legend).collect_view()}
-                        <span class="text-dim sm:ms-auto">"at most " {took_longest}</span>
+                        <span class="text-dim sm:ms-auto">"longest: " {took_longest}</span>
                     </figcaption>
                     <svg role="img" aria-label=gist viewBox=format!("0 0 {width} {HEIGHT}") preserveAspectRatio="xMinYMax meet" class="h-24 w-full">
                         {drawn.iter().enumerate().map(|(place, it)| it.column(place, longest)).collect_view()}
                     </svg>
                     <p class="text-sm text-dim">
-                        "Release " {first.number} " " <When at=first.created_at />
-                        {(first.number != last.number)
-                            .then(|| view! { " to release " {last.number} " " <When at=last.created_at /> })}
+                        "Release " {first.number} ", " <When at=first.created_at /> ", to release " {last.number} ", "
+                        <When at=last.created_at />
                     </p>
                     <details>
                         <summary class="cursor-pointer text-sm text-dim">"As a table"</summary>
