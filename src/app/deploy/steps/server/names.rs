@@ -6,7 +6,7 @@ use crate::app::wire::{Flash, Typed};
 use crate::deploy::sources::variables::{is_secret_name, looks_like_secret};
 use crate::model::actors::Caller;
 use crate::model::drafts::{Draft, DraftForm, DraftPlain, DraftSecret};
-use crate::model::errors::Refusal;
+use crate::model::errors::{Refusal, RefusalKind};
 use crate::model::paths::{EnvName, PATH_LEN_BYTES, SecretPath};
 use crate::model::secrets::{Kind, SecretSummary};
 use crate::model::sources::WantedVariable;
@@ -112,10 +112,14 @@ pub async fn seal_new(
                 maskable: true,
             }),
             Err(refusal) => {
+                let says = match refusal.kind {
+                    RefusalKind::Taken => format!(
+                        "{path} is stored already, and was not changed. Tick it below, or give this one another path. The value was not kept."
+                    ),
+                    _ => refusal.detail,
+                };
                 let field = refusal.field.unwrap_or_default();
-                flash
-                    .errors
-                    .insert(format!("add.{env}.{field}"), refusal.detail);
+                flash.errors.insert(format!("add.{env}.{field}"), says);
             }
         }
     }
