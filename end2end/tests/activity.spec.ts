@@ -64,7 +64,7 @@ test("the record is filtered by path, person, action and day", async () => {
   await expect(page.getByLabel("Path", { exact: true })).toHaveValue("shop/");
   await filter({ Who: ADMIN.handle }, "secret: compared a value with");
   await expect(list()).toHaveCount(1);
-  await filter({ From: today(), To: today() }, "All of secrets");
+  await filter({ From: today(), To: today() }, "All about secrets");
   await expect(list()).toHaveCount(4);
   await filter({ To: "2020-01-01" });
   await expect(page.getByText("Nothing on record matches.")).toBeVisible();
@@ -79,7 +79,7 @@ test("what cannot be a day is said at its field", async () => {
 });
 
 test("the drawing has a table behind it", async () => {
-  await filter({}, "All of secrets");
+  await filter({}, "All about secrets");
   await expect(page.getByRole("img", { name: /On record by day, .* 4 in all, most on / })).toBeVisible();
   await page.getByText("As a table").click();
   const row = page.getByRole("table", { name: "Rows on record by day" }).getByRole("row").filter({ hasText: today() });

@@ -184,7 +184,7 @@ for (const target of TARGETS) {
     await look.click();
     await expect(page.getByRole("alert")).toContainText(target.title);
     await look.click();
-    await expect(page.getByRole("status").filter({ hasText: "Nothing is other there than Sealport left it." })).toBeVisible();
+    await expect(page.getByRole("status").filter({ hasText: "Nothing has changed there since Sealport last deployed." })).toBeVisible();
     await expect(page.getByRole("alert")).toHaveCount(0);
   });
 

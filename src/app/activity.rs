@@ -230,6 +230,22 @@ fn FilterText(
     }
 }
 
+/// What stands for all actions of a kind.
+fn all_of(kind: &str) -> String {
+    let about = match kind {
+        "audit" => "the record",
+        "gateway" => "calls",
+        "api" => "connections of programs",
+        "store" => "the store",
+        "key" => "master keys",
+        "data-key" => "data keys",
+        "settings" => "settings",
+        "release" => "releases’ ends",
+        kind => return format!("All about {kind}s"),
+    };
+    format!("All about {about}")
+}
+
 /// Each action, those of one kind after what stands for all of them.
 fn action_options() -> Vec<(String, String)> {
     let mut options = vec![(String::new(), "Everything".to_owned())];
@@ -238,14 +254,7 @@ fn action_options() -> Vec<(String, String)> {
         if let Some((kind, _)) = name.split_once('.')
             && !options.iter().any(|(sent, _)| sent == kind)
         {
-            let all = match kind {
-                "audit" => "the record".to_owned(),
-                "gateway" => "calls".to_owned(),
-                "store" => "the store".to_owned(),
-                "data-key" => "data keys".to_owned(),
-                kind => format!("{kind}s"),
-            };
-            options.push((kind.to_owned(), format!("All of {all}")));
+            options.push((kind.to_owned(), all_of(kind)));
         }
         let kind = name.split_once('.').map_or("", |(kind, _)| kind);
         let read = match kind {
@@ -606,7 +615,10 @@ mod tests {
             let sent = action.as_str();
             assert_eq!(options.iter().filter(|(name, _)| name == sent).count(), 1);
         }
-        assert!(options.contains(&("secret".into(), "All of secrets".into())));
+        assert!(options.contains(&("secret".into(), "All about secrets".into())));
+        for (_, read) in &options {
+            assert!(!read.ends_with("ss"), "{read}");
+        }
         assert!(options.contains(&("secret.bind".into(), "secret: used".into())));
     }
 }

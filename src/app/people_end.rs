@@ -169,7 +169,7 @@ fn Owned(ending: Ending, flash: Flash) -> impl IntoView {
                             .then(|| {
                                 view! {
                                     <p class="max-w-prose text-dim">
-                                        "Whoever you name owns it from then on: they can bind and compare the values and read the logs, as with their own. \
+                                        "Whoever you name owns it from then on: they can bind, compare and read the values, by a token or the command line, and read the logs, as with their own. \
                                          An administrator comes to it only by naming themselves. It stands in the record of both accounts. Deployments go on running; at their next start the new owner needs use of every secret \
                                          that others had shared with them."
                                     </p>

@@ -125,7 +125,7 @@ pub async fn deployment_drift(name: DeploymentName) -> Result<(), Refusal> {
     let flash = Flash {
         notice: says
             .is_empty()
-            .then(|| "Nothing is other there than Sealport left it.".to_owned()),
+            .then(|| "Nothing has changed there since Sealport last deployed.".to_owned()),
         notes: says,
         ..Flash::default()
     };
@@ -146,7 +146,7 @@ pub fn drift(detail: &DeploymentDetail) -> Option<impl IntoView + use<>> {
                     "Look for drift"
                 </button>
                 <span class="text-sm text-dim">
-                    {format!("Asks {title} what is other there than Sealport left it.")}
+                    {format!("Asks {title} what has changed there since Sealport last deployed.")}
                 </span>
             </form>
         }

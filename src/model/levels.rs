@@ -44,8 +44,10 @@ impl Level {
     pub fn on_secret(self) -> &'static str {
         match self {
             Level::Use => "bind it in a deployment",
-            Level::Read => "bind and compare it",
-            Level::Write => "bind and compare it, set new values and change its details",
+            Level::Read => {
+                "bind and compare it, and read its value with a token or the command line"
+            }
+            Level::Write => "bind, compare and read it, set new values and change its details",
             Level::Admin => "everything, with sharing, renaming and deleting",
         }
     }

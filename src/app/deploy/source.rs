@@ -71,8 +71,12 @@ fn shown(found: Inspection) -> impl IntoView {
     // A tag may mean another image tomorrow; a digest does not.
     let pinned = match reference {
         Some(reference) if !reference.contains('@') => "Image",
+        // What stands in a directory may be another tomorrow too.
+        None if matches!(found.resolved, Source::Dir { .. }) => "Directory",
         _ => "Pinned to",
     };
+    let mut variables = found.variables.iter();
+    let described = variables.any(|wanted| !wanted.description.is_empty());
     let command = if reference.is_some() && found.start.command.is_empty() {
         "as the image says".to_owned()
     } else if found.start.command.is_empty() {
@@ -99,7 +103,7 @@ fn shown(found: Inspection) -> impl IntoView {
                 <dd class="break-all font-mono">{command}</dd>
                 <dt class="text-dim">"Speaks"</dt>
                 <dd>{transport}</dd>
-                <dt class="text-dim">"Says who"</dt>
+                <dt class="text-dim">"From"</dt>
                 <dd class="break-all">{found.start.said_by.clone()}</dd>
             </dl>
             {(!found.variables.is_empty())
@@ -112,7 +116,7 @@ fn shown(found: Inspection) -> impl IntoView {
                                     <tr>
                                         <th scope="col">"Variable"</th>
                                         <th scope="col">"What it is"</th>
-                                        <th scope="col">"For"</th>
+                                        {described.then(|| view! { <th scope="col">"For"</th> })}
                                     </tr>
                                 </thead>
                                 <tbody>
@@ -134,7 +138,7 @@ fn shown(found: Inspection) -> impl IntoView {
                                                 <tr>
                                                     <th scope="row" class="break-all font-mono font-normal">{wanted.name.clone()}</th>
                                                     <td>{kinds.join(", ")}</td>
-                                                    <td class="break-words text-dim">{wanted.description.clone()}</td>
+                                                    {described.then(|| view! { <td class="break-words text-dim">{wanted.description.clone()}</td> })}
                                                 </tr>
                                             }
                                         })
