@@ -47,6 +47,13 @@ fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
     let own = each_callers_own(draft);
     let (missing, optional) = (missing(draft, &flash), optional(draft, &flash));
     let id = draft.draft.id.to_string();
+    let cut = draft.is_cut.then(|| {
+        view! {
+            <p class="text-amber">
+                "Only the first 2,000 secrets by path are listed here, and those that the source asks for by name."
+            </p>
+        }
+    });
     view! {
         <ActionForm action attr:id=STEP_FORM attr:class="flex flex-col gap-5">
             <input type="hidden" name="id" value=id />
@@ -66,6 +73,7 @@ fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
                             </p>
                         }
                     })}
+                {cut}
                 <ul class="flex flex-col divide-y divide-base-300">{secrets}</ul>
             </Section>
             {optional}

@@ -19,6 +19,8 @@ pub struct DraftView {
     pub draft: Draft,
     /// Rows of the secrets step: every secret that may be used.
     pub secrets: Vec<SecretRow>,
+    /// Whether there may be more than are listed.
+    pub is_cut: bool,
     /// Variables that the source requires and nothing is bound to yet.
     pub missing: Vec<WantedVariable>,
     pub is_admin: bool,

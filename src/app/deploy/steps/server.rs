@@ -5,7 +5,7 @@ mod keys;
 mod names;
 mod spec;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leptos::prelude::expect_context;
 use uuid::Uuid;
@@ -20,7 +20,9 @@ use crate::model::actors::Caller;
 use crate::model::drafts::{Draft, DraftForm, STEPS};
 use crate::model::errors::Refusal;
 use crate::model::levels::Level;
-use crate::model::secrets::SecretSort;
+use crate::model::paths::EnvName;
+use crate::model::secrets::{SecretSort, SecretSummary};
+use crate::model::sources::WantedVariable;
 pub use crate::store::deployment_checks::source_wrong;
 use crate::store::drafts::was_deployed;
 use crate::store::{Db, Error};
@@ -35,7 +37,7 @@ pub use names::{
 };
 pub use spec::spec;
 
-/// Secrets that a wizard lists.
+/// Secrets that a wizard lists; its page names the number.
 const SECRETS_MAX: i64 = 2_000;
 
 pub type FieldErrors = BTreeMap<String, String>;
@@ -73,10 +75,14 @@ pub async fn save(db: &Db, caller: &Caller, draft: &Draft, inspect: bool) -> Res
 
 pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
     let (db, caller, draft) = open(id).await?;
-    let known = db
+    let mut known = db
         .secrets_list(&caller, "", SecretSort::Path, SECRETS_MAX)
         .await
         .map_err(Error::into_refusal)?;
+    let is_cut = i64::try_from(known.len()).is_ok_and(|listed| listed >= SECRETS_MAX);
+    if is_cut {
+        find_beyond(&db, &caller, &draft, &mut known).await?;
+    }
     let me = caller.user().map_or("", |user| user.handle.as_str());
     let others: BTreeMap<Uuid, String> = known
         .iter()
@@ -92,6 +98,7 @@ pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
     let mut view = DraftView {
         missing: Vec::new(),
         secrets,
+        is_cut,
         is_admin: caller.user().is_some_and(|user| user.is_admin),
         owners: crate::app::teams::owners(me, Level::Admin).await?,
         confinement: expect_context::<Deployer>().confinement(),
@@ -105,6 +112,57 @@ pub async fn view(id: Uuid) -> Result<DraftView, Refusal> {
     view.missing
         .retain(|wanted| wanted.required && wanted.default.is_none());
     Ok(view)
+}
+
+/// Names that are looked up one by one beyond what is listed.
+const BEYOND_MAX: usize = 60;
+/// Secrets that are looked at for one of them.
+const OF_ONE_NAME: i64 = 50;
+
+/// Adds to a list that was cut what the source asks for by name, and what was ticked: neither is missing for lying past the cut.
+async fn find_beyond(
+    db: &Db,
+    caller: &Caller,
+    draft: &Draft,
+    known: &mut Vec<SecretSummary>,
+) -> Result<(), Refusal> {
+    for name in names_to_find(draft, known).iter().take(BEYOND_MAX) {
+        let found = db
+            .secrets_list(caller, name, SecretSort::Path, OF_ONE_NAME)
+            .await
+            .map_err(Error::into_refusal)?;
+        for secret in found {
+            let is_new = known.iter().all(|other| other.id != secret.id);
+            if is_new && is_meant(draft, &secret) {
+                known.push(secret);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the source asks for the secret under the name of its path, or it was chosen.
+pub fn is_meant(draft: &Draft, secret: &SecretSummary) -> bool {
+    let usual = EnvName::default_for(&secret.path);
+    let is_wanted = |name: &EnvName| wanted_of(draft).any(|wanted| wanted.name == name.as_str());
+    let mut kept = draft.form.secrets.iter();
+    usual.is_ok_and(|name| is_wanted(&name)) || kept.any(|kept| kept.id == secret.id)
+}
+
+/// By what words to look for them: the names that the source asks for, and those of what was chosen and is not listed.
+pub fn names_to_find(draft: &Draft, known: &[SecretSummary]) -> BTreeSet<String> {
+    let kept = draft.form.secrets.iter();
+    let unlisted = kept.filter(|kept| known.iter().all(|known| known.id != kept.id));
+    let unlisted = unlisted.map(|kept| match kept.path.rsplit(['/', ':']).next() {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => kept.env.clone(),
+    });
+    let wanted = wanted_of(draft).map(|wanted| wanted.name.clone());
+    unlisted.chain(wanted).collect()
+}
+
+fn wanted_of(draft: &Draft) -> impl Iterator<Item = &WantedVariable> {
+    draft.inspection.iter().flat_map(|found| &found.variables)
 }
 
 /// What the provider says to the draft, as far as that is in order; none where there is no provider to ask.

@@ -54,6 +54,7 @@ fn view_of(draft: Draft, secrets: Vec<SecretRow>) -> DraftView {
     DraftView {
         draft,
         secrets,
+        is_cut: false,
         missing: Vec::new(),
         is_admin: false,
         owners: Vec::new(),
@@ -609,4 +610,25 @@ fn a_draft_from_a_deployment_has_all_of_it_and_changes_what_is_another() {
     // Under another name it is a new one.
     view.draft.form.name = "shop-two".into();
     assert_eq!(view.draft.form.changed_deployment(), None);
+}
+
+#[test]
+fn what_a_source_asks_for_is_looked_for_beyond_a_cut_list() {
+    let mut draft = inspected(vec![wanted("API_KEY", true, false)]);
+    let listed = secret("FIRST");
+    let chosen = secret("service/zoo/CHOSEN");
+    for (secret, env) in [(&listed, "FIRST"), (&chosen, "OTHER_NAME")] {
+        draft.form.secrets.push(crate::model::drafts::DraftSecret {
+            id: secret.id,
+            path: format!("ann:{}", secret.path),
+            env: env.into(),
+            ticked: true,
+        });
+    }
+    let names: Vec<_> = names_to_find(&draft, &[listed]).into_iter().collect();
+    assert_eq!(names, ["API_KEY", "CHOSEN"]);
+    assert!(is_meant(&draft, &secret("service/zoo/API_KEY")));
+    assert!(is_meant(&draft, &chosen));
+    // The search finds parts of paths as well.
+    assert!(!is_meant(&draft, &secret("service/zoo/MY_API_KEY_OLD")));
 }
