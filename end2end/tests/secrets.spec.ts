@@ -127,6 +127,12 @@ test("one that is generated is shown to nobody", async ({ javaScriptEnabled }) =
   await page.getByRole("button", { name: "Generate unseen" }).click();
   await expect(status()).toContainText("Sealed.");
   await expect(page.getByRole("region", { name: "Versions" })).toContainText("generated");
+  // With a value in the field, that would be thrown away unseen.
+  await page.goto(`${sealport.url}/secrets/new`);
+  await page.getByLabel("Path").fill("BOTH_GIVEN");
+  await page.getByLabel("Value").fill(value());
+  await page.getByRole("button", { name: "Generate unseen" }).click();
+  await expect(page.getByText("both cannot be. Nothing was sealed.")).toBeVisible();
   if (javaScriptEnabled === false) return;
   // With scripts it can be made in the field and copied before it is saved.
   await page.goto(`${sealport.url}/secrets/new`);

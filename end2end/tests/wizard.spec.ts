@@ -12,6 +12,9 @@ import { addSecret, bind, canary, inspect, openFolding, type Wanted, welcome } f
 
 const root = mkdtempSync(join(tmpdir(), "sealport-wizard-"));
 const source = join(root, "mine");
+const TOKEN = "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB";
+/** The address of the draft that becomes the deployment `mine`, without its step. */
+let draft = "";
 let sealport: Sealport;
 let page: Page;
 
@@ -30,7 +33,7 @@ function writeSource(): void {
           registryType: "npm",
           identifier: "mine",
           transport: { type: "stdio" },
-          environmentVariables: [variable("MINE_KEY", true), variable("FIRST_PEM", true), variable("SECOND_PEM", true), variable("EXTRA_KEY", false)],
+          environmentVariables: [variable("MINE_KEY", true), variable("FIRST_PEM", true), variable("SECOND_PEM", true), variable("EXTRA_KEY", false), { ...variable("MINE_LEVEL", false), isSecret: false }],
         },
       ],
     },
@@ -85,6 +88,34 @@ test("only fields of the chosen kind show", async () => {
     await expect(version).toBeVisible({ visible: hasVersion });
     await expect(reference).toBeVisible({ visible: hasReference });
   }
+});
+
+test("what is wrong with a source stands at its field, and a token is not kept there", async () => {
+  await page.getByLabel("It is a").selectOption({ label: "Git repository over https" });
+  const [package_, version] = [page.getByLabel("Package, repository, image or directory"), page.getByLabel("Version of a package")];
+  const [reference, folder] = [page.getByLabel("Branch, tag or commit"), page.getByLabel("Folder in the repository")];
+  const look = () => page.getByRole("button", { name: "Look at it" }).click();
+  await package_.fill("https://host.example/owner/x");
+  await reference.fill(TOKEN);
+  await folder.fill("../x");
+  await look();
+  await expect(reference).toHaveAttribute("aria-invalid", "true");
+  await expect(reference).toHaveValue("");
+  await expect(folder).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByText("A folder is a path inside the repository")).toBeVisible();
+  await expect(package_).not.toHaveAttribute("aria-invalid", "true");
+  await page.getByLabel("It is a").selectOption({ label: "npm package" });
+  await package_.fill("left-pad");
+  await version.fill("^1 || 2");
+  await look();
+  await expect(version).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByText("A version is a single one")).toBeVisible();
+  await package_.fill(TOKEN);
+  await version.fill("");
+  await look();
+  await expect(package_).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByText("That looks like a secret")).toBeVisible();
+  expect(await page.content()).not.toContain(TOKEN);
 });
 
 test("a secret is ticked where it is declared, not where its name occurs", async () => {
@@ -169,10 +200,13 @@ test("what was found in the code is said once more at the end", async () => {
   const review = page.getByRole("region", { name: "What the server gets" });
   await expect(review).toContainText("secret AWS_SECRET_ACCESS_KEY (found in its code)");
   await expect(review).toContainText("LOG_LEVEL");
+  // Offered and left empty, it gives nothing.
+  await expect(review).not.toContainText("MINE_LEVEL");
 });
 
 test("a secret that was switched off meanwhile is said at its row", async () => {
   const review = page.url();
+  draft = review.replace(/review$/, "");
   await page.goto(`${sealport.url}/secrets/ada/project/shop/OTHER_KEY`);
   await page.getByRole("button", { name: "Switch off" }).click();
   await expect(page.getByRole("button", { name: "Switch on" })).toBeVisible();
@@ -189,6 +223,23 @@ test("a secret that was switched off meanwhile is said at its row", async () => 
   await page.waitForURL(/\/deployments\/mine$/);
 });
 
+test("a draft that was deployed says so at each step, and seals nothing", async () => {
+  for (const at of ["source", "secrets", "target", "review"]) {
+    await page.goto(draft + at);
+    await expect(page.getByText("This draft was deployed as mine; it does not change any more.")).toBeVisible();
+    await expect(page.getByRole("main").getByRole("link", { name: "mine", exact: true })).toHaveAttribute("href", "/deployments/mine");
+    if (at === "target") await expect(page.getByLabel("Name", { exact: true })).toBeDisabled();
+  }
+  const id = /deploy\/([0-9a-f-]+)\//.exec(draft)?.[1] ?? "";
+  const answer = await page.request.post(`${sealport.url}/_fn/draft_secrets`, {
+    headers: { origin: sealport.url, accept: "text/html" },
+    form: { id, "add_path[LATE_KEY]": "LATE_KEY", "add_value[LATE_KEY]": canary(), then: "stay" },
+  });
+  expect(await answer.text()).toContain("This draft was deployed already; it does not change any more.");
+  await page.goto(`${sealport.url}/secrets/ada/LATE_KEY`);
+  await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();
+});
+
 test("a name that is taken is said at its field, and only there", async () => {
   await inspect(page, sealport, wanted);
   await bind(page, wanted);
@@ -200,6 +251,30 @@ test("a name that is taken is said at its field, and only there", async () => {
   await go("3 Target", "target");
   await expect(page.getByText("The name mine is taken. Choose another.")).toBeVisible();
   await expect(page.getByLabel("Name", { exact: true })).toHaveAttribute("aria-invalid", "true");
+});
+
+test("plain text that looks like a secret keeps one on the step, and what is kept plain can be another", async () => {
+  await go("2 Secrets", "secrets");
+  const rowOf = async (name: string) => {
+    const names = page.getByLabel(/^Name of plain variable/);
+    const now = await names.evaluateAll((inputs) => inputs.map((input) => (input as HTMLInputElement).value));
+    return now.includes(name) ? now.indexOf(name) : now.indexOf("");
+  };
+  const text = async () => page.getByLabel(/^Text of plain variable/).nth(await rowOf("SAMPLE"));
+  await page.getByLabel(/^Name of plain variable/).nth(await rowOf("SAMPLE")).fill("SAMPLE");
+  await (await text()).fill(TOKEN);
+  await step("3 Target").click();
+  await expect(page.getByText("SAMPLE looks like a secret, so its text was not kept")).toBeVisible();
+  await expect(page).toHaveURL(/\/secrets$/);
+  for (const sample of [TOKEN, `${TOKEN}C`]) {
+    await (await text()).fill(sample);
+    await page.getByLabel("Keep it plain: it is no secret").check();
+    await go("3 Target", "target");
+    await go("2 Secrets", "secrets");
+    await expect(await text()).toHaveValue(sample);
+  }
+  await page.goto(`${sealport.url}/deploy`);
+  await expect(page.getByRole("main")).toContainText(/At Review, changed .*, goes in 7 days/);
 });
 
 /** What assistive technology meets. axe is a script of the page, so without scripts it cannot look. */
@@ -296,4 +371,23 @@ test("the lines of the log that show are copied", async ({ javaScriptEnabled }) 
   await expect(log.getByRole("button", { name: "Copy", exact: true })).toBeVisible();
   await log.getByRole("button", { name: "Copy", exact: true }).click();
   await expect.poll(copied).toBe("");
+});
+
+test("a deployment is changed by a draft that has all of it", async () => {
+  await page.goto(`${sealport.url}/deployments/mine`);
+  await page.getByRole("button", { name: "Begin a draft from this" }).click();
+  await expect(page.getByRole("button", { name: "Go on to secrets" })).toBeVisible({ timeout: 120_000 });
+  await page.getByRole("button", { name: "Go on to secrets" }).click();
+  await expect(page.getByLabel("MINE_KEY", { exact: true })).toBeChecked();
+  await expect(page.getByLabel("Name of plain variable 1")).toHaveValue("LOG_LEVEL");
+  await page.getByLabel("Text of plain variable 1").fill("trace");
+  await page.getByRole("button", { name: "Go on to the target" }).click();
+  await page.waitForURL(/\/target$/);
+  await page.getByRole("button", { name: "Go on to the review" }).click();
+  await page.waitForURL(/\/review$/);
+  await expect(page.getByText("Deploy changes mine with a new release")).toBeVisible();
+  await page.getByRole("button", { name: "Deploy", exact: true }).click();
+  await page.waitForURL(/\/deployments\/mine$/);
+  await expect(page.getByRole("heading", { name: "Release 2" })).toBeVisible();
+  await expect(page.getByRole("region", { name: "Bindings" })).toContainText("plain text: trace");
 });
