@@ -5,8 +5,9 @@ import { randomBytes } from "node:crypto";
 import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-import { expect, type Page, test } from "@playwright/test";
+import { expect, test } from "@playwright/test";
 
+import type { Answers } from "./recorder.ts";
 import { PROGRAM, type Sealport } from "./sealport.ts";
 
 /** What is no secret and stands in all places: a search that does not find it proves nothing. */
@@ -105,37 +106,6 @@ function formsOf(piece: string): [string, string][] {
   return forms;
 }
 
-/** Every answer that a browser got: headers and body. */
-export class Answers {
-  readonly all: { what: string; text: Buffer }[] = [];
-  /** What is read, and of which answer. */
-  #waiting = new Map<Promise<void>, string>();
-
-  follow(page: Page): void {
-    page.context().on("response", (response) => {
-      const what = `${response.request().method()} ${response.url()} → ${response.status()}`;
-      const read = async () => {
-        const headers = await response.headersArray().catch(() => []);
-        this.all.push({ what: `${what}, headers`, text: Buffer.from(JSON.stringify(headers)) });
-        // A stream has no end that could be waited for; it is read by itself.
-        if (headers.some(({ value }) => value.startsWith("text/event-stream"))) return;
-        const body = await response.body().catch(() => undefined);
-        if (body) this.all.push({ what, text: body });
-      };
-      const reading: Promise<void> = read().finally(() => this.#waiting.delete(reading));
-      this.#waiting.set(reading, what);
-    });
-  }
-
-  async settled(): Promise<void> {
-    const late = new Promise<void>((done) => setTimeout(done, 10_000).unref());
-    await Promise.race([Promise.all(this.#waiting.keys()), late]);
-    // A file whose page was left while it came has no end; it has been read whole for another page.
-    const unread = [...this.#waiting.values()].filter((what) => !this.all.some((read) => read.what === what));
-    if (unread.length > 0) throw new Error(`never read to their end: ${unread.join(", ")}`);
-  }
-}
-
 /** The command lines of all processes, looked at again and again; one of them holds the control. */
 export class CommandLines {
   readonly seen = new Set<string>();
@@ -208,16 +178,16 @@ export type Written = {
 
 /** That nothing which was written, and is there now, holds a piece of a value, though all of it holds the control. Ends the looking. */
 export async function nothingHolds(values: Record<string, string>, { sealport, answers, commandLines, tokens }: Written): Promise<void> {
-  await answers.settled();
+  const answered = await answers.all();
   commandLines.end();
   const searcher = new Searcher(values);
   const control = new Searcher({ control: CONTROL });
   const secrets = new Searcher({ ...values, ...tokens });
 
-  await test.step(`answers to a browser and to clients (${answers.all.length})`, async () => {
-    const leaks = answers.all.flatMap(({ what, text }) => searcher.in(text).map((found) => `${what}: ${found}`));
+  await test.step(`answers to a browser and to clients (${answered.length})`, async () => {
+    const leaks = answered.flatMap(({ what, text }) => searcher.in(text).map((found) => `${what}: ${found}`));
     expect(leaks).toEqual([]);
-    expect(answers.all.some(({ text }) => control.in(text).length > 0)).toBe(true);
+    expect(answered.some(({ text }) => control.in(text).length > 0)).toBe(true);
   });
   await test.step("log lines", async () => {
     expect(secrets.in(sealport.said)).toEqual([]);

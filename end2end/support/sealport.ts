@@ -26,6 +26,8 @@ export class Sealport {
   said = "";
   #child: ChildProcess | undefined;
   #env: Record<string, string> = {};
+  /** Where it listens, whatever stands in front of it. */
+  port = 0;
 
   constructor() {
     // Guests and PostgreSQL are other users: they must be able to pass through.
@@ -55,8 +57,8 @@ export class Sealport {
   async start(env: Record<string, string> = this.#env): Promise<void> {
     this.#env = env;
     const isFirst = this.url === "";
-    const port = isFirst ? await freePort() : Number(new URL(this.url).port);
-    const child = spawn(PROGRAM, ["serve", "--data", this.data, "--addr", `127.0.0.1:${port}`], {
+    if (isFirst) this.port = await freePort();
+    const child = spawn(PROGRAM, ["serve", "--data", this.data, "--addr", `127.0.0.1:${this.port}`], {
       cwd: ROOT,
       env: { ...withoutSealport(process.env), ...env },
       stdio: ["ignore", "pipe", "pipe"],

@@ -2,13 +2,14 @@
 
 import { expect, type Page, test } from "@playwright/test";
 
-import { Answers, Searcher } from "../support/leaks.ts";
+import { Searcher } from "../support/leaks.ts";
+import { Answers } from "../support/recorder.ts";
 import { Sealport } from "../support/sealport.ts";
 import { addSecret, ADMIN, canary, openFolding, welcome } from "../support/steps.ts";
 
 let sealport: Sealport;
 let page: Page;
-const answers = new Answers();
+let answers: Answers;
 /** Every value that was typed, pasted or uploaded, by what it was for. */
 const values: Record<string, string> = {};
 
@@ -16,15 +17,17 @@ test.describe.configure({ mode: "serial" });
 
 test.beforeAll(async ({ browser }, testInfo) => {
   test.setTimeout(300_000);
-  sealport = await Sealport.started();
+  answers = await Answers.open();
+  sealport = await Sealport.started(answers.settings);
+  answers.leadTo(sealport.port);
   const context = await browser.newContext({ javaScriptEnabled: testInfo.project.use.javaScriptEnabled ?? true });
   page = await context.newPage();
-  answers.follow(page);
   await welcome(page, sealport);
 });
 
 test.afterAll(async () => {
   await page.close();
+  answers.close();
   await sealport.remove();
 });
 
@@ -188,11 +191,11 @@ test("JSON is read too, and what is no file says why at its field", async () => 
 });
 
 test("no answer and no line of the log held a piece of a value", async () => {
-  await answers.settled();
+  const answered = await answers.all();
   const searcher = new Searcher(values);
   expect(Object.keys(values).length).toBeGreaterThan(15);
-  const leaks = answers.all.flatMap(({ what, text }) => searcher.in(text).map((found) => `${what}: ${found}`));
+  const leaks = answered.flatMap(({ what, text }) => searcher.in(text).map((found) => `${what}: ${found}`));
   expect(leaks).toEqual([]);
-  expect(answers.all.some(({ text }) => text.includes("What each line would do"))).toBe(true);
+  expect(answered.some(({ text }) => text.includes("What each line would do"))).toBe(true);
   expect(searcher.in(sealport.said)).toEqual([]);
 });

@@ -3,13 +3,17 @@
 
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 
 import { expect, type Page, test } from "@playwright/test";
 
 import { callByNode } from "../support/clients.ts";
-import { Answers, CommandLines, CONTROL, nothingHolds, nothingInFiles, random, readEvents, Searcher } from "../support/leaks.ts";
+import { CommandLines, CONTROL, nothingHolds, nothingInFiles, random, readEvents, Searcher } from "../support/leaks.ts";
+import { Answers } from "../support/recorder.ts";
 import { freePort, ROOT, Sealport } from "../support/sealport.ts";
 import { act, addSecret, ADMIN, bind, compare, connect, deploy, inspect, openFolding, reaches, state, welcome } from "../support/steps.ts";
 
@@ -40,6 +44,42 @@ test("the searcher finds every piece in every form, also across what it reads at
     expect(await searcher.inFile(path)).not.toEqual([]);
   } finally {
     rmSync(dir, { recursive: true });
+  }
+});
+
+test("every answer is kept: redirects, headers, what is compressed, streams, and what is given up half-way", async ({ page }) => {
+  const value = { header: random(), redirect: random(), page: random(), gzip: random(), brotli: random(), stream: random(), half: random() };
+  // The last two have no end.
+  const script = `Promise.all(["gzip", "brotli", "stream", "half"].map(async (name) => {
+    const until = new AbortController();
+    const reader = (await fetch(name, { signal: until.signal })).body.getReader();
+    await reader.read();
+    until.abort();
+  })).then(() => document.body.append("all read"))`;
+  const far = createServer((request, response) => {
+    const headers = { "x-header": value.header };
+    const answers: Record<string, () => void> = {
+      "/": () => response.writeHead(302, { ...headers, location: "/page" }).end(value.redirect),
+      "/page": () => response.writeHead(200, { "content-type": "text/html" }).end(`<p>${value.page}</p><body><script>${script}</script>`),
+      "/gzip": () => response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(value.gzip)),
+      "/brotli": () => response.writeHead(200, { "content-encoding": "br" }).end(brotliCompressSync(value.brotli)),
+      "/stream": () => response.writeHead(200, { "content-type": "text/event-stream" }).write(`data: ${value.stream}\n\n`),
+      "/half": () => response.writeHead(200).write(value.half),
+    };
+    (answers[request.url ?? ""] ?? (() => response.writeHead(404).end()))();
+  });
+  await new Promise<void>((done) => far.listen(0, "127.0.0.1", done));
+  const answers = await Answers.open();
+  try {
+    answers.leadTo((far.address() as AddressInfo).port);
+    await page.goto(answers.url);
+    await expect(page.getByText("all read")).toBeVisible();
+    const kept = Buffer.concat((await answers.all()).map(({ text }) => text));
+    for (const [name, one] of Object.entries(value)) expect(new Searcher({ one }).in(kept), name).not.toEqual([]);
+  } finally {
+    answers.close();
+    far.close();
+    far.closeAllConnections();
   }
 });
 
@@ -76,17 +116,18 @@ test("nothing that is written holds 8 characters of a value", async ({ page }) =
     neverStarted: random(),
   };
   const admin = { ...ADMIN, password: value.password };
-  const answers = new Answers();
-  answers.follow(page);
+  const answers = await Answers.open();
   const commandLines = new CommandLines();
   const sealport = await Sealport.started({
+    ...answers.settings,
     SEALPORT_DIR_ROOTS: FIXTURES,
     SEALPORT_SOURCE_HOSTS: "127.0.0.1",
     SEALPORT_LOG: "debug,sealport=trace",
   });
   try {
+    answers.leadTo(sealport.port);
     await welcome(page, sealport, admin);
-    await storeAndFail(page, sealport, answers, value);
+    await storeAndFail(page, sealport, value);
     const tokens = await deployAndFail(page, sealport, answers, value);
     await test.step("the server dies in the middle of it all and comes back", async () => {
       await sealport.stop("SIGKILL");
@@ -114,6 +155,7 @@ test("nothing that is written holds 8 characters of a value", async ({ page }) =
     });
   } finally {
     commandLines.end();
+    answers.close();
     await sealport.remove();
   }
 });
@@ -125,7 +167,7 @@ type Values = Record<
   string
 >;
 
-async function storeAndFail(page: Page, sealport: Sealport, answers: Answers, value: Values): Promise<void> {
+async function storeAndFail(page: Page, sealport: Sealport, value: Values): Promise<void> {
   const add = async (fields: { path: string; value: string; expires?: string }) => {
     await page.goto(`${sealport.url}/secrets/new`);
     await page.getByLabel("Path").fill(fields.path);
@@ -187,8 +229,7 @@ async function storeAndFail(page: Page, sealport: Sealport, answers: Answers, va
     const cookies = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
     const send = async (to: string, init: RequestInit & { headers?: Record<string, string> }) => {
       const response = await fetch(`${sealport.url}${to}`, { redirect: "manual", ...init, headers: { origin: sealport.url, cookie: cookies, ...init.headers } });
-      const text = `${JSON.stringify([...response.headers.entries()])}\n${await response.text()}`;
-      answers.all.push({ what: `${init.method ?? "GET"} ${to.replace(/\?.*/, "")} → ${response.status}`, text: Buffer.from(text) });
+      await response.text();
       return response.status;
     };
     const form = (fields: Record<string, string>) => new URLSearchParams(fields).toString();
@@ -269,7 +310,7 @@ async function deployAndFail(page: Page, sealport: Sealport, answers: Answers, v
       const said = await callByNode(gateway.url, gateway.token, tool).then(JSON.stringify, String);
       expect(said).toContain("[sealed]");
       expect(said).toContain(CONTROL);
-      answers.all.push({ what: `the tool ${tool}`, text: Buffer.from(said) });
+      answers.add(`the tool ${tool}`, said);
     }
     await page.goto(`${sealport.url}/deployments/gives-away`);
     await expect(page.locator("[data-log]")).toContainText("GIVEN_AWAY=[sealed]");
@@ -292,7 +333,6 @@ async function deployAndFail(page: Page, sealport: Sealport, answers: Answers, v
     for (const name of ["gives-away", "last-words"]) {
       const text = await readEvents(`${sealport.url}/deployments/${name}`, cookie);
       expect(text).toContain("[sealed]");
-      answers.all.push({ what: `the events of ${name}`, text: Buffer.from(text) });
     }
   });
   await test.step("stop, start, redeploy with the newest version, delete what is bound", async () => {

@@ -4,8 +4,9 @@
 import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 
 import { callByNode, textOf } from "../support/clients.ts";
-import { Answers, CommandLines, CONTROL, nothingHolds, random, readEvents, readStream } from "../support/leaks.ts";
+import { CommandLines, CONTROL, nothingHolds, random, readEvents, readStream } from "../support/leaks.ts";
 import { Providers } from "../support/providers.ts";
+import { Answers } from "../support/recorder.ts";
 import { Sealport } from "../support/sealport.ts";
 import { act, addSecret, ADMIN, askToDestroy, bind, connect, type Gateway, inspect, reaches, replace, state, type Wanted, welcome } from "../support/steps.ts";
 
@@ -52,7 +53,7 @@ let sealport: Sealport;
 let context: BrowserContext;
 let page: Page;
 let commandLines: CommandLines;
-const answers = new Answers();
+let answers: Answers;
 
 test.describe.configure({ mode: "serial" });
 
@@ -83,10 +84,11 @@ test.beforeAll(async ({ browser }, testInfo) => {
   test.setTimeout(300_000);
   commandLines = new CommandLines();
   providers = await Providers.started({ render: value.renderKey, railway: value.railwayKey });
-  sealport = await Sealport.started({ ...providers.settings, SEALPORT_LOG: "debug,sealport=trace" });
+  answers = await Answers.open();
+  sealport = await Sealport.started({ ...answers.settings, ...providers.settings, SEALPORT_LOG: "debug,sealport=trace" });
+  answers.leadTo(sealport.port);
   context = await browser.newContext({ javaScriptEnabled: testInfo.project.use.javaScriptEnabled ?? true });
   page = await context.newPage();
-  answers.follow(page);
   await welcome(page, sealport);
   await addSecret(page, sealport, { path: SHARED, value: value.shared });
   for (const target of TARGETS) {
@@ -103,6 +105,7 @@ test.afterEach(async () => {
 test.afterAll(async () => {
   commandLines.end();
   await page?.close();
+  answers?.close();
   await sealport?.remove();
   providers?.close();
 });
@@ -168,7 +171,7 @@ for (const target of TARGETS) {
     gateways[target.at] = gateway;
     tokens[`${target.at}Token`] = gateway.token;
     const result = await callByNode(gateway.url, gateway.token, "get-env");
-    answers.all.push({ what: `a call of what is at ${target.title}`, text: Buffer.from(JSON.stringify(result)) });
+    answers.add(`a call of what is at ${target.title}`, JSON.stringify(result));
     expect(result.isError ?? false, textOf(result)).toBe(false);
     expect(textOf(result)).toContain("API_KEY=[sealed]");
     expect(textOf(result)).toContain(`${CONTROL}=${CONTROL}`);
@@ -234,7 +237,7 @@ test("neither pages, streams, REST, MCP, the log nor what is kept hold 8 charact
   const cookies = await context.cookies();
   const cookie = cookies.map(({ name, value }) => `${name}=${value}`).join("; ");
   const keep = (what: string, text: string, holds: string) => {
-    answers.all.push({ what, text: Buffer.from(text) });
+    answers.add(what, text);
     expect(text, what).toContain(holds);
   };
   keep("the cookies", JSON.stringify(cookies), "httpOnly");
