@@ -25,7 +25,7 @@ export class GitHost {
     chmodSync(at("ca.pem"), 0o644);
     for (const folder of ["git", "npm"]) mkdirSync(at(folder));
     const script = join(ROOT, "tests/fixtures/sources/host.py");
-    const child = spawn("python3", [script, host.place, at("ca.pem"), at("key.pem"), fetchKey], { stdio: ["ignore", "pipe", "ignore"] });
+    const child = spawn("python3", [script, host.place, at("ca.pem"), at("key.pem"), "-"], { env: { ...process.env, FETCH_KEY: fetchKey }, stdio: ["ignore", "pipe", "ignore"] });
     host.#process = child;
     host.port = await new Promise<number>((done, failed) => {
       child.stdout?.once("data", (line: Buffer) => done(Number(line.toString())));

@@ -140,7 +140,7 @@ export async function inspect(page: Page, sealport: Sealport, wanted: Wanted): P
   // The page asks again by itself until there is an end.
   const ended = page.getByRole("button", { name: "Go on to secrets" }).or(page.getByText("The source could not be looked at"));
   await expect(ended).toBeVisible(SLOW);
-  await expect(page.getByRole("button", { name: "Go on to secrets" })).toBeVisible();
+  await expect(page.getByRole("button", { name: "Go on to secrets" })).toBeVisible({ timeout: 1_000 });
 }
 
 /** From the found source to the review. */
