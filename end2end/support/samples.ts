@@ -8,6 +8,7 @@ import { expect, type Page } from "@playwright/test";
 import { callByNode } from "./clients.ts";
 import { Providers } from "./providers.ts";
 import { ROOT, Sealport } from "./sealport.ts";
+import { serviceAccount } from "./service-account.ts";
 import { addSecret, bind, connect, deploy, inspect, openFolding, reaches, signIn, welcome } from "./steps.ts";
 
 export type SamplePage = {
@@ -67,7 +68,7 @@ export async function withSamples(page: Page, sealport: Sealport) {
     "Database URL": "postgres://shop:a-sample-password@db.example.org/shop",
     "JWT secret": "a sample value that is long enough to sign with",
     Certificate: readFileSync(join(ROOT, "tests/fixtures/certificate.pem"), "utf8"),
-    JSON: `{"type": "service_account"}`,
+    JSON: serviceAccount().text,
   };
   for (const [provider, value] of Object.entries(KEYS)) {
     await addSecret(page, sealport, { path: `meta/${provider}/api_key`, value, kind: "API key" });

@@ -12,6 +12,7 @@ import { GitHost } from "../support/git-host.ts";
 import { CommandLines, CONTROL, nothingHolds, nothingInFiles, random, readEvents } from "../support/leaks.ts";
 import { Answers } from "../support/recorder.ts";
 import { PROGRAM, ROOT, Sealport } from "../support/sealport.ts";
+import { serviceAccount } from "../support/service-account.ts";
 import { addSecret, ADMIN, bind, compare, connect, deploy, inspect, openFolding, reaches, replace, welcome, type Wanted } from "../support/steps.ts";
 
 const FIXTURES = join(ROOT, "end2end/fixtures");
@@ -20,7 +21,9 @@ const GRACE = { email: "grace@example.org", handle: "grace" };
 /** A name of the file and of what people bring, so that the record has it. */
 const OWN_KEY = "OWN_KEY";
 
+const account = serviceAccount();
 const value = {
+  ...account.secrets,
   password: random(),
   invited: random(),
   invitedShort: random().slice(0, 9),
@@ -182,6 +185,22 @@ test("a server that gives its value away over HTTP, and a build that fails with 
   await ada.waitForURL(/\/deployments\/unbuildable$/);
   await reaches(ada, "Failed");
   await expect(ada.locator("[data-log]")).toContainText(CONTROL);
+});
+
+test("a server that takes the private key out of a service account's JSON and prints it", async () => {
+  await addSecret(ada, sealport, { path: "GOOGLE_SERVICE_ACCOUNT", value: account.text, kind: "JSON" });
+  const google: Wanted = { ...ECHO, secrets: { GOOGLE_SERVICE_ACCOUNT: "GOOGLE_SERVICE_ACCOUNT" }, plain: { [CONTROL]: CONTROL }, name: "google" };
+  await deploy(ada, sealport, google);
+  await reaches(ada, "Running");
+  const gateway = await connect(ada);
+  tokens.google = gateway.token;
+  for (const tool of ["get-env", "fail", "--list"]) {
+    const said = await callByNode(gateway.url, gateway.token, tool).then(JSON.stringify, String);
+    expect(said).toContain("[sealed]");
+    answers.add(`the tool ${tool} with a service account`, said);
+  }
+  await ada.goto(`${sealport.url}/deployments/google`);
+  await expect(ada.locator("[data-log]")).toContainText("[sealed]");
 });
 
 test("a caller's own key is refused, connected, used, replaced and cleared", async () => {
