@@ -13,11 +13,16 @@ use sha2::{Digest, Sha256};
 use super::document::document;
 use super::problems::ProblemKind;
 
-/// Light and dark as the reader's system has it; readable on a phone.
-const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}\
+/// Light and dark as the reader's system has it, in the dashboard's colours; readable on a phone, where a row stands as lines. The
+/// ground is said, so that what looks at contrast need not guess it.
+const STYLE: &str = ":root{color-scheme:light dark;--ground:oklch(99.2% 0.002 200);--ink:oklch(27% 0.025 225);--link:oklch(43% 0.078 207)}\
+@media (prefers-color-scheme:dark){:root{--ground:oklch(23.5% 0.018 225);--ink:oklch(92.5% 0.01 205);--link:oklch(76% 0.1 196)}}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}html,body{background:var(--ground);color:var(--ink)}a{color:var(--link)}\
+header a{display:inline-flex;align-items:center;gap:.5rem;min-height:1.75rem;font-weight:700;color:inherit;text-decoration:none}\
 code,pre{font-family:ui-monospace,monospace;font-size:.9em}h2{margin-top:2.5rem;border-bottom:1px solid}h3{margin:2rem 0 .25rem;overflow-wrap:anywhere}\
 pre{overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:start;vertical-align:top;padding:.25rem .75rem .25rem 0}\
-.m{display:inline-block;min-width:4.5rem;font-weight:700}div.t{overflow-x:auto}";
+.m{display:inline-block;min-width:4.5rem;font-weight:700}div.t{overflow-x:auto}\
+@media (max-width:50rem){tr,td,th{display:block;padding:0;overflow-wrap:anywhere}tr{padding:.5rem 0}}";
 
 /// By tag: the title, and a call to try.
 const GROUPS: [(&str, &str, &str); 9] = [
@@ -112,7 +117,8 @@ pub(in crate::doors) async fn docs() -> Response {
             .map(|(tag, title, example)| {
                 view! {
                     <h2 id=*tag>{*title}</h2>
-                    <pre>{*example}</pre>
+                    // Whoever has no mouse scrolls it with the keys.
+                    <pre tabindex="0">{*example}</pre>
                     {operations
                         .iter()
                         .filter(|(_, _, operation)| operation["tags"][0] == *tag)
@@ -138,7 +144,7 @@ pub(in crate::doors) async fn docs() -> Response {
                 .collect_view()}
         </ul>
     };
-    html("The API of Sealport", body.to_html())
+    html("API", body.to_html())
 }
 
 fn text(value: &Value) -> String {
@@ -319,12 +325,14 @@ pub(in crate::doors) async fn problem(Path(slug): Path<String>) -> Response {
 fn html(title: &str, body: String) -> Response {
     let page = format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>"
+         <link rel=\"icon\" href=\"/favicon.svg\" type=\"image/svg+xml\"><title>{title} · Sealport</title><style>{STYLE}</style></head>\
+         <body><header><a href=\"/\"><img src=\"/mark.svg\" alt=\"\" width=\"28\" height=\"28\">Sealport</a></header>\
+         <main>{body}</main></body></html>"
     );
     let hash = STANDARD.encode(Sha256::digest(STYLE));
-    // This one style sheet, and nothing else is loaded or framed.
+    // This one style sheet and the mark, and nothing else is loaded or framed.
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     let mut response = axum::response::Html(page).into_response();
     if let Ok(policy) = HeaderValue::try_from(policy) {
