@@ -50,14 +50,9 @@ pub fn api_routes() -> BTreeSet<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let text: String = text.split_whitespace().collect();
     let mut routes = BTreeSet::new();
-    for piece in text.split(".route(\"").skip(1) {
-        let (address, rest) = piece.split_once("\",").unwrap();
-        let handlers = rest.split(".layer(").next().unwrap_or_default();
-        for method in ["get", "post", "put", "patch", "delete"] {
-            let begins = handlers.starts_with(&format!("{method}("));
-            if begins || handlers.contains(&format!(").{method}(")) {
-                routes.insert(format!("{} /api/v1{address}", method.to_uppercase()));
-            }
+    for (address, methods) in routes_in(&text) {
+        for method in methods {
+            routes.insert(format!("{method} /api/v1{address}"));
         }
     }
     assert!(routes.len() > 20, "the API was not read: {routes:?}");
@@ -78,24 +73,74 @@ fn own_routes(dir: &Path, routes: &mut BTreeSet<String>) {
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let text: String = text.split_whitespace().collect();
-        let literal = |rest: &'_ str| -> (String, String) {
-            rest.strip_prefix('"')
-                .and_then(|rest| rest.split_once("\","))
-                .map(|(path, rest)| (path.to_owned(), rest.to_owned()))
-                .unwrap_or_else(|| {
-                    panic!("{}: write a route's address as a literal", path.display())
-                })
-        };
-        for piece in text.split(".route(").skip(1) {
-            let (address, rest) = literal(piece);
-            let method = match rest.split('(').next().unwrap_or_default() {
-                one @ ("get" | "post" | "put" | "patch" | "delete") => one.to_uppercase(),
-                _ => "ANY".into(),
-            };
-            routes.insert(format!("{method} {address}"));
+        for (address, methods) in routes_in(&text) {
+            // What is put together elsewhere may take any.
+            if methods.is_empty() {
+                routes.insert(format!("ANY {address}"));
+            }
+            for method in methods {
+                routes.insert(format!("{method} {address}"));
+            }
         }
         for piece in text.split(".nest_service(").skip(1) {
-            routes.insert(format!("GET {}", literal(piece).0));
+            routes.insert(format!("GET {}", address_and_rest(piece).0));
         }
     }
+}
+
+/// The address of each `.route("/path", get(…).put(…))` in a text without blanks, and each of its methods, as `GET`.
+fn routes_in(text: &str) -> Vec<(&str, Vec<String>)> {
+    let calls = text.split(".route(").skip(1);
+    calls
+        .map(|piece| {
+            let (address, handlers) = address_and_rest(arguments(piece));
+            (address, methods_of(handlers))
+        })
+        .collect()
+}
+
+fn address_and_rest(arguments: &str) -> (&str, &str) {
+    arguments
+        .strip_prefix('"')
+        .and_then(|rest| rest.split_once("\","))
+        .unwrap_or_else(|| panic!("write a route's address as a literal: {arguments}"))
+}
+
+fn methods_of(handlers: &str) -> Vec<String> {
+    let handlers = handlers.split(".layer(").next().unwrap_or_default();
+    ["get", "post", "put", "patch", "delete"]
+        .into_iter()
+        .filter(|method| {
+            handlers.starts_with(&format!("{method}("))
+                || handlers.contains(&format!(").{method}("))
+        })
+        .map(str::to_uppercase)
+        .collect()
+}
+
+/// What stands before the parenthesis that closes the call.
+fn arguments(text: &str) -> &str {
+    let mut open = 0;
+    for (at, character) in text.char_indices() {
+        match character {
+            '(' => open += 1,
+            ')' if open == 0 => return &text[..at],
+            ')' => open -= 1,
+            _ => {}
+        }
+    }
+    text
+}
+
+#[test]
+fn each_method_of_a_route_is_read_and_nothing_beside_it() {
+    let text = r#"a.route("/a",get(one(1)).post(two).layer(x.get(3)),).route("/b",mine(3)).then(map(4).delete(5))"#;
+    let read = routes_in(text);
+    let of = |methods: &[&str]| {
+        methods
+            .iter()
+            .map(|&one| one.to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(read, [("/a", of(&["GET", "POST"])), ("/b", of(&[]))]);
 }
