@@ -9,7 +9,7 @@ import { callByNode } from "./clients.ts";
 import { Providers } from "./providers.ts";
 import { ROOT, Sealport } from "./sealport.ts";
 import { serviceAccount } from "./service-account.ts";
-import { addSecret, bind, connect, deploy, inspect, openFolding, reaches, signIn, welcome } from "./steps.ts";
+import { addSecret, bind, connect, deploy, inspect, openFolding, reaches, signIn, type Wanted, welcome } from "./steps.ts";
 
 export type SamplePage = {
   name: string;
@@ -21,9 +21,8 @@ export type SamplePage = {
   whole?: boolean;
 };
 
-let draft = "";
-let draftThere = "";
-let shared = "";
+/** Addresses that are known once the samples are there. */
+const at = { draft: "", draftMissing: "", draftThere: "", share: "", move: "", invitation: "", reset: "" };
 
 const KEYS = { render: "a sample key of Render", railway: "a sample key of Railway" };
 
@@ -38,7 +37,7 @@ export class Installation {
     const providers = await Providers.started(KEYS, join(ROOT, "tests/fixtures/bridged-server.mjs"));
     try {
       const sealport = new Sealport();
-      const own = join(sealport.dir, "sources/own");
+      const own = join(sealport.dir, "sources/shop-orders");
       mkdirSync(own, { recursive: true });
       cpSync(join(ROOT, "tests/fixtures/own-server.mjs"), join(own, "server.mjs"));
       try {
@@ -80,11 +79,15 @@ export async function withSamples(page: Page, sealport: Sealport) {
     ["project/shop/SESSION_KEY", "JWT secret", ""],
     ["service/gitlab/GITLAB_PERSONAL_ACCESS_TOKEN", "API key", "Read only, of the robot account"],
     ["service/web/TLS_KEY", "Certificate", "Renewed every spring"],
+    ["service/slack/SLACK_BOT_TOKEN", "API key", "Of the shop's workspace"],
+    ["service/slack/SLACK_TEAM_ID", "Custom", ""],
     ["meta/claude/GOOGLE_SERVICE_ACCOUNT", "JSON", ""],
   ] as const) {
     await addSecret(page, sealport, { path, kind, description, value: values[kind] ?? `a sample value for ${path}` });
   }
   await sealport.addUser("bob@example.org", "bob has another passphrase");
+  await page.goto(`${sealport.url}/people`);
+  await linksAndToken(page, sealport);
   await page.goto(`${sealport.url}/people`);
   await page.getByLabel("New team").fill("platform");
   await page.getByRole("button", { name: "Make a team" }).click();
@@ -98,7 +101,8 @@ export async function withSamples(page: Page, sealport: Sealport) {
     await expect(page.getByText(`${withWhom} has ${level} from now on.`)).toBeVisible();
   }
   await page.goto(`${sealport.url}/secrets/ada/project/shop/STRIPE_KEY`);
-  shared = (await page.getByRole("link", { name: "Share", exact: true }).getAttribute("href")) ?? "";
+  at.share = (await page.getByRole("link", { name: "Share", exact: true }).getAttribute("href")) ?? "";
+  at.move = `${await page.getByRole("link", { name: "Move to another owner" }).getAttribute("href")}?to=platform`;
   await page.goto(`${sealport.url}/secrets/ada/OPENAI_API_KEY`);
   await openFolding(page, "Replace the value");
   await page.getByLabel("New value").fill("another sample value");
@@ -131,29 +135,61 @@ export async function withSamples(page: Page, sealport: Sealport) {
   await deploy(page, sealport, { ...there, target: { title: "Render", options: { Region: "frankfurt" } }, name: "shop-search" });
   await reaches(page, "Running");
   await perUser(page, sealport);
-  // Two that are on their way: one misses a secret, and one is ready to go to a provider.
+  await drafts(page, sealport, there);
+  return page.context().cookies();
+}
+
+/** What is shown once: links that are open, and a token of the API. */
+async function linksAndToken(page: Page, sealport: Sealport): Promise<void> {
+  const shownLink = async () => {
+    const link = await page.getByRole("status").filter({ hasText: "Copy the link now." }).locator("code").innerText();
+    return new URL(link.trim()).pathname;
+  };
+  await page.getByLabel("E-mail").fill("grace@example.org");
+  await page.getByRole("button", { name: "Make an invitation" }).click();
+  at.invitation = await shownLink();
+  await page.goto(`${sealport.url}/people`);
+  const bobs = page.getByRole("region", { name: "Everyone" }).getByRole("listitem").filter({ hasText: "bob@example.org" });
+  await bobs.locator("summary").click();
+  await bobs.getByRole("button", { name: "Make a reset link" }).click();
+  at.reset = await shownLink();
+  await page.goto(`${sealport.url}/tokens`);
+  await openFolding(page, "Make a token of the API");
+  await page.getByLabel("What it is for").fill("CI of the shop");
+  await page.getByLabel(/^Only paths under/).fill("project/shop");
+  await page.getByRole("button", { name: "Make the token" }).click();
+  await expect(page.getByText("Copy the token now. It cannot be shown again.")).toBeVisible();
+}
+
+/** Three that are on their way: one is complete, one misses a key, and one is ready to go to a provider. */
+async function drafts(page: Page, sealport: Sealport, there: Omit<Wanted, "name">): Promise<void> {
   const ofPage = () => /deploy\/([0-9a-f-]+)\//.exec(page.url())?.[1] ?? "";
-  await inspect(page, sealport, { kind: "npm package", source: "@modelcontextprotocol/server-slack", name: "slack" });
-  draft = ofPage();
-  const next = { ...there, target: { title: "Railway" }, name: "shop-search-next" } as const;
+  const names = ["SLACK_BOT_TOKEN", "SLACK_TEAM_ID"];
+  const secrets = Object.fromEntries(names.map((name) => [name, `service/slack/${name}`]));
+  const slack: Wanted = { kind: "npm package", source: "@modelcontextprotocol/server-slack", secrets, name: "slack" };
+  await inspect(page, sealport, slack);
+  await bind(page, slack);
+  at.draft = ofPage();
+  await inspect(page, sealport, { kind: "npm package", source: "@brave/brave-search-mcp-server", name: "brave" });
+  at.draftMissing = ofPage();
+  const next: Wanted = { ...there, target: { title: "Railway" }, name: "shop-search-next" };
   await inspect(page, sealport, next);
   await bind(page, next);
-  draftThere = ofPage();
-  return page.context().cookies();
+  at.draftThere = ofPage();
 }
 
 /** One that callers bring keys to: those of one expire soon, and those of the other were refused. */
 async function perUser(page: Page, sealport: Sealport): Promise<void> {
   const wanted = {
     kind: "Directory of this machine",
-    source: join(sealport.dir, "sources/own"),
+    source: join(sealport.dir, "sources/shop-orders"),
     command: "node server.mjs",
     brought: ["SHOP_KEY"],
     name: "shop-orders",
   } as const;
   await deploy(page, sealport, wanted);
   await reaches(page, "Running");
-  const { url, token } = await connect(page);
+  const { url, token } = await connect(page, "Claude Code on my laptop");
   await page.goto(`${sealport.url}/share/deployment/${wanted.name}`);
   await page.getByLabel("With whom").fill("bob");
   await page.getByRole("radio", { name: /^use:/ }).check();
@@ -198,14 +234,16 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     ["secret-details", "/secrets/ada/service/gitlab/GITLAB_PERSONAL_ACCESS_TOKEN", open("Edit details")],
     ["secret-rotation", "/secrets/ada/OPENAI_API_KEY", open("Rotation")],
     ["secret-destroy-version", "/secrets/ada/OPENAI_API_KEY?open=destroy-version&version=1"],
+    ["secret-move", at.move],
     ["secret-delete", "/secrets/ada/OPENAI_API_KEY", open("Delete")],
     ["deploy", "/deploy"],
-    ["deploy-source", `/deploy/${draft}/source`],
-    ["deploy-secrets", `/deploy/${draft}/secrets`],
-    ["deploy-target", `/deploy/${draft}/target`],
-    ["deploy-review", `/deploy/${draft}/review`],
-    ["deploy-target-there", `/deploy/${draftThere}/target`],
-    ["deploy-review-there", `/deploy/${draftThere}/review`],
+    ["deploy-source", `/deploy/${at.draft}/source`],
+    ["deploy-secrets", `/deploy/${at.draft}/secrets`],
+    ["deploy-secrets-missing", `/deploy/${at.draftMissing}/secrets`],
+    ["deploy-target", `/deploy/${at.draft}/target`],
+    ["deploy-review", `/deploy/${at.draft}/review`],
+    ["deploy-target-there", `/deploy/${at.draftThere}/target`],
+    ["deploy-review-there", `/deploy/${at.draftThere}/review`],
     ["deployments", "/deployments"],
     ["deployment", "/deployments/everything"],
     ["deployment-failed", "/deployments/brave-search"],
@@ -216,10 +254,12 @@ export function samplePages(sealport: Sealport): SamplePage[] {
     ["tokens", "/tokens"],
     ["people", "/people"],
     ["person", "/people/bob"],
+    ["person-end", "/people/bob/end"],
     ["team", "/teams/platform"],
-    ["share-secret", shared],
+    ["share-secret", at.share],
     ["share-folder", "/share/folder/ada/project/shop"],
     ["share-deployment", "/share/deployment/everything"],
+    ["confirm", "/confirm?next=%2Fpeople"],
     ["settings", "/settings"],
     ["settings-render", "/settings/render"],
     ["settings-railway", "/settings/railway", checkMissingKey],
@@ -228,8 +268,40 @@ export function samplePages(sealport: Sealport): SamplePage[] {
   return [
     { name: "sign-in", path: "/sign-in", signedIn: false },
     { name: "welcome", path: new URL(sealport.welcome).pathname, signedIn: false },
+    { name: "invitation", path: at.invitation, signedIn: false },
+    { name: "reset", path: at.reset, signedIn: false },
+    { name: "link-opens-nothing", path: "/reset/of-no-link", signedIn: false },
+    { name: "api", path: "/api/docs", signedIn: false },
+    { name: "problem", path: "/problems/not-found", signedIn: false },
     ...inside.map(([name, path, prepare]) => ({ name, path, signedIn: true, prepare, whole: name === "settings" })),
   ];
+}
+
+/** Addresses at which another's page stands. */
+const ALIASES = ["/", "/api"];
+
+/** What the dashboard's router and the doors have of pages, as they say it: `/people/:handle`. */
+export function routedPages(): string[] {
+  const source = (file: string) => readFileSync(join(ROOT, "src", file), "utf8");
+  const found = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, path]) => path!);
+  const pages = found(source("app/mod.rs"), /path!\("([^"]*)"\)/g);
+  const references = found(source("doors/mod.rs"), /\.route\(\s*"([^"]+)",\s*get\(rest::reference::/g);
+  return [...pages, ...references.map((path) => path.replaceAll(/\{(\w+)\}/g, ":$1"))].filter((path) => !ALIASES.includes(path));
+}
+
+/** Of several pages that fit, the one that says most in its own words is shown: `/secrets/new` before `/secrets/:handle/*path`. */
+export function routedPage(path: string, pages: string[]): string | undefined {
+  const pattern = (page: string) => new RegExp(`^${page.replaceAll(/\/:\w+/g, "/[^/]+").replaceAll(/\/\*\w+/g, "/.+")}$`);
+  const variables = (page: string) => page.split(/[:*]/).length;
+  return pages.filter((page) => pattern(page).test(path.replace(/\?.*/, ""))).sort((a, b) => variables(a) - variables(b))[0];
+}
+
+/** The islands of a page have come to life: what waits for them shows. */
+export async function alive(page: Page): Promise<void> {
+  const asleep = `document.querySelectorAll("leptos-island > button[hidden], [data-follow]:has([data-log]) leptos-island > div[hidden]").length`;
+  await expect.poll(() => page.evaluate(asleep)).toBe(0);
+  // Once more drawn, with all that the last of them changed.
+  await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
 }
 
 /** What is said when there is no such key. */

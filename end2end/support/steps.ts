@@ -220,8 +220,8 @@ export async function act(page: Page, label: "Stop" | "Start" | "Redeploy"): Pro
 export type Gateway = { url: string; token: string };
 
 /** Makes a gateway token on the deployment's page. */
-export async function connect(page: Page): Promise<Gateway> {
-  await page.getByLabel("What the token is for").fill("a test's client");
+export async function connect(page: Page, what = "a test's client"): Promise<Gateway> {
+  await page.getByLabel("What the token is for").fill(what);
   await page.getByRole("button", { name: "Make a token" }).click();
   await expect(page.getByText("Copy the token now. It cannot be shown again.")).toBeVisible();
   const token = (await page.locator("#token").innerText()).trim();

@@ -3,7 +3,7 @@
 import { AxeBuilder } from "@axe-core/playwright";
 import { expect, test } from "@playwright/test";
 
-import { Installation, samplePages, withSamples } from "../support/samples.ts";
+import { alive, Installation, routedPage, routedPages, samplePages, withSamples } from "../support/samples.ts";
 
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
@@ -20,6 +20,13 @@ test.beforeAll(async ({ browser }) => {
 
 test.afterAll(() => installation.remove());
 
+test("every page of the router is looked at, here and in the pictures", () => {
+  const pages = routedPages();
+  expect(pages.length).toBeGreaterThan(30);
+  const looked = samplePages(installation.sealport).map(({ path }) => routedPage(path, pages));
+  expect(pages.filter((page) => !looked.includes(page))).toEqual([]);
+});
+
 for (const theme of ["light", "dark"] as const) {
   for (const width of [390, 1280]) {
     test(`${theme}, ${width} pixels wide`, async ({ browser }) => {
@@ -32,6 +39,7 @@ for (const theme of ["light", "dark"] as const) {
         if (signedIn) await context.addCookies(cookies);
         const page = await context.newPage();
         await page.goto(sealport.url + path);
+        await alive(page);
         await prepare?.(page);
         // Two copies of the same types: the one of axe knows an older Playwright.
         const { violations } = await new AxeBuilder({ page: page as never }).withTags(TAGS).analyze();
