@@ -7,6 +7,7 @@
 //! no whole pattern.
 
 mod forms;
+mod pieces;
 mod terminal;
 
 use std::borrow::Cow;
@@ -35,7 +36,7 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Masks for these values in all their forms; values under [`SHORTEST_MASKED_CHARS`] are left out.
+    /// Masks for these values and their parts in all their forms; values under [`SHORTEST_MASKED_CHARS`] are left out.
     /// Takes up to a second of work and, at worst, [`MASKS_LEN_BYTES`] for the longest values that a
     /// deployment can have.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretString>) -> Self {
@@ -46,9 +47,10 @@ impl Masks {
         // Short values first: keys and passwords are found in every form, and cost least.
         values.sort_unstable_by_key(|value| value.len());
         let mut patterns = forms::Patterns::default();
-        for value in values {
+        for value in &values {
             patterns.add(value);
         }
+        patterns.add_pieces(&values);
         let mut patterns = patterns.into_set();
         let automaton = Automaton::new(&patterns);
         for mut pattern in patterns.drain() {

@@ -7,13 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::SHORTEST_MASKED_CHARS;
+use super::{SHORTEST_MASKED_CHARS, pieces};
 
 /// Longer values get the common spellings only: each more costs memory as long as the value.
 const THOROUGH_BYTES: usize = 4096;
 
 /// What all values together may take in every form; those beyond it get the common spellings only.
 const THOROUGH_PATTERNS_BYTES: usize = 2 << 20;
+
+/// What the parts of all values together may take as they are; each takes many times as much in its forms.
+const PIECES_BYTES: usize = 32 << 10;
 
 /// The forms of several values.
 #[derive(Default)]
@@ -31,6 +34,27 @@ impl Patterns {
             return;
         }
         self.keep(forms_of(value, false), usize::MAX);
+    }
+
+    /// Adds the parts of `values` that programs print alone: those called secret first, then short ones, as far as there is room.
+    pub(super) fn add_pieces(&mut self, values: &[&str]) {
+        let mut pieces: Vec<pieces::Piece> =
+            values.iter().flat_map(|value| pieces::of(value)).collect();
+        pieces.sort_unstable_by(|one, other| {
+            let rank = |piece: &pieces::Piece| (!piece.is_named_secret, piece.text.len());
+            rank(one)
+                .cmp(&rank(other))
+                .then_with(|| one.text.cmp(&other.text))
+        });
+        pieces.dedup_by(|one, other| one.text == other.text);
+        let mut room_bytes = PIECES_BYTES;
+        for piece in pieces {
+            let Some(left) = room_bytes.checked_sub(piece.text.len()) else {
+                continue;
+            };
+            room_bytes = left;
+            self.add(&piece.text);
+        }
     }
 
     pub(super) fn into_set(self) -> HashSet<Vec<u8>> {

@@ -178,6 +178,124 @@ fn each_line_of_a_multi_line_value_is_masked_and_short_ones_are_not() {
     assert_eq!(masks.text("{ } 1"), "{ } 1");
 }
 
+/// As Google makes them, but for the key's length.
+fn service_account() -> Value {
+    json!({
+        "type": "service_account",
+        "project_id": "shop-production-1234",
+        "private_key_id": "0f9a8b7c6d5e4f3a2b1c",
+        "private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC/Kc+wggSj\nAgEAAoIBAQC7VJTUt9Us8cKj=\n-----END PRIVATE KEY-----\n",
+        "client_email": "robot@shop-production-1234.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+        "client_x509_cert_url": "https://www.googleapis.com/robot/v1/metadata/x509/robot%40shop-production-1234.iam.gserviceaccount.com",
+        "universe_domain": "googleapis.com",
+    })
+}
+
+#[test]
+fn strings_in_a_json_value_are_masked_alone() {
+    let account = service_account();
+    let masks = masks(&[&account.to_string()]);
+    let key = account["private_key"].as_str().unwrap();
+    let lines: Vec<&str> = key.lines().collect();
+    // As Node.js prints an object: a string with line ends is divided there.
+    let inspected = format!("private_key: '{}\\n' +\n '{}\\n'", lines[1], lines[2]);
+    let indented = serde_json::to_string_pretty(&account).unwrap();
+    for said in [
+        key.to_owned(),
+        key.trim().to_owned(),
+        lines[1].to_owned(),
+        json!(key).to_string(),
+        hex::encode(key),
+        STANDARD.encode(format!("x{key}y")),
+        inspected,
+        indented.clone(),
+    ] {
+        let masked = masks.text(&said).into_owned();
+        assert!(masked.contains(MASK), "{said} gave {masked}");
+        assert!(!fragment_in(&masked, &lines[1..3].concat()), "{masked}");
+        assert!(!fragment_in(&masked, lines[2]), "{masked}");
+    }
+    assert!(!masks.text(&indented).contains("0f9a8b7c6d5e"));
+    for name in [
+        "type",
+        "project_id",
+        "client_email",
+        "token_uri",
+        "client_x509_cert_url",
+        "universe_domain",
+    ] {
+        let open = account[name].as_str().unwrap();
+        assert_eq!(masks.text(open), open);
+    }
+    let mut answer = json!({"content": [{"text": account["private_key"]}]});
+    assert_eq!(masks.json(&mut answer), 1);
+    assert_eq!(answer["content"][0]["text"], MASK);
+}
+
+#[test]
+fn what_its_name_calls_secret_is_masked_and_what_says_where_is_not() {
+    let value = json!({
+        "clientSecret": "GOCSPX-a1b2c3d4",
+        "refresh_token": "1//0refresh-me",
+        "db": [{"password": "hunter2", "username": "postgres", "host": "db.example.org", "pin": "1234567"}],
+        "login": {"user": "sk_live_51H8xQ"},
+        "hook": "https://hooks.example.com/services/T00000000/B00/XXXXXXXXXXXXXXXXXXXXXXXX",
+        "base": "https://gitlab.example.com/api/v4",
+        "feed": "https://example.com/feed?sig=0123456789",
+        "token_type": "example-bearer-1",
+        "ssl": "required",
+        "pass": "required-password",
+        "inner": json!({"api": "nested-in-a-string"}).to_string(),
+        "dsn": "amqp://shop:queue-password@queue.example.org",
+    });
+    let masks = masks(&[&value.to_string()]);
+    for masked in [
+        "GOCSPX-a1b2c3d4",
+        "1//0refresh-me",
+        "hunter2",
+        "sk_live_51H8xQ",
+        value["hook"].as_str().unwrap(),
+        value["feed"].as_str().unwrap(),
+        "nested-in-a-string",
+        "required-password",
+        "queue-password",
+    ] {
+        assert_eq!(masks.text(masked), MASK, "{masked}");
+    }
+    let open = "postgres at db.example.org, https://gitlab.example.com/api/v4, 1234567, required, example-bearer-1";
+    assert_eq!(masks.text(open), open);
+}
+
+#[test]
+fn a_key_whose_line_ends_are_written_out_is_masked_with_them_and_without() {
+    for value in [
+        r"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\nAgEAAoIBAQC7VJTUt9Us\n-----END PRIVATE KEY-----\n",
+        r#""-----BEGIN PRIVATE KEY-----\r\nMIIEvQIBADANBgkqhkiG\r\nAgEAAoIBAQC7VJTUt9Us""#,
+    ] {
+        let masks = masks(&[value]);
+        let key = "MIIEvQIBADANBgkqhkiG\nAgEAAoIBAQC7VJTUt9Us";
+        assert_eq!(masks.text(value), MASK);
+        assert_eq!(masks.text(key), "[sealed]\n[sealed]");
+        assert_eq!(masks.text("<AgEAAoIBAQC7VJTUt9Us>"), "<[sealed]>");
+    }
+}
+
+#[test]
+fn the_password_of_a_url_is_masked_alone() {
+    let masks = masks(&[
+        "postgres://postgres:p%40ss%2Fw0rd%21@db.example.org:5432/shop?sslmode=require",
+        "https://ghp_a1b2c3d4e5@example.com/x.git",
+        "redis://someuser@cache.example.org",
+        "http://u:short@example.com",
+    ]);
+    for masked in ["p%40ss%2Fw0rd%21", "p@ss/w0rd!", "ghp_a1b2c3d4e5"] {
+        assert_eq!(masks.text(masked), MASK, "{masked}");
+    }
+    let open = "postgres at db.example.org:5432, someuser, short";
+    assert_eq!(masks.text(open), open);
+}
+
 #[test]
 fn a_value_under_six_characters_is_left() {
     let masks = masks(&["12345", "ßßßßß"]);
@@ -253,20 +371,31 @@ fn costly(len_bytes: usize, characters: &str, seed: u64) -> String {
 fn the_most_that_a_deployment_can_bind_takes_bounded_memory() {
     const ONE_LINE: &str = "<>&\"'\\/+ ~!$%@:{}|^`\u{2028}äß";
     let many_lines = format!("{ONE_LINE}\n");
-    for (characters, len_bytes) in [
-        (ONE_LINE, 650),
-        (ONE_LINE, 4096),
-        (ONE_LINE, VALUE_LEN_BYTES),
-        (many_lines.as_str(), 4096),
+    for (characters, len_bytes, is_document) in [
+        (ONE_LINE, 650, false),
+        (ONE_LINE, 4096, false),
+        (ONE_LINE, VALUE_LEN_BYTES, false),
+        (many_lines.as_str(), 4096, false),
+        (ONE_LINE, 650, true),
+        (ONE_LINE, 4096, true),
+        (many_lines.as_str(), 8192, true),
     ] {
         let count = VALUES_LEN_BYTES / len_bytes;
+        let value = |seed: u64| match is_document {
+            // Some characters are escaped.
+            true => json!({"key": costly(len_bytes * 5 / 6, characters, seed)}).to_string(),
+            false => costly(len_bytes, characters, seed),
+        };
         let values: Vec<SecretString> = (0..count)
-            .map(|seed| SecretString::from(costly(len_bytes, characters, 1 + seed as u64)))
+            .map(|seed| SecretString::from(value(1 + seed as u64)))
             .collect();
         let masks = Masks::new(&values);
         let taken = masks.automaton().nodes.capacity() * size_of::<Node>()
             + masks.automaton().matches.capacity() * 2 * size_of::<u32>();
-        println!("{count} values of {len_bytes} bytes: {} MiB", taken >> 20);
+        println!(
+            "{count} values of {len_bytes} bytes, documents {is_document}: {} MiB",
+            taken >> 20
+        );
         assert!(taken <= MASKS_LEN_BYTES, "{taken}");
         let automaton = masks.automaton();
         let nodes = &automaton.nodes;
