@@ -120,6 +120,18 @@ impl Masks {
         Cow::Owned(masked)
     }
 
+    /// The same for what a terminal may show: where sequences divide a value they go, as they do in the log.
+    fn said<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let masked = self.text(text);
+        if !masked.contains('\x1b') {
+            return masked;
+        }
+        match self.text(&terminal::plain(&masked)) {
+            Cow::Owned(plain) => Cow::Owned(plain),
+            Cow::Borrowed(_) => masked,
+        }
+    }
+
     /// Masks every string and object key of `value`, as decoded, and numbers that are a value.
     /// Answers how many strings, keys and numbers were changed.
     pub fn json(&self, value: &mut Value) -> usize {
@@ -127,7 +139,7 @@ impl Masks {
             return 0;
         }
         match value {
-            Value::String(text) => match self.text(text) {
+            Value::String(text) => match self.said(text) {
                 Cow::Owned(masked) => {
                     *text = masked;
                     1
@@ -163,13 +175,13 @@ impl Masks {
         let mut count: usize = members.values_mut().map(|member| self.json(member)).sum();
         let keys = members
             .keys()
-            .filter(|key| matches!(self.text(key), Cow::Owned(_)))
+            .filter(|key| matches!(self.said(key), Cow::Owned(_)))
             .count();
         if keys > 0 {
             count += keys;
             *members = std::mem::take(members)
                 .into_iter()
-                .map(|(key, member)| (self.text(&key).into_owned(), member))
+                .map(|(key, member)| (self.said(&key).into_owned(), member))
                 .collect();
         }
         count

@@ -18,6 +18,9 @@ const THOROUGH_PATTERNS_BYTES: usize = 2 << 20;
 /// What the parts of all values together may take as they are; each takes many times as much in its forms.
 const PIECES_BYTES: usize = 32 << 10;
 
+/// What Node.js shows of a buffer.
+const SHOWN_OF_BUFFER_BYTES: usize = 50;
+
 /// The forms of several values.
 #[derive(Default)]
 pub(super) struct Patterns {
@@ -98,7 +101,7 @@ fn forms_of(value: &str, thorough: bool) -> HashSet<Vec<u8>> {
         if whole.chars().count() < SHORTEST_MASKED_CHARS {
             continue;
         }
-        hexadecimal(whole, &mut add);
+        hexadecimal(whole, thorough, &mut add);
         // A long value's base64 holds that of its trimmed self at one of the alignments: what is left of it is blank.
         if thorough || whole.len() == value.trim().len() {
             base64(whole.as_bytes(), thorough, &mut add);
@@ -115,7 +118,7 @@ fn forms_of(value: &str, thorough: bool) -> HashSet<Vec<u8>> {
         if line.chars().count() >= SHORTEST_MASKED_CHARS {
             escaped(line, thorough, &mut add);
             if thorough {
-                hexadecimal(line, &mut add);
+                hexadecimal(line, thorough, &mut add);
                 base64(line.as_bytes(), thorough, &mut add);
             }
         }
@@ -123,9 +126,33 @@ fn forms_of(value: &str, thorough: bool) -> HashSet<Vec<u8>> {
     patterns
 }
 
-fn hexadecimal(value: &str, add: &mut impl FnMut(String)) {
-    add(hex::encode(value));
-    add(hex::encode_upper(value));
+fn hexadecimal(value: &str, thorough: bool, add: &mut impl FnMut(String)) {
+    for digits in [hex::encode(value), hex::encode_upper(value)] {
+        let digits = Zeroizing::new(digits);
+        for between in [" ", ":"] {
+            if thorough {
+                add(apart(&digits, between));
+            }
+        }
+        add(digits.to_string());
+    }
+    // Node.js shows a buffer so, and only its beginning.
+    if value.len() > SHOWN_OF_BUFFER_BYTES {
+        let beginning = &value.as_bytes()[..SHOWN_OF_BUFFER_BYTES];
+        add(apart(&Zeroizing::new(hex::encode(beginning)), " "));
+    }
+}
+
+/// The digits of each byte apart from the next's.
+fn apart(digits: &str, between: &str) -> String {
+    let mut form = String::with_capacity(digits.len() / 2 * 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && index % 2 == 0 {
+            form.push_str(between);
+        }
+        form.push(digit);
+    }
+    form
 }
 
 /// The value, and the forms that keep most of its characters.

@@ -44,6 +44,12 @@ impl std::fmt::Debug for TerminalMask {
     }
 }
 
+/// A text without the terminal's sequences.
+pub(super) fn plain(text: &str) -> String {
+    // Sequences are whole characters, so what is left is UTF-8 still.
+    String::from_utf8_lossy(&Plain::Text.feed(text.as_bytes())).into_owned()
+}
+
 /// Where in a sequence the text stands (ECMA-48, 5.3 and 5.4).
 #[derive(Clone, Copy)]
 enum Plain {

@@ -297,6 +297,43 @@ fn the_password_of_a_url_is_masked_alone() {
 }
 
 #[test]
+fn hex_whose_bytes_stand_apart_is_masked() {
+    let long = "a key of more than fifty bytes, as many services make them today";
+    let masks = masks(&["kQ7/zX+9", long, &format!("{}!", long.repeat(80))]);
+    for said in [
+        "6b 51 37 2f 7a 58 2b 39",
+        "6B:51:37:2F:7A:58:2B:39",
+        "<Buffer 6b 51 37 2f 7a 58 2b 39>",
+    ] {
+        assert!(masks.text(said).contains(MASK), "{said}");
+    }
+    // The longest in the shape of Node.js alone.
+    let bytes: Vec<String> = long.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let shown = format!("<Buffer {} ... 14 more bytes>", bytes[..50].join(" "));
+    assert_eq!(masks.text(&shown), "<Buffer [sealed] ... 14 more bytes>");
+    assert_eq!(masks.text(&bytes.join(":")), MASK);
+}
+
+#[test]
+fn a_value_that_colours_divide_is_masked_in_json_too() {
+    let masks = masks(&["kQ7/zX+9-and-more"]);
+    let mut value = json!({
+        "text": "\u{1b}[1mkey\u{1b}[0m kQ7/z\u{1b}[31mX+9-and\u{1b}[0m-more",
+        "kQ7/z\u{1b}[31mX+9-and-more": "\u{1b}[31mred\u{1b}[0m",
+        "whole": "\u{1b}[31mkQ7/zX+9-and-more\u{1b}[0m",
+    });
+    assert_eq!(masks.json(&mut value), 3);
+    assert_eq!(
+        value,
+        json!({
+            "text": "key [sealed]",
+            "[sealed]": "\u{1b}[31mred\u{1b}[0m",
+            "whole": "\u{1b}[31m[sealed]\u{1b}[0m",
+        })
+    );
+}
+
+#[test]
 fn a_value_under_six_characters_is_left() {
     let masks = masks(&["12345", "ßßßßß"]);
     assert_eq!(masks.text("12345 ßßßßß"), "12345 ßßßßß");
