@@ -174,7 +174,9 @@ impl House {
                 r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#,
             ))
             .unwrap();
-        let response = relay.handle(ClientKey(Uuid::now_v7()), request).await;
+        let response = relay
+            .handle(ClientKey::alone(Uuid::now_v7()), request)
+            .await;
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await;
         Ok(String::from_utf8(body.unwrap().to_vec()).unwrap())
     }

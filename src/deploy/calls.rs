@@ -96,7 +96,7 @@ impl Keys {
 
 fn of(called: Called) -> NewCall {
     NewCall {
-        token_id: called.client.0,
+        token_id: called.client.token,
         tool: called.tool,
         outcome: called.outcome,
         took_ms: i32::try_from(called.took.as_millis()).unwrap_or(i32::MAX),

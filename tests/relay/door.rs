@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A gateway in small: a bearer is a client.
+/// A gateway in small: a bearer is a client, and what stands in it before a dot is its user.
 pub struct Door {
     pub url: String,
     pub relay: Arc<Relay>,
@@ -63,8 +63,12 @@ impl Drop for Door {
 
 async fn pass(State(relay): State<Arc<Relay>>, request: Request) -> Response {
     let bearer = request.headers()["authorization"].as_bytes().to_vec();
-    let hash = Sha256::digest(&bearer);
-    let key = ClientKey(Uuid::from_slice(&hash[..16]).unwrap());
+    let id = |of: &[u8]| Uuid::from_slice(&Sha256::digest(of)[..16]).unwrap();
+    let user = bearer.split(|byte| *byte == b'.').next().unwrap();
+    let key = ClientKey {
+        token: id(&bearer),
+        user: id(user),
+    };
     relay.handle(key, request).await
 }
 

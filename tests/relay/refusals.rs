@@ -71,7 +71,7 @@ async fn a_hostile_server_confuses_nobody() {
 async fn requests_that_break_the_rules_are_refused_by_name() {
     let limits = Limits {
         body_bytes: 10_000,
-        sessions_per_client: 3,
+        sessions_per_user: 3,
         sessions: 4,
         ..Limits::default()
     };
@@ -196,25 +196,25 @@ async fn requests_that_break_the_rules_are_refused_by_name() {
     let newest = door.session("one", "2099-01-01").await;
     assert_eq!(newest.opened["result"]["protocolVersion"], "2025-11-25");
 
-    // A client's fourth session ends its oldest; another client's are not touched, nor is there room without end.
+    // A user's fourth session ends their oldest, by whichever token; another's are not touched.
     let other = door.session("two", "2025-11-25").await;
-    let fourth = Session::new(&door.url, "one")
-        .post(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}))
-        .await;
-    assert_eq!(fourth.status, StatusCode::OK);
-    let fifth = Session::new(&door.url, "three")
-        .post(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}))
-        .await;
-    assert_eq!(fifth.status, StatusCode::SERVICE_UNAVAILABLE);
+    let fourth = door.session("one.b", "2025-11-25").await;
     assert_eq!(session.post(&list).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(other.post(&list).await.status, StatusCode::OK);
+    let crossed = fourth.with("authorization", "Bearer one");
+    assert_eq!(crossed.post(&list).await.status, StatusCode::NOT_FOUND);
+    // Where all places are taken, whoever has most makes room.
+    let fifth = door.session("three", "2025-11-25").await;
+    assert_eq!(old.post(&list).await.status, StatusCode::NOT_FOUND);
+    for kept in [&newest, &other, &fourth, &fifth] {
+        assert_eq!(kept.post(&list).await.status, StatusCode::OK);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_server_and_too_many_calls_are_answered() {
     let limits = Limits {
         request_timeout: Duration::from_millis(700),
-        pending_per_client: 2,
+        pending_per_user: 2,
         ..Limits::default()
     };
     let (_child, door) = hostile(Options {
@@ -226,7 +226,16 @@ async fn a_silent_server_and_too_many_calls_are_answered() {
         door.session("one", "2025-11-25").await,
         door.session("two", "2025-11-25").await,
     );
-    let silent = join_all((0..3).map(|id| one.call(id, "silence", json!({}))));
+    // More tokens are no more places.
+    let tokens = [
+        one.clone(),
+        door.session("one.b", "2025-11-25").await,
+        door.session("one.c", "2025-11-25").await,
+    ];
+    let silent = tokens
+        .iter()
+        .map(|token| token.call(1, "silence", json!({})));
+    let silent = join_all(silent);
     let (silent, other) = tokio::join!(silent, two.call(1, "was_cancelled", json!({})));
     assert_eq!(other.json()["result"], json!({"said": []}));
     let mut statuses: Vec<(u16, i64)> = silent
@@ -252,7 +261,7 @@ async fn a_line_without_end_ends_the_server_with_a_reason() {
         .header("content-type", "application/json");
     let opened = relay
         .handle(
-            ClientKey(Uuid::nil()),
+            ClientKey::alone(Uuid::nil()),
             request
                 .body(
                     json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"})
@@ -268,7 +277,7 @@ async fn a_line_without_end_ends_the_server_with_a_reason() {
         .header("mcp-session-id", &opened.headers()["mcp-session-id"]);
     let answer = relay
         .handle(
-            ClientKey(Uuid::nil()),
+            ClientKey::alone(Uuid::nil()),
             request
                 .body(call(1, "long_line", json!({})).to_string().into())
                 .unwrap(),

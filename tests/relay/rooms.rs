@@ -36,7 +36,7 @@ async fn a_message_takes_room_until_the_server_has_it() {
 async fn one_client_cannot_fill_the_memory_while_a_server_does_not_read() {
     let limits = RoomLimits {
         all_bytes: 8 << 20,
-        client_bytes: 2 << 20,
+        user_bytes: 2 << 20,
         small_bytes: 4 << 10,
     };
     let (_child, door, room) = with_room(limits).await;
@@ -163,7 +163,7 @@ async fn answers_of_an_http_server_take_room_too() {
 async fn answers_that_nobody_reads_are_bounded() {
     let limits = RoomLimits {
         all_bytes: 64 << 20,
-        client_bytes: 40 << 20,
+        user_bytes: 40 << 20,
         small_bytes: 1 << 20,
     };
     let (_child, door, room) = with_room(limits).await;

@@ -259,7 +259,9 @@ impl House {
             .header("accept", "application/json, text/event-stream")
             .body(Body::from(INITIALIZE))
             .unwrap();
-        let response = relay.handle(ClientKey(Uuid::now_v7()), request).await;
+        let response = relay
+            .handle(ClientKey::alone(Uuid::now_v7()), request)
+            .await;
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await;
         Ok(String::from_utf8(body.unwrap().to_vec()).unwrap())
     }

@@ -130,7 +130,7 @@ fn take_client(headers: &mut HeaderMap) -> ClientKey {
     match known {
         Some((session, client)) => {
             headers.insert(SESSION, session);
-            ClientKey(client)
+            ClientKey::alone(client)
         }
         // To an id that is none of ours, the relay says so.
         None => ClientKey::nobody(),
@@ -143,7 +143,7 @@ fn name_client(headers: &mut HeaderMap, client: ClientKey) {
         .get(&SESSION)
         .and_then(|id| Uuid::try_parse(id.to_str().ok()?).ok());
     let named = session.and_then(|session| {
-        let id = format!("{}{}", session.simple(), client.0.simple());
+        let id = format!("{}{}", session.simple(), client.token.simple());
         HeaderValue::from_str(&id).ok()
     });
     if let Some(named) = named {

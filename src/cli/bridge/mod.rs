@@ -51,7 +51,7 @@ const STRAY_LINES: usize = 256;
 /// what is small always has room.
 const ROOM: RoomLimits = RoomLimits {
     all_bytes: 96 << 20,
-    client_bytes: 48 << 20,
+    user_bytes: 48 << 20,
     small_bytes: 4 << 10,
 };
 const SESSIONS: usize = 4096;

@@ -126,7 +126,7 @@ mod tests {
     fn a_call_tells_its_end_and_nothing_of_what_was_said() {
         let (sink, mut told) = mpsc::channel(8);
         let masks = Masks::new(&[SecretString::from("hunter22-and-more")]);
-        let client = ClientKey(Uuid::now_v7());
+        let client = ClientKey::alone(Uuid::now_v7());
         let call = |name: &str| json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}});
         for (answer, outcome) in [
             (Some(json!({"result": {"content": []}})), Outcome::Done),

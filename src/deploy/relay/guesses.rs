@@ -1,4 +1,4 @@
-//! Masked answers, counted for each caller: a mask confirms a guess to whoever can make a server
+//! Masked answers, counted for each user: a mask confirms a guess to whoever can make a server
 //! repeat what they send, so confirmations come slowly.
 
 use std::collections::HashMap;
@@ -6,23 +6,24 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::ClientKey;
 
-/// Masked answers that a caller gets at once; later ones come one in each [`PACE`].
+/// Masked answers that a user gets at once; later ones come one in each [`PACE`].
 const AT_ONCE: u32 = 60;
 const PACE: Duration = Duration::from_secs(1);
-/// Callers that are counted at once; only those with masked answers in the last minute are.
+/// Users that are counted at once; only those with masked answers in the last minute are.
 const CALLERS: usize = 10_000;
 
 /// The counts. Cheap to clone; by default those of this process, so that a server that starts again
 /// does not begin them anew.
 #[derive(Debug, Clone)]
-pub struct Guesses(Arc<Mutex<HashMap<ClientKey, Count>>>);
+pub struct Guesses(Arc<Mutex<HashMap<Uuid, Count>>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
-    /// When all that the caller got would have come at the pace.
+    /// When all that the user got would have come at the pace.
     level: Instant,
     is_slowed: bool,
 }
@@ -43,7 +44,7 @@ impl Guesses {
     /// Keeps an answer back when its caller got many masked ones; `masked` strings are in this one.
     pub(super) async fn slow(&self, client: ClientKey, masked: usize) {
         if masked > 0 {
-            let wait = self.note(client, Instant::now());
+            let wait = self.note(client.user, Instant::now());
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
@@ -51,9 +52,9 @@ impl Guesses {
     }
 
     /// How long an answer waits that comes at `now`.
-    fn note(&self, client: ClientKey, now: Instant) -> Duration {
+    fn note(&self, user: Uuid, now: Instant) -> Duration {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= CALLERS && !counts.contains_key(&client) {
+        if counts.len() >= CALLERS && !counts.contains_key(&user) {
             counts.retain(|_, count| count.level > now);
             // Whoever is left is guessing; the one who did the least makes room.
             if counts.len() >= CALLERS
@@ -63,7 +64,7 @@ impl Guesses {
                 counts.remove(&least);
             }
         }
-        let count = counts.entry(client).or_insert(Count {
+        let count = counts.entry(user).or_insert(Count {
             level: now,
             is_slowed: false,
         });
@@ -78,8 +79,8 @@ impl Guesses {
         let wait = count.level.saturating_duration_since(now + PACE * AT_ONCE);
         if !wait.is_zero() && !std::mem::replace(&mut count.is_slowed, true) {
             tracing::warn!(
-                token = %client.0,
-                "more than {AT_ONCE} masked answers within a minute: this caller's are slowed"
+                %user,
+                "more than {AT_ONCE} masked answers within a minute: this user's are slowed"
             );
         }
         wait
@@ -90,12 +91,10 @@ impl Guesses {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use uuid::Uuid;
-
     use super::*;
 
-    fn client(number: u128) -> ClientKey {
-        ClientKey(Uuid::from_u128(number))
+    fn user(number: u128) -> Uuid {
+        Uuid::from_u128(number)
     }
 
     #[test]
@@ -103,20 +102,20 @@ mod tests {
         let guesses = Guesses::new();
         let mut now = Instant::now();
         for _ in 0..AT_ONCE {
-            assert_eq!(guesses.note(client(1), now), Duration::ZERO);
+            assert_eq!(guesses.note(user(1), now), Duration::ZERO);
         }
         for _ in 0..20 {
-            let wait = guesses.note(client(1), now);
+            let wait = guesses.note(user(1), now);
             assert_eq!(wait, PACE);
             now += wait;
         }
-        assert_eq!(guesses.note(client(2), now), Duration::ZERO, "another's");
+        assert_eq!(guesses.note(user(2), now), Duration::ZERO, "another's");
         // Of many at once each waits for those before it, and a pause is enough to be quick again.
         for before in 1..=1000 {
-            assert_eq!(guesses.note(client(1), now), PACE * before);
+            assert_eq!(guesses.note(user(1), now), PACE * before);
         }
         now += PACE * 1000 + PACE;
-        assert_eq!(guesses.note(client(1), now), Duration::ZERO);
+        assert_eq!(guesses.note(user(1), now), Duration::ZERO);
     }
 
     #[test]
@@ -124,14 +123,14 @@ mod tests {
         let guesses = Guesses::new();
         let now = Instant::now();
         for _ in 0..=AT_ONCE {
-            guesses.note(client(0), now);
+            guesses.note(user(0), now);
         }
         for number in 1..CALLERS as u128 + 50 {
-            guesses.note(client(number), now);
+            guesses.note(user(number), now);
         }
         assert_eq!(guesses.0.lock().unwrap().len(), CALLERS);
         assert!(
-            !guesses.note(client(0), now).is_zero(),
+            !guesses.note(user(0), now).is_zero(),
             "the busiest is still known"
         );
     }

@@ -48,14 +48,26 @@ pub use wire::{
     STATELESS_VERSION, VERSION_HEADER, is_type, versions,
 };
 
-/// Who calls, for example a token's id. A session belongs to one key; another key does not see it.
+/// Who calls. A session belongs to one key, and another key does not see it; what is bounded is counted for the user, for whoever may
+/// make one token may make many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientKey(pub Uuid);
+pub struct ClientKey {
+    pub token: Uuid,
+    pub user: Uuid,
+}
 
 impl ClientKey {
+    /// One who is counted alone.
+    pub fn alone(id: Uuid) -> Self {
+        Self {
+            token: id,
+            user: id,
+        }
+    }
+
     /// Nobody's: what is held and guessed under it is counted apart.
     pub(crate) fn nobody() -> Self {
-        Self(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
+        Self::alone(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
     }
 }
 
@@ -149,16 +161,16 @@ pub struct Limits {
     pub body_bytes: usize,
     /// The longest line, event or JSON body from the server.
     pub message_bytes: usize,
-    /// Sessions at once; of one client, [`Limits::sessions_per_client`].
+    /// Sessions at once; of one user, [`Limits::sessions_per_user`].
     pub sessions: usize,
-    pub sessions_per_client: usize,
+    pub sessions_per_user: usize,
     /// A session without a request or an open stream for so long is forgotten.
     pub session_idle: Duration,
     /// A stream of notifications ends after so long, and its client asks again: a revoke holds from then on.
     pub stream_total: Duration,
-    /// Requests that wait for the server at once; of one client, [`Limits::pending_per_client`].
+    /// Requests that wait for the server at once; of one user, [`Limits::pending_per_user`].
     pub pending: usize,
-    pub pending_per_client: usize,
+    pub pending_per_user: usize,
 }
 
 impl Default for Limits {
@@ -169,11 +181,11 @@ impl Default for Limits {
             body_bytes: 4 << 20,
             message_bytes: 16 << 20,
             sessions: 1024,
-            sessions_per_client: 64,
+            sessions_per_user: 64,
             session_idle: Duration::from_secs(1800),
             stream_total: Duration::from_secs(300),
             pending: 1024,
-            pending_per_client: 256,
+            pending_per_user: 256,
         }
     }
 }

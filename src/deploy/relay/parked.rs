@@ -15,8 +15,9 @@ use super::room::Held;
 use super::stateless::INVALID_PARAMS;
 use super::wire::{RpcError, SERVER_GONE};
 
-/// Requests that wait for their clients at once.
+/// Requests that wait for their clients at once; of one user, the second.
 const PARKED: usize = 256;
+const PARKED_OF_USER: usize = 64;
 const PARKED_FOR: Duration = Duration::from_secs(600);
 
 /// The requests that wait, by the state that their clients bring back.
@@ -51,7 +52,9 @@ impl Parked {
     ) -> Result<Value, RpcError> {
         let state = Uuid::from_bytes(rand::random()).simple().to_string();
         let mut waiting = self.lock();
-        if waiting.len() >= PARKED {
+        let own = waiting.values();
+        let own = own.filter(|kept| kept.client.user == client.user).count();
+        if waiting.len() >= PARKED || own >= PARKED_OF_USER {
             return Err(RpcError::new(
                 http::StatusCode::OK,
                 SERVER_GONE,

@@ -1,4 +1,4 @@
-//! How much of the callers' messages is in memory at once: bounded for each caller, and for the
+//! How much of the callers' messages is in memory at once: bounded for each user, and for the
 //! deployments of this server together.
 
 use std::collections::HashMap;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::ClientKey;
 use super::wire::{INVALID_REQUEST, RpcError, SERVER_GONE};
@@ -21,9 +22,9 @@ const NODE_LEN_BYTES: usize = 160;
 pub struct RoomLimits {
     /// For all callers.
     pub all_bytes: usize,
-    /// For one caller, and so for one message.
-    pub client_bytes: usize,
-    /// A caller that holds no more than this has room though others filled all of it.
+    /// For one user, and so for one message.
+    pub user_bytes: usize,
+    /// A user that holds no more than this has room though others filled all of it.
     pub small_bytes: usize,
 }
 
@@ -31,7 +32,7 @@ impl Default for RoomLimits {
     fn default() -> Self {
         Self {
             all_bytes: 256 << 20,
-            client_bytes: 64 << 20,
+            user_bytes: 64 << 20,
             small_bytes: 1 << 20,
         }
     }
@@ -52,14 +53,14 @@ struct Inner {
 struct Taken {
     all_bytes: usize,
     /// Only of those who hold something.
-    by_client: HashMap<ClientKey, usize>,
+    by_user: HashMap<Uuid, usize>,
 }
 
 /// What one message takes of the room, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     room: Room,
-    client: ClientKey,
+    user: Uuid,
     bytes: usize,
 }
 
@@ -93,18 +94,18 @@ impl Room {
         self.taken().all_bytes
     }
 
-    /// Nothing yet, in this caller's name.
+    /// Nothing yet, in this caller's name; it counts for their user.
     pub(super) fn hold(&self, client: ClientKey) -> Held {
         Held {
             room: self.clone(),
-            client,
+            user: client.user,
             bytes: 0,
         }
     }
 
     /// Whether a message of this weight never has room.
     pub(super) fn is_never(&self, bytes: usize) -> bool {
-        bytes > self.0.limits.client_bytes
+        bytes > self.0.limits.user_bytes
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -117,14 +118,14 @@ impl Held {
     pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
         let limits = self.room.0.limits;
         let mut taken = self.room.taken();
-        let before = taken.by_client.get(&self.client).copied().unwrap_or(0);
+        let before = taken.by_user.get(&self.user).copied().unwrap_or(0);
         let own = before - self.bytes + bytes;
         let all_bytes = taken.all_bytes - self.bytes + bytes;
         if bytes > self.bytes {
-            if bytes > limits.client_bytes {
+            if bytes > limits.user_bytes {
                 return Err(Full::Never);
             }
-            if own > limits.client_bytes {
+            if own > limits.user_bytes {
                 return Err(Full::Own);
             }
             if own > limits.small_bytes && all_bytes > limits.all_bytes {
@@ -133,9 +134,9 @@ impl Held {
         }
         taken.all_bytes = all_bytes;
         if own == 0 {
-            taken.by_client.remove(&self.client);
+            taken.by_user.remove(&self.user);
         } else {
-            taken.by_client.insert(self.client, own);
+            taken.by_user.insert(self.user, own);
         }
         drop(taken);
         if bytes < self.bytes {
@@ -173,9 +174,9 @@ impl Held {
         let _ = self.resize(bytes.min(self.bytes));
     }
 
-    /// Takes over what another of the same caller holds.
+    /// Takes over what another of the same user holds.
     pub fn absorb(&mut self, mut other: Held) {
-        debug_assert_eq!(self.client, other.client);
+        debug_assert_eq!(self.user, other.user);
         self.bytes += std::mem::take(&mut other.bytes);
     }
 }
@@ -246,18 +247,16 @@ pub(super) fn weigh(json: &[u8]) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use uuid::Uuid;
-
     use super::*;
 
     const LIMITS: RoomLimits = RoomLimits {
         all_bytes: 100,
-        client_bytes: 60,
+        user_bytes: 60,
         small_bytes: 10,
     };
 
     fn client(number: u128) -> ClientKey {
-        ClientKey(Uuid::from_u128(number))
+        ClientKey::alone(Uuid::from_u128(number))
     }
 
     #[test]
@@ -282,7 +281,7 @@ mod tests {
         assert_eq!((one.bytes(), room.held_bytes()), (40, 90));
         drop((one, two, three));
         assert_eq!(room.held_bytes(), 0);
-        assert!(room.taken().by_client.is_empty());
+        assert!(room.taken().by_user.is_empty());
     }
 
     #[tokio::test]

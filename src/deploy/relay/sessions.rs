@@ -1,4 +1,4 @@
-//! Sessions of the era before 2026-07-28: bounded, forgotten when idle, each bound to one client.
+//! Sessions of the era before 2026-07-28: bounded for each user, forgotten when idle, each bound to one client.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use super::streams::EventLog;
 use super::wire::{RpcError, SESSION_HEADER, SESSION_UNKNOWN};
 use super::{ClientKey, Limits};
 
-/// Resources that a client hears of, over all its sessions.
+/// Resources that a user hears of, over all their sessions.
 const SUBSCRIPTIONS: usize = 256;
 /// The longest URI that a session may subscribe to.
 const URI_LEN_BYTES: usize = 2048;
@@ -89,34 +89,32 @@ impl Sessions {
         }
     }
 
-    /// A new session. A client's oldest makes room for its newest; the installation's do not, or one
-    /// client could end the others' sessions.
+    /// A new session. A user's oldest makes room for their newest; where all are taken, the oldest of whoever has most does, so
+    /// that nobody can shut the others out.
     pub fn open(
         &self,
         client: ClientKey,
         version: &str,
         upstream: Option<String>,
         introduction: Introduction,
-    ) -> Result<Uuid, RpcError> {
+    ) -> Uuid {
         let mut by_id = self.lock();
         by_id.retain(|_, session| !session.is_idle(&self.limits));
-        let mut own: Vec<(Instant, Uuid)> = by_id
-            .iter()
-            .filter(|(_, session)| session.client == client)
-            .map(|(id, session)| (session.used, *id))
-            .collect();
-        if own.len() >= self.limits.sessions_per_client {
-            own.sort_unstable();
-            for (_, id) in own.drain(..=own.len() - self.limits.sessions_per_client) {
-                by_id.remove(&id);
-            }
+        let mut counts: HashMap<Uuid, usize> = HashMap::new();
+        for session in by_id.values() {
+            *counts.entry(session.client.user).or_default() += 1;
         }
-        if by_id.len() >= self.limits.sessions {
-            return Err(RpcError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                super::wire::SERVER_GONE,
-                "Too many sessions are open; try again later.",
-            ));
+        let own = counts.get(&client.user).copied().unwrap_or_default();
+        let oldest = if own >= self.limits.sessions_per_user {
+            oldest(&by_id, |user| user == client.user)
+        } else if by_id.len() >= self.limits.sessions {
+            let most = counts.values().max().copied();
+            oldest(&by_id, |user| counts.get(&user).copied() == most)
+        } else {
+            None
+        };
+        if let Some(oldest) = oldest {
+            by_id.remove(&oldest);
         }
         let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
         let session = Session {
@@ -131,7 +129,7 @@ impl Sessions {
             subscriptions: HashSet::new(),
         };
         by_id.insert(id, session);
-        Ok(id)
+        id
     }
 
     /// The session that a request names. Another client's is as unknown as one that never was.
@@ -226,10 +224,10 @@ impl Sessions {
     /// Notes that the session wants to hear of a resource. False when it has too many.
     pub fn subscribe(&self, id: Uuid, uri: &str) -> bool {
         let mut by_id = self.lock();
-        let client = by_id.get(&id).map(|session| session.client);
+        let user = by_id.get(&id).map(|session| session.client.user);
         let own = by_id
             .values()
-            .filter(|session| Some(session.client) == client);
+            .filter(|session| Some(session.client.user) == user);
         if own
             .map(|session| session.subscriptions.len())
             .sum::<usize>()
@@ -337,6 +335,16 @@ impl Session {
         let listening = self.told.as_ref().is_some_and(|told| told.is_read());
         !listening && self.used.elapsed() > limits.session_idle
     }
+}
+
+/// The session that makes room among those of some users: whose last request is the longest ago. A stream ends before long and is asked
+/// for again, so one that is listened to is not among the oldest.
+fn oldest(by_id: &HashMap<Uuid, Session>, is_of: impl Fn(Uuid) -> bool) -> Option<Uuid> {
+    let some = by_id
+        .iter()
+        .filter(|(_, session)| is_of(session.client.user));
+    let oldest = some.min_by_key(|(_, session)| session.used);
+    oldest.map(|(id, _)| *id)
 }
 
 /// The stream and the event in it that a client names as the last that it got.

@@ -249,7 +249,7 @@ impl StdioRelay {
             .find(|version| *version == asked)
             .unwrap_or(SESSION_VERSIONS[0]);
         let introduction = Introduction::of(message);
-        let session = self.sessions.open(client, version, None, introduction)?;
+        let session = self.sessions.open(client, version, None, introduction);
         let mut result = self.info.clone();
         result["protocolVersion"] = json!(version);
         let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     fn held() -> Held {
-        Room::default().hold(ClientKey(Uuid::nil()))
+        Room::default().hold(ClientKey::alone(Uuid::nil()))
     }
 
     async fn read(response: Response) -> String {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     fn told() -> Arc<EventLog> {
-        let client = ClientKey(Uuid::nil());
+        let client = ClientKey::alone(Uuid::nil());
         EventLog::new(PRIMED_SINCE, Some((Guesses::default(), client)))
     }
 

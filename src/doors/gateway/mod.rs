@@ -65,7 +65,10 @@ async fn call(
     if let Err(wait_secs) = quota.take(pass.user_id) {
         return too_many(wait_secs);
     }
-    let client = ClientKey(pass.token_id);
+    let client = ClientKey {
+        token: pass.token_id,
+        user: pass.user_id,
+    };
     let deployer = &state.deployer;
     match &pass.keys {
         CallersKeys::Shared => match deployer.relay(pass.deployment_id).await {

@@ -13,9 +13,9 @@ use super::{Asker, Child, Outgoing, Shared, State, cancelled};
 use crate::deploy::relay::room::Held;
 use crate::deploy::relay::wire::{Kind, METHOD_NOT_FOUND, RpcError, SERVER_GONE, kind};
 
-/// Questions that are not answered at once; of one client, the second.
+/// Questions that are not answered at once; of one user, the second.
 const ASKED: usize = 1024;
-const ASKED_OF_CLIENT: usize = 32;
+const ASKED_OF_USER: usize = 32;
 /// Questions that came while nobody called, as servers ask for roots once they are initialised.
 const WAITING: usize = 16;
 const WAITING_FOR: Duration = Duration::from_secs(30);
@@ -148,8 +148,8 @@ impl State {
 
     fn is_full(&self, asker: Asker) -> bool {
         let own = self.asked.values();
-        let own = own.filter(|asked| asked.asker.client == asker.client);
-        self.asked.len() >= ASKED || own.count() >= ASKED_OF_CLIENT
+        let own = own.filter(|asked| asked.asker.client.user == asker.client.user);
+        self.asked.len() >= ASKED || own.count() >= ASKED_OF_USER
     }
 
     /// Forgets what we asked during a request, or during all of a session: it was cancelled.

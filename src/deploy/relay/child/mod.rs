@@ -488,9 +488,9 @@ impl Shared {
         let own = state
             .pending
             .values()
-            .filter(|other| other.asker.client == pending.asker.client)
+            .filter(|other| other.asker.client.user == pending.asker.client.user)
             .count();
-        if state.pending.len() >= self.limits.pending || own >= self.limits.pending_per_client {
+        if state.pending.len() >= self.limits.pending || own >= self.limits.pending_per_user {
             return Err(RpcError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 SERVER_GONE,

@@ -255,7 +255,7 @@ impl HttpRelay {
                 Some(upstream.to_owned()),
                 // Its server knows it.
                 Introduction::default(),
-            )?),
+            )),
             _ => None,
         };
         let passing = Passing {
