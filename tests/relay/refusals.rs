@@ -341,3 +341,119 @@ async fn servers_that_do_not_shake_hands_are_refused_with_the_reason() {
         HandshakeError::TimedOut(_)
     ));
 }
+
+/// A server that speaks HTTP and answers a request with what it is told to.
+async fn told_over_http(request: Request) -> Response {
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let said = &message["params"]["said"];
+    let mut response = Response::builder();
+    if message["method"] == "initialize" {
+        let result = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}});
+        let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+        let response = response.header("content-type", "application/json");
+        return response.body(answer.to_string().into()).unwrap();
+    }
+    if let Some(kind) = said["type"].as_str() {
+        response = response.header("content-type", kind);
+    }
+    let status = said["status"].as_u64().unwrap_or(202) as u16;
+    let body = said["body"].as_str().unwrap_or_default().to_owned();
+    response.status(status).body(body.into()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_answer_to_a_request_is_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("mcp.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let app = axum::Router::new().fallback(told_over_http);
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let relay = HttpRelay::start(socket, "/mcp".to_owned(), masks(), START)
+        .await
+        .unwrap();
+    let door = Door::open(Relay::Http(relay)).await;
+    let client = Session::new(&door.url, "one");
+    let asked = |id: Option<u64>, kind: Option<&str>, status: u16, body: &str| {
+        let said = json!({"type": kind, "status": status, "body": body});
+        let mut message =
+            json!({"jsonrpc": "2.0", "method": "tools/list", "params": {"said": said}});
+        if let Some(id) = id {
+            message["id"] = id.into();
+        }
+        message
+    };
+    let json = Some("application/json");
+    let (no_json, another) = ("something else than JSON", "to another request");
+    for (message, status, says) in [
+        (asked(Some(1), Some("text/plain"), 200, "ok"), 502, no_json),
+        (asked(Some(1), None, 200, ""), 502, no_json),
+        (asked(Some(1), None, 202, ""), 502, no_json),
+        (
+            asked(
+                Some(1),
+                json,
+                200,
+                r#"{"jsonrpc":"2.0","id":2,"result":{}}"#,
+            ),
+            502,
+            another,
+        ),
+        (
+            asked(
+                Some(1),
+                json,
+                200,
+                r#"{"jsonrpc":"2.0","id":"1","result":{}}"#,
+            ),
+            502,
+            another,
+        ),
+        (
+            asked(Some(1), json, 400, r#"{"jsonrpc":"2.0","id":2,"error":{}}"#),
+            502,
+            another,
+        ),
+        (asked(Some(1), json, 200, r#"{"ok":true}"#), 502, another),
+        (
+            asked(
+                Some(1),
+                json,
+                200,
+                r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+            ),
+            200,
+            "result",
+        ),
+        (
+            asked(
+                Some(1),
+                json,
+                400,
+                r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700}}"#,
+            ),
+            400,
+            "-32700",
+        ),
+        (
+            asked(Some(1), json, 404, r#"{"detail":"Not found"}"#),
+            404,
+            "Not found",
+        ),
+        (asked(None, Some("text/plain"), 200, "ok"), 200, ""),
+        (asked(None, None, 202, ""), 202, ""),
+        (asked(None, None, 204, ""), 204, ""),
+        // A client's own answer has an id and gets none.
+        (json!({"jsonrpc": "2.0", "id": 1, "result": {}}), 202, ""),
+    ] {
+        let answer = client.post(&message).await;
+        assert_eq!(answer.status.as_u16(), status, "{message} {answer:?}");
+        assert!(answer.body.contains(says), "{message} {answer:?}");
+        if status == 502 {
+            assert_eq!(answer.json()["id"], 1, "{answer:?}");
+        }
+    }
+    serving.abort();
+}

@@ -213,6 +213,7 @@ impl HttpRelay {
     ) -> Result<Response, RpcError> {
         let Asked {
             id,
+            is_asked,
             opens,
             body,
             mut held,
@@ -260,6 +261,7 @@ impl HttpRelay {
         };
         let passing = Passing {
             id,
+            is_asked,
             held,
             slot,
             calling,
@@ -301,6 +303,11 @@ impl HttpRelay {
         }
         if is_type(answer.headers(), "application/json") {
             return self.message(answer, passing).await;
+        }
+        if status.is_success() && passing.is_asked {
+            return Err(refused(
+                "The server answered with something else than JSON or events.",
+            ));
         }
         if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED {
             return Ok(status.into_response());
@@ -351,10 +358,15 @@ impl HttpRelay {
         read.map_err(Full::answer_error)?;
         let mut answer =
             json_tree(&body).map_err(|_| refused("The server's answer is not JSON."))?;
+        let is_for = answer.get("id") == Some(&passing.id);
+        if passing.is_asked && !is_for && !is_of_none(&answer, status) {
+            return Err(refused(
+                "The server's answer is to another request than this one.",
+            ));
+        }
         if let Some(calling) = &mut passing.calling {
             calling.answered(&answer);
         }
-        let is_for = answer.get("id") == Some(&passing.id);
         let masked = self.masks.json(&mut answer);
         if is_for {
             answer["id"] = passing.id;
@@ -441,6 +453,13 @@ fn refused(text: &str) -> RpcError {
     RpcError::new(StatusCode::BAD_GATEWAY, SERVER_GONE, text)
 }
 
+/// Whether a body names no request and is no answer either: an error of one that was not read, or the server's own words beside a
+/// status that tells of one.
+fn is_of_none(body: &Value, status: StatusCode) -> bool {
+    let is_unnamed = body.get("id").is_none_or(Value::is_null);
+    is_unnamed && (body.get("error").is_some() || !status.is_success())
+}
+
 fn answered_with(status: StatusCode) -> String {
     format!("The server answered with HTTP {}.", status.as_u16())
 }
@@ -448,6 +467,7 @@ fn answered_with(status: StatusCode) -> String {
 /// What a request holds until its answer has passed.
 struct Passing {
     id: Value,
+    is_asked: bool,
     /// Of the room: for what was read of the answer, and for what is being written.
     held: Held,
     slot: Slot,
@@ -457,6 +477,8 @@ struct Passing {
 /// What of a request is needed once its tree is let go of.
 struct Asked {
     id: Value,
+    /// It is a request, so it has one answer; a client's own answers have an id too.
+    is_asked: bool,
     opens: bool,
     body: Bytes,
     held: Held,
@@ -474,6 +496,7 @@ impl Asked {
                 .filter(|id| is_id(id))
                 .cloned()
                 .unwrap_or(Value::Null),
+            is_asked: matches!(kind(&message), Some(Kind::Request { .. })),
             opens: matches!(
                 kind(&message),
                 Some(Kind::Request {
@@ -490,6 +513,7 @@ impl Asked {
     fn without_body(held: Held) -> Self {
         Self {
             id: Value::Null,
+            is_asked: false,
             opens: false,
             body: Bytes::new(),
             held,
