@@ -3,6 +3,7 @@
 
 mod impatient;
 pub mod listening;
+mod nowhere;
 pub mod quotas;
 pub mod requests;
 
@@ -13,7 +14,7 @@ pub mod mcp;
 pub mod rest;
 pub mod web;
 
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Extension, Router, middleware};
 
 use quotas::Quotas;
@@ -25,14 +26,20 @@ pub fn router(state: AppState) -> Router {
     requests::counters();
     // A token has one quota, whichever door it comes by.
     let quotas = Quotas::per_minute(state.config.api_requests_per_minute);
+    // With a slash at the end or without one, a caller has one quota.
+    let servers = gateway::routes(state.config.calls_per_minute);
+    let tools = mcp::routes(quotas.clone());
     Router::new()
         .route("/healthz", get(requests::healthy))
         .route("/readyz", get(requests::ready))
-        .route(
-            "/s/{name}/mcp",
-            gateway::routes(state.config.calls_per_minute),
-        )
-        .route("/mcp", mcp::routes(quotas.clone()))
+        .route("/s/{name}/mcp", servers.clone())
+        .route("/s/{name}/mcp/", servers)
+        .nest("/s", nowhere::without_server())
+        .route("/mcp", tools.clone())
+        .route("/mcp/", tools)
+        .nest("/mcp", nowhere::without_oauth())
+        .nest("/.well-known", nowhere::without_oauth())
+        .route("/register", any(nowhere::no_oauth))
         .route(
             "/metrics",
             get(requests::metrics).layer(Extension(quotas.clone())),

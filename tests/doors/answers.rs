@@ -110,6 +110,37 @@ async fn under_https_cookies_and_answers_are_bound_to_it() {
 }
 
 #[tokio::test]
+async fn programs_are_told_in_json_what_is_not_there_and_nothing_by_another_hosts_name() {
+    let house = Installation::new().await;
+    for (method, path) in [
+        // Where clients look for OAuth, of which their SDKs read the answer as JSON.
+        ("GET", "/.well-known/oauth-protected-resource/s/any/mcp"),
+        ("GET", "/.well-known/oauth-authorization-server"),
+        ("GET", "/.well-known/openid-configuration/s/any/mcp"),
+        ("GET", "/s/any/mcp/.well-known/openid-configuration"),
+        ("GET", "/mcp/.well-known/openid-configuration"),
+        ("POST", "/register"),
+        ("POST", "/s/any/sse"),
+        ("POST", "/s/any"),
+    ] {
+        let (status, headers) = house.plain(method, path, "{}", &[("host", HOST)]).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(
+            headers["content-type"], "application/problem+json",
+            "{path}"
+        );
+    }
+    for path in ["/s/any/mcp", "/s/any/mcp/", "/mcp", "/mcp/"] {
+        let (status, _) = house.plain("POST", path, "{}", &[("host", HOST)]).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+        // A name that was rebound to our address.
+        let elsewhere = [("host", "evil.example"), ("authorization", "Bearer sp_x")];
+        let (status, _) = house.plain("POST", path, "{}", &elsewhere).await;
+        assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn over_plain_loopback_nothing_asks_for_tls() {
     let house = Installation::new().await;
     let owner = house.person("owner").await;

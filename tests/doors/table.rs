@@ -159,7 +159,10 @@ GET  /healthz                         | | o oooo oooo oo oo
 GET  /readyz                          | | o oooo oooo oo oo
 GET  /pkg                             | | n nnnn nnnn nn nn
 ANY  /s/{name}/mcp                    | | i iiii iiii ii ii
+ANY  /s/{name}/mcp/                   | | i iiii iiii ii ii
 ANY  /mcp                             | | i iiii iiii ii ii
+ANY  /mcp/                            | | i iiii iiii ii ii
+ANY  /register                        | | n nnnn nnnn nn nn
 ";
 
 /// Files and addresses that are no routes.
@@ -168,6 +171,10 @@ GET  /favicon.svg                     | | o oooo oooo oo oo
 GET  /mark.svg                        | | o oooo oooo oo oo
 GET  /nothing-here                    | | n nnnn nnnn nn ii
 GET  /_fn/secrets_list                | | r rrrr rrrr rr ii
+GET  /.well-known/openid-configuration | | n nnnn nnnn nn nn
+ANY  /s/{name}/sse                    | | n nnnn nnnn nn nn
+ANY  /s                               | | n nnnn nnnn nn nn
+ANY  /mcp/sse                         | | n nnnn nnnn nn nn
 ";
 
 /// Who calls, in the order of a row's letters.
