@@ -220,7 +220,8 @@ async fn a_server_that_crashes_comes_back_and_at_last_is_given_up() {
         why.contains("status 3") && why.contains("My last words."),
         "{why}"
     );
-    assert!(house.ping(&name).await.unwrap_err().contains("not running"));
+    let told = house.ping(&name).await.unwrap_err();
+    assert!(told.contains("being started again"), "{told}");
     std::fs::remove_file(&crash).unwrap();
     house.state(&name, DeploymentState::Running).await;
     assert!(house.ping(&name).await.unwrap().contains("moody"));
@@ -229,6 +230,8 @@ async fn a_server_that_crashes_comes_back_and_at_last_is_given_up() {
     let given_up = house.state(&name, DeploymentState::Failed).await;
     let why = given_up.summary.reason.unwrap();
     assert!(why.contains("6 times in a row"), "{why}");
+    let told = house.ping(&name).await.unwrap_err();
+    assert!(told.contains("It failed"), "{told}");
     // The release itself was good; what came after it is the deployment's story.
     assert_eq!(given_up.releases.len(), 1);
     assert_eq!(given_up.releases[0].state, ReleaseState::Live);

@@ -149,9 +149,7 @@ impl Deployer {
                 None => return Err(later("The first release of this server is not live yet.")),
             },
             _ => {
-                return Err(later(
-                    "This server is not running now. Its page in Sealport says why.",
-                ));
+                return Err(later(&self.why_not_running(whose.deployment_id).await));
             }
         };
         // What the caller agreed to, and what is read here, are of one moment.

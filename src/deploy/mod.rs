@@ -36,6 +36,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::model::deployments::DeploymentState;
 use crate::model::limits::GuestUsage;
 use crate::store::Db;
 use callers::Callers;
@@ -205,9 +206,35 @@ impl Deployer {
     pub async fn relay(&self, deployment_id: Uuid) -> Result<Arc<Relay>, String> {
         let running = self.0.running.lock().await;
         match running.get(&deployment_id) {
-            Some(running) if running.is_up() => Ok(running.instance.relay()),
-            _ => Err("This server is not running now. Its page in Sealport says why; if it crashed, it is being started again.".into()),
+            Some(running) if running.is_up() => return Ok(running.instance.relay()),
+            _ => drop(running),
         }
+        Err(self.why_not_running(deployment_id).await)
+    }
+
+    /// A sentence for a caller: what became of a server that does not answer here. Its reason is for those who may see its page.
+    async fn why_not_running(&self, deployment_id: Uuid) -> String {
+        let state = self.0.db.deployment_standing(deployment_id).await;
+        let state = state.unwrap_or_else(|error| {
+            error.into_refusal();
+            None
+        });
+        let became = match state {
+            Some(DeploymentState::Stopped) => {
+                "It was stopped, and stays so until somebody starts it on its page in Sealport."
+            }
+            Some(DeploymentState::Failed) => {
+                "It failed and is not started again by itself: its page in Sealport says why."
+            }
+            Some(DeploymentState::Restarting) => {
+                "It ended by itself and is being started again: try again in a moment."
+            }
+            Some(DeploymentState::Deploying | DeploymentState::Running) => {
+                "It is being started: try again in a moment."
+            }
+            None => "Its page in Sealport says why.",
+        };
+        format!("This server is not running now. {became}")
     }
 
     /// What a shared server takes of this machine now; none when it does not run here.

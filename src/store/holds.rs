@@ -66,6 +66,16 @@ impl Db {
         Ok(row.and_then(HeldRow::into_held))
     }
 
+    /// The state of a deployment, whoever holds it.
+    pub async fn deployment_standing(&self, id: Uuid) -> Result<Option<DeploymentState>> {
+        let mut tx = self.begin_as(&Caller::job(Job::Supervisor)).await?;
+        let state = sqlx::query_scalar!("select state from deployments where id = $1", id)
+            .fetch_optional(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(state.and_then(|state| DeploymentState::from_name(&state)))
+    }
+
     /// Which of these deployments were destroyed, so that their files can go. That one is not in this database is no reason:
     /// it may be another database, or an older copy.
     pub async fn deployments_destroyed(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {

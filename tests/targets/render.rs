@@ -274,7 +274,8 @@ async fn it_is_suspended_resumed_and_deleted_there() {
     house.deployer.wake();
     house.state(&name, DeploymentState::Stopped).await;
     assert!(house.render.state().services[0].suspended);
-    assert!(house.call(&name).await.unwrap_err().contains("not running"));
+    let told = house.call(&name).await.unwrap_err();
+    assert!(told.contains("not running now. It was stopped"), "{told}");
 
     db.deployment_start(&house.ada, &name).await.unwrap();
     house.deployer.wake();
