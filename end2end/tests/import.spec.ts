@@ -137,7 +137,7 @@ test("an uploaded file meets what is stored: each conflict is the person's to de
   await expect(page.getByText("Sealed, version 2")).toBeVisible();
   await holds("TWICE", second);
   await holds("LEFT", values.LEFT ?? "");
-  await page.goto(`${sealport.url}/activity?q=REPLACED`);
+  await page.goto(`${sealport.url}/activity?path=REPLACED`);
   await expect(page.getByRole("main")).toContainText("imported");
 });
 

@@ -105,8 +105,8 @@ test("said by a source, printed by a server, given as a name", async () => {
     await expect(page.getByText("Copy the token now. It cannot be shown again.")).toBeVisible();
     await page.goto(`${sealport.url}/tokens`);
     await expect(page.getByRole("main")).toContainText(payload);
-    await page.goto(`${sealport.url}/activity?q=${encodeURIComponent(payload)}`);
-    await expect(page.getByRole("heading", { name: "Activity" })).toBeVisible();
+    await page.goto(`${sealport.url}/activity?path=${encodeURIComponent(payload)}`);
+    await expect(page.getByLabel("Path", { exact: true })).toHaveValue(payload);
     expect(await page.title()).not.toContain("owned");
   }
 });

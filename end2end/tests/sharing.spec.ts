@@ -114,7 +114,7 @@ test("taken back, it is gone at once, and all of it is on record", async () => {
   await expect(reachers(ada).filter({ hasText: "bob" })).toHaveCount(0);
   await bob.goto(stripe());
   await expect(bob.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();
-  await ada.goto(`${sealport.url}/activity?q=share`);
+  await ada.goto(`${sealport.url}/activity?person=ada`);
   await expect(ada.getByRole("main")).toContainText("ada shared project/shop/STRIPE_KEY with bob, use");
   await expect(ada.getByRole("main")).toContainText("ada took back project/shop/ from bob, write");
 });

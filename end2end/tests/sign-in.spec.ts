@@ -66,12 +66,12 @@ test("the name's case and the spaces around it do not matter", async ({ page }) 
 });
 
 test("one arrives where one wanted to go, inside Sealport only", async ({ page }) => {
-  await page.goto(`${sealport.url}/activity?q=x`);
+  await page.goto(`${sealport.url}/activity?path=x`);
   await expect(page).toHaveURL(/\/sign-in\?next=/);
   await page.getByLabel("E-mail").fill(BOB.email);
   await page.getByLabel("Password").fill(BOB.password);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await expect(page).toHaveURL(/\/activity\?q=x$/);
+  await expect(page).toHaveURL(/\/activity\?path=x$/);
   await page.context().clearCookies();
   for (const next of ["https://evil.example/", "//evil.example/", "/\\evil.example/", "\\/evil.example", "javascript:alert(1)", "/\t/evil.example", "/_fn/secrets_list", "/../..//evil.example/"]) {
     const answer = await post(page.request, "/sign-in", { ...BOB, next });
