@@ -3,7 +3,7 @@
 import { type Browser, expect, type Page, test } from "@playwright/test";
 
 import { Sealport } from "../support/sealport.ts";
-import { welcome } from "../support/steps.ts";
+import { signIn, welcome } from "../support/steps.ts";
 
 /** The aim for a first visit, all in all and compressed. */
 const FIRST_VISIT_MAX_BYTES = 100_000;
@@ -93,4 +93,21 @@ test("a first visit, and a list of 1,000 secrets", async ({ browser, page }) => 
   await page.goto(`${sealport.url}/secrets?sort=path`);
   await expect(page.getByRole("table", { name: "Secrets" }).getByRole("row")).toHaveCount(501);
   await expect(page.getByText("The first 500 secrets.")).toBeVisible();
+});
+
+test("the form of a secret is sent while the wasm has not arrived, and may never", async ({ browser }) => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  let asked = 0;
+  // It is neither answered nor refused.
+  await page.route(/\.wasm$/, () => void asked++);
+  await signIn(page, sealport);
+  await page.goto(`${sealport.url}/secrets/new`, { waitUntil: "domcontentloaded" });
+  await expect.poll(() => asked).toBeGreaterThan(0);
+  await page.getByLabel("Path").fill("BEFORE_WASM");
+  await page.getByLabel("Value").fill("a value of some length");
+  await page.getByRole("button", { name: "Seal and add" }).click({ noWaitAfter: true });
+  await expect(page.getByRole("status")).toContainText("Sealed.");
+  await expect(page).toHaveURL(/\/secrets\/ada\/BEFORE_WASM/);
+  await context.close();
 });
