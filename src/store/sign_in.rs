@@ -214,7 +214,8 @@ impl Db {
         let Some(found) = found else {
             return Known::Nothing;
         };
-        match mark.and_then(|mark| self.browser_number(found.id, mark)) {
+        let stamp = session_stamp(&found.password_hash);
+        match mark.and_then(|mark| self.browser_number(found.id, &stamp, mark)) {
             Some(number) => Known::Browser(number),
             None if found.known_address => Known::Address,
             None => Known::Nothing,

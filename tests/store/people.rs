@@ -319,8 +319,8 @@ async fn in_a_known_browser_nobody_is_locked_out_not_even_from_the_same_address(
         sign_in("ann@example.org").await,
         sign_in("ben@example.org").await,
     );
-    let hers = db.browser_mark(ann.user.id).unwrap();
-    let his = db.browser_mark(ben.user.id).unwrap();
+    let hers = db.browser_mark(&ann).unwrap();
+    let his = db.browser_mark(&ben).unwrap();
     for _ in 0..20 {
         let kind = try_sign_in(&db, "ann@example.org", "wrong password", &shared).await;
         assert_eq!(kind, RefusalKind::Unauthenticated);
@@ -363,6 +363,18 @@ async fn in_a_known_browser_nobody_is_locked_out_not_even_from_the_same_address(
     }
     let refused = with(Some(&hers), PASSWORD, &elsewhere).await;
     assert_eq!(refused, Err(RefusalKind::TooMany));
+
+    // Marks of a password that was changed are none: whoever knew it collects no tries.
+    let another = "another long password";
+    let changed = db
+        .password_change(&caller(&ann.user), &text(PASSWORD), &text(another), None)
+        .await
+        .unwrap();
+    let newest = db.browser_mark(&changed).unwrap();
+    let further = from("203.0.113.10");
+    let refused = with(Some(&hers), another, &further).await;
+    assert_eq!(refused, Err(RefusalKind::TooMany));
+    with(Some(&newest), another, &further).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,21 +1,36 @@
 //! The cookie by which a browser is known where somebody has signed in. It opens nothing; only wrong passwords are counted by it.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::AppendHeaders;
+use std::convert::Infallible;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponseParts, ResponseParts};
 use tower_sessions::cookie::{Cookie, SameSite};
-use uuid::Uuid;
 
 use super::{AppState, WebConfig};
+use crate::store::sign_in::Account;
 
 /// Browsers keep none longer (RFC 6265bis, section 5.5).
 const KEPT_DAYS: i64 = 400;
 
 /// Sets the cookie, or nothing.
-pub type Mark = AppendHeaders<Option<(HeaderName, HeaderValue)>>;
+#[derive(Default)]
+pub struct Mark(Option<HeaderValue>);
+
+impl IntoResponseParts for Mark {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Infallible> {
+        let headers = response.headers_mut();
+        if let Some(cookie) = self.0 {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+        Ok(response)
+    }
+}
 
 /// A new mark for whoever has just signed in. Without one all works but for this.
-pub fn mark(state: &AppState, user_id: Uuid) -> Mark {
-    let set = state.db.browser_mark(user_id).ok().and_then(|mark| {
+pub fn mark(state: &AppState, account: &Account) -> Mark {
+    let set = state.db.browser_mark(account).ok().and_then(|mark| {
         let cookie = Cookie::build((name(&state.config), mark))
             .http_only(true)
             .secure(state.config.is_https())
@@ -25,7 +40,7 @@ pub fn mark(state: &AppState, user_id: Uuid) -> Mark {
             .build();
         HeaderValue::from_str(&cookie.to_string()).ok()
     });
-    AppendHeaders(set.map(|cookie| (header::SET_COOKIE, cookie)))
+    Mark(set)
 }
 
 /// The mark that the browser shows.

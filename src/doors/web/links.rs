@@ -73,7 +73,7 @@ async fn signed_in(
             )
             .await =>
         {
-            let mark = browsers::mark(state, account.user.id);
+            let mark = browsers::mark(state, &account);
             (mark, Redirect::to("/secrets")).into_response()
         }
         // The password is set; only the session is not.

@@ -6,7 +6,6 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
-use axum_login::AuthUser as _;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tower_sessions::Session;
@@ -45,7 +44,7 @@ pub async fn sign_in(
     let refusal = match auth.authenticate(shown).await {
         Ok(Some(user)) => match sign_in_anew(&mut auth, &session, &user, &caller.origin).await {
             true => {
-                let mark = browsers::mark(&state, user.id());
+                let mark = browsers::mark(&state, &user.0);
                 return (mark, Redirect::to(safe_next(&form.next))).into_response();
             }
             false => Refusal::internal(),
@@ -130,7 +129,7 @@ pub async fn welcome(
             )
             .await =>
         {
-            let mark = browsers::mark(&state, account.user.id);
+            let mark = browsers::mark(&state, &account);
             (mark, Redirect::to("/secrets")).into_response()
         }
         // The account is made; only the session is not.
@@ -163,6 +162,8 @@ pub async fn change_password(
         .password_change(&caller, &form.current, &form.new, None)
         .await;
     let mut flash = Flash::default();
+    // Those of the old password are worth nothing any more.
+    let mut mark = browsers::Mark::default();
     match changed {
         // The session is bound to the old password's stamp; signing in again binds it to the new one.
         Ok(account)
@@ -174,6 +175,7 @@ pub async fn change_password(
             )
             .await =>
         {
+            mark = browsers::mark(&state, &account);
             flash.notice = Some("Your password is changed. Your other sessions have ended.".into());
         }
         Ok(_) => return Redirect::to("/sign-in").into_response(),
@@ -183,7 +185,7 @@ pub async fn change_password(
         }
     }
     match session.insert(FLASH_KEY, flash).await {
-        Ok(()) => Redirect::to("/settings").into_response(),
+        Ok(()) => (mark, Redirect::to("/settings")).into_response(),
         Err(_) => plain(&Refusal::internal()),
     }
 }
