@@ -104,29 +104,31 @@ const LOGINS: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// Where an empty variable is likelier a mistake than a wish: it would lead to other data, other keys or another account.
-const NEVER_EMPTY: [&str; 7] = [
+/// Where an empty variable is likelier a mistake than a wish: it would lead to other data or to other keys.
+const NEVER_EMPTY: [&str; 4] = [
     "SEALPORT_DATA",
     "DATABASE_URL",
     "DATABASE_OWNER_URL",
     "SEALPORT_MASTER_KEY_FILE",
-    "SEALPORT_BACKUP_PASSPHRASE_FILE",
-    "SEALPORT_URL",
-    "SEALPORT_TOKEN",
 ];
 
-/// Any other variable that is empty counts as not set, as in `SEALPORT_DIR_ROOTS=` of an environment file.
+/// Any other variable of the server's that is empty counts as not set, as in `SEALPORT_DIR_ROOTS=` of an environment file. Other commands
+/// are started by hand, or take variables by which somebody is kept out.
 pub fn without_empty_variables(command: Command) -> Command {
     let is_empty = |name: &OsStr| {
         !NEVER_EMPTY.iter().any(|never| name == *never)
             && std::env::var_os(name).is_some_and(|value| value.is_empty())
     };
-    command
-        .mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
-            true => arg.env(Resettable::Reset),
-            false => arg,
+    ["serve", "doctor"]
+        .into_iter()
+        .fold(command, |command, name| {
+            command.mut_subcommand(name, |command| {
+                command.mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+                    true => arg.env(Resettable::Reset),
+                    false => arg,
+                })
+            })
         })
-        .mut_subcommands(without_empty_variables)
 }
 
 /// Errors: a flag holds a login's password, as a sentence without it. A command line is read by everybody on the machine.
