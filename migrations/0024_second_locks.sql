@@ -7,11 +7,13 @@ create function folder_of(path text) returns text
     return regexp_replace(path, '[^/]*$', '');
 
 -- Whether an admin of a secret may give it this path. Within its folder, yes. Elsewhere a path has a meaning of its own: who reaches what
--- stands there, and which key a target takes when none is named. A level on the one secret says nothing of that, so it does not count.
+-- stands there, and which key a target takes when none is named. A level on the one secret says nothing of that, so it does not count;
+-- nor does it for such a key's path itself, which may be free in the folder of another.
 create function may_rename(object_owner uuid, old_path text, new_path text) returns boolean
     language plpgsql stable as $$
 begin
-    return folder_of(old_path) = folder_of(new_path) or reach(object_owner, 'secret', null, new_path) >= 4;
+    return (folder_of(old_path) = folder_of(new_path) and lower(new_path) !~ '^meta/[^/]+/api_key$')
+        or reach(object_owner, 'secret', null, new_path) >= 4;
 end $$;
 
 create or replace function secrets_guard() returns trigger language plpgsql as $$

@@ -1,4 +1,4 @@
-//! Where a secret may be renamed to. Within its folder its admins rename it; elsewhere a path has a meaning of its own (who reaches what
+//! Where a secret may be renamed to. Within its folder its admins rename it, but not to the key that a target takes by itself; elsewhere a path has a meaning of its own (who reaches what
 //! stands there, which key a target takes when none is named), so that takes `admin` by more than the one secret.
 
 use sqlx::{Postgres, Transaction};
@@ -31,7 +31,7 @@ pub(super) async fn may_rename(
 pub(super) fn not_theirs() -> Refusal {
     Refusal::new(
         RefusalKind::Denied,
-        "Renaming it to another folder needs admin on that folder: only its owner or an admin of the folder can.",
+        "That path is given by its owner or an admin of its folder alone: admin on the one secret is not enough.",
     )
     .at("path")
 }

@@ -359,10 +359,11 @@ async fn admin_of_one_secret_renames_it_within_its_folder_alone() {
         .secret_create(ann, new("project/shop/KEY", "value"))
         .await
         .unwrap();
-    db.secret_create(ann, new("meta/render/taken", "value"))
+    let beside = db
+        .secret_create(ann, new("meta/render/taken", "value"))
         .await
         .unwrap();
-    for id in [bare, inside] {
+    for id in [bare, inside, beside] {
         db.share(ann, &secret(id), "bob", Level::Admin, &[])
             .await
             .unwrap();
@@ -384,6 +385,9 @@ async fn admin_of_one_secret_renames_it_within_its_folder_alone() {
         (inside, "project/shop/deep/KEY"),
         (inside, "project/Shop/KEY"),
         (inside, "KEY"),
+        // In its own folder, but the key that a target takes by itself.
+        (beside, "meta/render/api_key"),
+        (beside, "meta/render/API_KEY"),
     ] {
         for refused in [
             refusal(rename(bob, id, to).await),
@@ -394,7 +398,7 @@ async fn admin_of_one_secret_renames_it_within_its_folder_alone() {
                 (RefusalKind::Denied, Some("path")),
                 "{to}"
             );
-            assert!(refused.detail.contains("needs admin on that folder"));
+            assert!(refused.detail.contains("an admin of its folder alone"));
             tries += 1;
         }
     }
@@ -404,6 +408,7 @@ async fn admin_of_one_secret_renames_it_within_its_folder_alone() {
         .filter(|row| row.starts_with("user bob secret.edit refused"))
         .filter(|row| row.ends_with("no admin of the new folder"));
     assert_eq!(refused.count(), tries, "{rows:?}");
+    rename(bob, beside, "meta/render/old").await.unwrap();
     rename(bob, bare, "TWO").await.unwrap();
     rename(bob, inside, "project/shop/OTHER").await.unwrap();
 
