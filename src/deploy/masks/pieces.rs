@@ -122,11 +122,11 @@ fn is_open(name: &str, is_named_secret: bool, text: &str) -> bool {
         && matches!(url.scheme(), "http" | "https")
     {
         let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        // `token_uri` names a place, whatever is given out there.
-        let names_a_place = name.ends_with("uri") || name.ends_with("certurl");
         let mut path = url.path_segments().into_iter().flatten();
         let is_short = url.fragment().is_none() && path.all(|part| part.len() < NAME_IN_PATH_CHARS);
-        return bare && (names_a_place || (is_short && !is_named_secret));
+        // `token_uri` names a place, whatever is given out there; and certificates are for everybody.
+        let is_place = is_short && (!is_named_secret || name.ends_with("uri"));
+        return bare && (is_place || name.ends_with("certurl"));
     }
     !is_named_secret
         && (name.ends_with("type") || OPEN.contains(&name) || is_email(text) || is_word(text))
@@ -172,9 +172,16 @@ fn credentials(value: &str) -> [Option<Zeroizing<String>>; 2] {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
         let authority = rest.split(['/', '?', '#']).next()?;
-        let (who, _) = authority.rsplit_once('@').filter(|_| is_scheme)?;
+        let (who, host) = authority.rsplit_once('@').filter(|_| is_scheme)?;
+        let names = Zeroizing::new(format!(
+            "{scheme}/{host}/{}",
+            rest.split(['?', '#']).next()?
+        ));
         match who.split_once(':') {
-            Some((_, password)) => Some(password),
+            // Where it only says again what the URL says without it, masking it would hide names everywhere.
+            Some((user, password)) => Some(password).filter(|password| {
+                *password != user && !names.split('/').any(|name| name == *password)
+            }),
             None => Some(who).filter(|who| !is_word(who)),
         }
     });

@@ -297,6 +297,19 @@ fn the_password_of_a_url_is_masked_alone() {
 }
 
 #[test]
+fn a_password_that_a_url_says_without_it_too_is_a_word() {
+    let masks = masks(&["postgres://postgres:postgres@db.example.org/postgres"]);
+    assert_eq!(masks.text("psql: postgres"), "psql: postgres");
+}
+
+#[test]
+fn where_a_url_in_a_json_value_leads_is_masked_once_its_path_lets_in() {
+    let hook = "https://hooks.example.org/services/T0123456/a1b2c3d4e5f6g7h8i9j0k1l2";
+    let masks = masks(&[&json!({"webhook_uri": hook}).to_string()]);
+    assert_eq!(masks.text(&format!("posts to {hook}")), "posts to [sealed]");
+}
+
+#[test]
 fn hex_whose_bytes_stand_apart_is_masked() {
     let long = "a key of more than fifty bytes, as many services make them today";
     let masks = masks(&["kQ7/zX+9", long, &format!("{}!", long.repeat(80))]);
