@@ -27,6 +27,8 @@ static WALKS: Semaphore = Semaphore::const_new(2);
 const FILES_MAX: u32 = 500_000;
 const DEPTH_MAX: usize = 128;
 
+/// TMPFS_MAGIC of <linux/magic.h>; what memfd_create makes is of one, too.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 /// Descriptors of a guest that are looked at for files without a name.
 const DESCRIPTORS_MAX: usize = 20_000;
 
@@ -267,12 +269,12 @@ fn held_bytes(first: u32, most: u64) -> u64 {
 struct Nameless {
     /// On the disks of the folders that were given.
     on_disk: u64,
-    /// Everywhere else: in memory.
+    /// In memory: of a tmpfs, or without any file system.
     in_memory: u64,
 }
 
 fn nameless(family: &[u32], folders: &[PathBuf]) -> Nameless {
-    use rustix::fs::{FileType, stat};
+    use rustix::fs::{FileType, stat, statfs};
     let disks: Vec<_> = folders
         .iter()
         .filter_map(|folder| Some(stat(folder).ok()?.st_dev))
@@ -293,9 +295,11 @@ fn nameless(family: &[u32], folders: &[PathBuf]) -> Nameless {
             continue;
         }
         let bytes = u64::try_from(file.st_blocks).unwrap_or(0) * 512;
-        match disks.contains(&file.st_dev) {
-            true => sum.on_disk += bytes,
-            false => sum.in_memory += bytes,
+        let in_memory = || statfs(descriptor.path()).is_ok_and(|fs| fs.f_type == TMPFS);
+        if disks.contains(&file.st_dev) {
+            sum.on_disk += bytes;
+        } else if in_memory() {
+            sum.in_memory += bytes;
         }
     }
     sum
