@@ -429,22 +429,23 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
             true => deployer.changes_of(&caller, &spec).await.map(drop),
             false => Ok(()),
         };
+        let changes = draft.form.changed_deployment().is_some();
+        if changes {
+            // First, so that of two presses one alone finds it. What it would say again is on the deployment's page.
+            db.draft_delete(&caller, id)
+                .await
+                .map_err(crate::store::Error::into_refusal)?;
+        }
         let changed = match asked {
             Ok(()) => change(&db, &caller, &seen, &spec).await,
             Err(refusal) => Err(refusal),
         };
         let created = match changed {
             Ok(None) => db
-                .deployment_create(&caller, Some(id), &spec)
+                .deployment_create(&caller, (!changes).then_some(id), &spec)
                 .await
                 .map_err(crate::store::Error::into_refusal),
-            Ok(Some(name)) => {
-                // It has done its work; what it would say again is on the deployment's page.
-                db.draft_delete(&caller, id)
-                    .await
-                    .map_err(crate::store::Error::into_refusal)?;
-                Ok(name)
-            }
+            Ok(Some(name)) => Ok(name),
             Err(refusal) => Err(refusal),
         };
         match created {
@@ -456,9 +457,13 @@ pub async fn draft_deploy(id: Uuid) -> Result<(), Refusal> {
             Err(refusal) => {
                 let field = field_of(&seen, refusal.field.as_deref().unwrap_or_default());
                 draft.errors = BTreeMap::from([(field, refusal.detail)]);
-                save(&db, &caller, &draft, false).await?;
+                if changes {
+                    let anew = db.draft_create(&caller).await;
+                    draft.id = anew.map_err(crate::store::Error::into_refusal)?;
+                }
+                save(&db, &caller, &draft, changes).await?;
                 go(
-                    &format!("/deploy/{id}/review"),
+                    &format!("/deploy/{}/review", draft.id),
                     crate::app::wire::Flash::default(),
                 )
                 .await

@@ -25,13 +25,38 @@ pub async fn form_from(
     name: &DeploymentName,
 ) -> Result<DraftForm, Refusal> {
     let spec = db.deployment_spec(caller, name).await;
-    let mut form = form_of(&spec.map_err(Error::into_refusal)?);
+    let spec = spec.map_err(Error::into_refusal)?;
+    check_fits(&spec)?;
+    let mut form = form_of(&spec);
     let shown = db.deployment_show(caller, name).await;
     let owner = shown.map_err(Error::into_refusal)?.summary.owner;
     if caller.user().is_none_or(|user| user.handle != owner) {
         form.owner = owner;
     }
     Ok(form)
+}
+
+/// Errors: `Conflict` for what the wizard's form does not hold, so that nothing of it is lost unseen.
+fn check_fits(spec: &DeploymentSpec) -> Result<(), Refusal> {
+    let name = &spec.name;
+    let says = |why: String| {
+        let says = format!("{why}, so it is changed by the API: PATCH /api/v1/deployments/{name}.");
+        Err(Refusal::new(RefusalKind::Conflict, says))
+    };
+    if spec.target.is_remote() {
+        return says(format!("{name} runs at {}", spec.target.title()));
+    }
+    let mut ids = BTreeSet::new();
+    let is_twice = |bound: &Bound| matches!(bound, Bound::Secret { id } if !ids.insert(*id));
+    if spec
+        .bindings
+        .iter()
+        .map(|binding| &binding.to)
+        .any(is_twice)
+    {
+        return says(format!("{name} has one secret under two names"));
+    }
+    Ok(())
 }
 
 pub fn form_of(spec: &DeploymentSpec) -> DraftForm {
