@@ -93,7 +93,7 @@ pub fn ReviewPage() -> impl IntoView {
             view! {
                 <p>
                     "Deploy changes " <a class="link font-mono" href=href>{name}</a>
-                    " with a new release: this is all that it gets from then on."
+                    " with a new release: from then on it gets this, and what it has of secrets that you do not see."
                 </p>
             }
         });

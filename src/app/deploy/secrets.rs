@@ -60,7 +60,7 @@ fn form(draft: &DraftView, opened: &Opened) -> impl IntoView + use<> {
             {missing}
             <Section title="Secrets" id="secrets">
                 <p class="text-dim">
-                    "The server reads each ticked secret as an environment variable. The value is not shown again here; whole in the server’s log, it is masked."
+                    "The server reads each ticked secret as an environment variable. The value is not shown again here; where all of it stands in the server’s log, it is masked."
                 </p>
                 {none
                     .then(|| {
